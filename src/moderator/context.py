@@ -1,0 +1,222 @@
+"""The names a task gets, at each level of isolation, and whether many of them stay out of each other's way.
+
+Must not know git: a context names a branch, `GitManager` makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from moderator.errors import ConfigurationError, IsolationError
+from moderator.naming import generate_task_branch, generate_task_directory, generate_task_state_dir
+
+
+class IsolationLevel(Enum):
+    """How much of a task's surroundings is its own.
+
+    NONE: nothing, it runs in the base checkout and its work is left there.  DIRECTORY: a working directory, no branch.
+    BRANCH: a branch, it runs in the base checkout.  FULL: working directory, branch and state directory.
+    """
+
+    NONE = "none"
+    DIRECTORY = "directory"
+    BRANCH = "branch"
+    FULL = "full"
+
+    @property
+    def isolates_directory(self) -> bool:
+        return self in (IsolationLevel.DIRECTORY, IsolationLevel.FULL)
+
+    @property
+    def isolates_branch(self) -> bool:
+        return self in (IsolationLevel.BRANCH, IsolationLevel.FULL)
+
+    @property
+    def isolates_state(self) -> bool:
+        return self is IsolationLevel.FULL
+
+    @classmethod
+    def of(cls, value: IsolationLevel | str) -> IsolationLevel:
+        """Return the level of that name, whatever its case.  Raises ConfigurationError with the choices."""
+        if isinstance(value, cls):
+            return value
+        try:
+            return cls(str(value).lower())
+        except ValueError:
+            names = ", ".join(level.value for level in cls)
+            raise ConfigurationError(
+                f"{value!r} is no isolation level", hint=f"choose one of {names}"
+            ) from None
+
+
+@dataclass
+class ExecutionContext:
+    """Where one task, or a whole run, works: a directory, a branch, a state directory, by name.
+
+    A context whose `task_id` is empty is a base context; `create_isolated_context` derives a task's from it.
+    `base_branch` is then the base context's `git_branch`: what the task's branch forks from.
+    """
+
+    project_id: str
+    working_directory: str
+    git_branch: str
+    state_dir: str
+    isolation_level: IsolationLevel = IsolationLevel.NONE
+    task_id: str = ""
+    base_branch: str = ""
+
+    @classmethod
+    def create_isolated_context(
+        cls,
+        base_context: ExecutionContext,
+        task_id: str,
+        isolation_level: IsolationLevel | None = None,
+    ) -> ExecutionContext:
+        """Return the context of one task, and make the directories that are its own.
+
+        NONE gives the base context itself:
+
+        >>> import tempfile; folder = tempfile.mkdtemp()
+        >>> base = ExecutionContext("shop", folder + "/checkouts", "feature/user-auth", folder + "/state")
+        >>> ExecutionContext.create_isolated_context(base, "task_042", IsolationLevel.NONE) is base
+        True
+
+        DIRECTORY gives the task its own working directory, and nothing else:
+
+        >>> context = ExecutionContext.create_isolated_context(base, "task_042", IsolationLevel.DIRECTORY)
+        >>> context.working_directory == folder + "/checkouts/tasks/task_042", context.git_branch
+        (True, 'feature/user-auth')
+
+        BRANCH gives it its own branch, and nothing else:
+
+        >>> context = ExecutionContext.create_isolated_context(base, "task_042", IsolationLevel.BRANCH)
+        >>> context.working_directory == base.working_directory, context.git_branch
+        (True, 'feature/user-auth-task-task-042')
+
+        FULL gives it all three:
+
+        >>> context = ExecutionContext.create_isolated_context(base, "task_042", IsolationLevel.FULL)
+        >>> context.git_branch, context.state_dir == folder + "/state/tasks/task_042"
+        ('feature/user-auth-task-task-042', True)
+
+        `isolation_level=None` means the base context's.  Isolated paths are absolute; symbolic links in them stay as
+        given.  The same id always gives the same names, so a task can be found again.
+
+        What an executor must do with the result: hand it to `GitManager.create_workspace`, which makes the branch and
+        the worktree (here only empty directories are made); run the task in the *workspace's* path; give it
+        `state_dir` for what it wants to keep beside the repository; and check the contexts of all tasks of a run with
+        `ensure_disjoint` before the first of them starts.
+
+        Raises InvalidTaskId for an id that no name can be made of, ConfigurationError for a base branch whose name
+        is too long, OSError if a directory cannot be made.
+        """
+        context = cls.named(base_context, task_id, isolation_level)
+        if context is base_context:
+            return base_context
+        if context.isolation_level.isolates_directory:
+            Path(context.working_directory).mkdir(parents=True, exist_ok=True)
+        if context.isolation_level.isolates_state:
+            Path(context.state_dir).mkdir(parents=True, exist_ok=True)
+        return context
+
+    @classmethod
+    def named(
+        cls, base_context: ExecutionContext, task_id: str, isolation_level: IsolationLevel | None = None
+    ) -> ExecutionContext:
+        """Return what `create_isolated_context` would, without touching the disk: for plans."""
+        level = base_context.isolation_level if isolation_level is None else IsolationLevel.of(isolation_level)
+        if level is IsolationLevel.NONE:
+            return base_context
+        working_directory, git_branch, state_dir = (
+            base_context.working_directory,
+            base_context.git_branch,
+            base_context.state_dir,
+        )
+        # Every name is generated at every level, so that an id is refused at all of them or at none.
+        isolated_directory = generate_task_directory(os.path.abspath(working_directory), task_id)
+        if level.isolates_directory:
+            working_directory = isolated_directory
+        if level.isolates_branch:
+            git_branch = generate_task_branch(git_branch, task_id)
+        if level.isolates_state:
+            state_dir = generate_task_state_dir(os.path.abspath(state_dir), task_id)
+        return cls(
+            base_context.project_id,
+            working_directory,
+            git_branch,
+            state_dir,
+            level,
+            task_id,
+            base_context.git_branch,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, the isolation level as its text."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["isolation_level"] = self.isolation_level.value
+        return values
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ExecutionContext:
+        """Return the context that `to_dict` wrote.
+
+        Keys that are not known are passed over, so that a newer version's dictionaries can be read.  Raises
+        ConfigurationError if one of the first four is missing or the level is unknown.
+        """
+        known = [field.name for field in fields(cls)]
+        missing = [name for name in known[:4] if name not in data]
+        if missing:
+            raise ConfigurationError(
+                f"the context lacks {', '.join(missing)}", hint="give every field that to_dict writes"
+            )
+        values = {name: data[name] for name in known if name in data}
+        values["isolation_level"] = IsolationLevel.of(values.get("isolation_level", IsolationLevel.NONE))
+        return cls(**values)
+
+
+def ensure_disjoint(contexts: Iterable[ExecutionContext]) -> None:
+    """Raise IsolationError if two of the contexts would meet.
+
+    Compared is, for each context, what its level isolates: directories resolved and nested ones too, names
+    without regard to case or Unicode form, since that is how common file systems see them.
+    """
+    branches: dict[str, ExecutionContext] = {}
+    paths: dict[tuple[str, ...], tuple[ExecutionContext, str]] = {}
+    for context in contexts:
+        level = context.isolation_level
+        if level.isolates_branch:
+            name = _folded(context.git_branch)
+            if name in branches:
+                raise _overlap(branches[name], context, f"the branch {context.git_branch!r}")
+            branches[name] = context
+        for isolated, path in (
+            (level.isolates_directory, context.working_directory),
+            (level.isolates_state, context.state_dir),
+        ):
+            if isolated:
+                key = Path(_folded(os.path.realpath(path))).parts
+                if key in paths:
+                    raise _overlap(paths[key][0], context, f"the directory {path!r}")
+                paths[key] = (context, path)
+    for key, (context, path) in paths.items():
+        for length in range(1, len(key)):
+            if key[:length] in paths:
+                outer, outer_path = paths[key[:length]]
+                raise _overlap(outer, context, f"the directory {outer_path!r}, which holds {path!r}")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _overlap(first: ExecutionContext, second: ExecutionContext, what: str) -> IsolationError:
+    return IsolationError(
+        f"tasks {first.task_id!r} and {second.task_id!r} would share {what}",
+        hint="rename one of them: ids must differ in more than letter case, '_', '-' and spaces",
+    )

@@ -1,0 +1,76 @@
+"""The rooms of the house import downwards only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import moderator
+
+HOUSE = Path(moderator.__file__).parent
+
+LAYERS = {
+    "errors": 0,
+    "naming": 1,
+    "models": 1,
+    "context": 2,
+    "config": 2,
+    "taskfile": 2,
+    "git": 3,
+    "process": 3,
+    "routing": 3,
+    "store": 3,
+    "plan": 4,
+    "execution": 5,
+    "orchestrator": 6,
+    "reports": 6,
+    "cli": 7,
+}
+"""Each room and how high it stands; a room may import from lower ones and from itself."""
+
+PACKAGE_ROOT_ONLY_FOR = {"__version__"}
+
+
+def rooms_imported(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("moderator.")}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            if node.module == "moderator":
+                rooms |= {alias.name for alias in node.names} - PACKAGE_ROOT_ONLY_FOR
+            elif (node.module or "").startswith("moderator."):
+                rooms.add(str(node.module).split(".")[1])
+    return rooms
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return [path for path in sorted(HOUSE.rglob("*.py")) if path != HOUSE / "__init__.py"]
+
+
+def test_every_room_has_a_place_in_the_house() -> None:
+    assert {room_of(path) for path in modules()} == set(LAYERS)
+
+
+def test_imports_point_down() -> None:
+    upward = [
+        f"{path.relative_to(HOUSE)} imports {room}"
+        for path in modules()
+        for room in rooms_imported(path)
+        if room != room_of(path) and LAYERS.get(room, 99) >= LAYERS[room_of(path)]
+    ]
+    assert upward == []
+
+
+def test_only_the_git_room_speaks_to_git() -> None:
+    speakers = [
+        str(path.relative_to(HOUSE))
+        for path in modules()
+        if room_of(path) != "git" and ('"git"' in path.read_text("utf-8") or "import git" in path.read_text("utf-8"))
+    ]
+    assert speakers == []
