@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
@@ -47,12 +47,11 @@ class IsolationLevel(Enum):
         if isinstance(value, cls):
             return value
         try:
-            return cls(str(value).lower())
+            # Only text has a case to pass over: str(None), a null in a file, would be the least safe level.
+            return cls(value.lower() if isinstance(value, str) else value)
         except ValueError:
             names = ", ".join(level.value for level in cls)
-            raise ConfigurationError(
-                f"{value!r} is no isolation level", hint=f"choose one of {names}"
-            ) from None
+            raise ConfigurationError(f"{value!r} is no isolation level", hint=f"choose one of {names}") from None
 
 
 @dataclass
@@ -180,43 +179,60 @@ class ExecutionContext:
         return cls(**values)
 
 
+_Claim = tuple[ExecutionContext, str]
+"""Whose it is, and how people call it."""
+
+
 def ensure_disjoint(contexts: Iterable[ExecutionContext]) -> None:
     """Raise IsolationError if two of the contexts would meet.
 
     Compared is, for each context, what its level isolates: directories resolved and nested ones too, names
-    without regard to case or Unicode form, since that is how common file systems see them.
+    without regard to case or Unicode form, since that is how common file systems see them.  Branches nest as
+    well: git keeps no branch `a/b` beside a branch `a`.  A context whose own directories meet is refused too.
     """
-    branches: dict[str, ExecutionContext] = {}
-    paths: dict[tuple[str, ...], tuple[ExecutionContext, str]] = {}
+    claims: dict[tuple[str, ...], _Claim] = {}
     for context in contexts:
-        level = context.isolation_level
-        if level.isolates_branch:
-            name = _folded(context.git_branch)
-            if name in branches:
-                raise _overlap(branches[name], context, f"the branch {context.git_branch!r}")
-            branches[name] = context
-        for isolated, path in (
-            (level.isolates_directory, context.working_directory),
-            (level.isolates_state, context.state_dir),
-        ):
-            if isolated:
-                key = Path(_folded(os.path.realpath(path))).parts
-                if key in paths:
-                    raise _overlap(paths[key][0], context, f"the directory {path!r}")
-                paths[key] = (context, path)
-    for key, (context, path) in paths.items():
+        for key, what in _claims(context):
+            if key in claims:
+                raise _overlap(claims[key], (context, what), nested=False)
+            claims[key] = (context, what)
+    for key, inner in claims.items():
         for length in range(1, len(key)):
-            if key[:length] in paths:
-                outer, outer_path = paths[key[:length]]
-                raise _overlap(outer, context, f"the directory {outer_path!r}, which holds {path!r}")
+            if key[:length] in claims:
+                raise _overlap(claims[key[:length]], inner, nested=True)
+
+
+def _claims(context: ExecutionContext) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what the context's level isolates: the parts that would clash, and how people call it."""
+    level = context.isolation_level
+    if level.isolates_branch:
+        yield ("branch", *_folded(context.git_branch).split("/")), f"the branch {context.git_branch!r}"
+    for isolated, path, kind in (
+        (level.isolates_directory, context.working_directory, "working"),
+        (level.isolates_state, context.state_dir, "state"),
+    ):
+        if isolated:
+            parts = Path(_folded(os.path.realpath(path))).parts
+            yield ("directory", *parts), f"the {kind} directory {path!r}"
 
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _overlap(first: ExecutionContext, second: ExecutionContext, what: str) -> IsolationError:
+def _overlap(first: _Claim, second: _Claim, *, nested: bool) -> IsolationError:
+    (one, what), (other, other_what) = first, second
+    if one is other and what != other_what:
+        return IsolationError(
+            f"task {one.task_id!r} would overlap itself: {what} and {other_what}",
+            hint="give the base context a state directory outside its working directory",
+        )
+    if nested:
+        return IsolationError(
+            f"tasks {one.task_id!r} and {other.task_id!r} would overlap: {what} holds {other_what}",
+            hint="give them base contexts whose directories and branches do not hold each other",
+        )
     return IsolationError(
-        f"tasks {first.task_id!r} and {second.task_id!r} would share {what}",
+        f"tasks {one.task_id!r} and {other.task_id!r} would share {other_what}",
         hint="rename one of them: ids must differ in more than letter case, '_', '-' and spaces",
     )

@@ -1,0 +1,230 @@
+"""The one runner of git commands.
+
+Environment, descriptors, process group, standard input and time limits are decided here and nowhere else, so that a
+command behaves the same whether it was started from a shell, from inside a git hook, or by a thread among many.
+Must not know what any command is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
+
+log = logging.getLogger(__name__)
+
+LOCAL_ENVIRONMENT = frozenset(
+    """
+    GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_CONFIG GIT_CONFIG_PARAMETERS GIT_CONFIG_COUNT GIT_OBJECT_DIRECTORY GIT_DIR
+    GIT_WORK_TREE GIT_IMPLICIT_WORK_TREE GIT_GRAFT_FILE GIT_INDEX_FILE GIT_NO_REPLACE_OBJECTS GIT_REPLACE_REF_BASE
+    GIT_PREFIX GIT_SHALLOW_FILE GIT_COMMON_DIR GIT_INTERNAL_SUPER_PREFIX
+    GIT_REF_STORAGE_FORMAT GIT_DEFAULT_REF_FORMAT GIT_REFERENCE_BACKEND
+    GIT_NAMESPACE GIT_CEILING_DIRECTORIES GIT_DISCOVERY_ACROSS_FILESYSTEM GIT_ATTR_SOURCE GIT_REFLOG_ACTION
+    GIT_LITERAL_PATHSPECS GIT_GLOB_PATHSPECS GIT_NOGLOB_PATHSPECS GIT_ICASE_PATHSPECS
+    GIT_EXTERNAL_DIFF GIT_DIFF_OPTS GIT_QUARANTINE_PATH
+    """.split()
+)
+"""What ties a git process to one repository or changes how it reads its arguments: `git rev-parse --local-env-vars`
+of git 2.39, what newer versions add, and the variables that alter path specifications and diffs."""
+
+_FIXED_ENVIRONMENT = {
+    "LC_ALL": "C",
+    "LANGUAGE": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_EDITOR": ":",
+    "GIT_SEQUENCE_EDITOR": ":",
+    "GIT_PAGER": "cat",
+    "GIT_ADVICE": "0",
+}
+
+_OWN_SETTINGS = {
+    "core.fsmonitor": "false",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "submodule.recurse": "false",
+    "core.quotePath": "false",
+    "branch.autoSetupMerge": "false",
+    "core.filesRefLockTimeout": "5000",
+    "core.packedRefsTimeout": "10000",
+    "core.safecrlf": "false",
+}
+_NO_HOOKS = {"core.hooksPath": os.devnull}  # plumbing runs hooks too: update-ref runs reference-transaction
+_NO_SIGNING = {"commit.gpgSign": "false"}
+
+_CONTENTION = re.compile(
+    r"could not lock config file|Unable to create '.*\.lock': File exists|cannot lock ref .*(File exists|is at .* but expected)"
+    r"|failed to read .*commondir: Success|bad object worktrees/.*/HEAD|unable to create directory|could not create directory of"
+)
+_PATIENCE = 10.0  # seconds in all that a repeatable command is tried again under contention
+_KILL_GRACE = 2.0  # seconds between SIGTERM, at which git removes its lock files, and SIGKILL
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a git command said: its exit code, its output as bytes, its complaints as text."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        """The output as text without its last newline; bytes that are no UTF-8 survive as surrogates."""
+        return os.fsdecode(self.out.removesuffix(b"\n"))
+
+    @property
+    def fields(self) -> list[str]:
+        """The output of a `-z` command as a list of paths or values."""
+        return [os.fsdecode(part) for part in self.out.split(b"\0")[:-1]]
+
+
+def scrubbed_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return this process's environment without what would tie a git command to another repository, plus `extra`."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in LOCAL_ENVIRONMENT and not name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
+    }
+    environment.update(extra or {})
+    return environment
+
+
+def run_git(
+    *arguments: str,
+    cwd: str,
+    env: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    accept: Sequence[int] = (0,),
+    descriptors: Sequence[int] = (),
+    repeatable: bool = False,
+    timeout: float | None = None,
+    hooks: bool = False,
+    signing: bool = False,
+) -> Answer:
+    """Run `git *arguments` in `cwd` and return its answer.
+
+    `env` is added to the scrubbed environment, `settings` to the configuration of this one command.  `descriptors`
+    are kept open in the child (leases).  `repeatable` commands are tried again, with jitter and for about ten seconds, when
+    git says that somebody else holds a lock.  `timeout` is in seconds.
+
+    Raises GitFailed for an exit code that is not in `accept`, NotARepository where git refuses the repository,
+    EnvironmentProblem if there is no git, no such directory, no space or no time left.
+    """
+    options = {**_OWN_SETTINGS, **(settings or {})}
+    if not hooks:
+        options |= _NO_HOOKS
+    if not signing:
+        options |= _NO_SIGNING
+    command = ["git"]
+    for name, value in options.items():
+        command += ("-c", f"{name}={value}")
+    command += arguments
+    environment = scrubbed_environment({**_FIXED_ENVIRONMENT, **(env or {})})
+    deadline = time.monotonic() + _PATIENCE
+    pause = 0.01
+    while True:
+        answer = _once(command, cwd, environment, stdin, descriptors, timeout)
+        if answer.code in accept:
+            return answer
+        if not repeatable or time.monotonic() > deadline or not _CONTENTION.search(answer.err):
+            raise _failure(arguments, cwd, answer)
+        log.debug("git %s met contention, trying again: %s", arguments[0], answer.err.strip())
+        time.sleep(random.uniform(0, pause))
+        pause = min(pause * 2, 1.0)
+
+
+def polling(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return `env` with the promise not to take locks that a command at work in the same worktree may want."""
+    return {"GIT_OPTIONAL_LOCKS": "0", **(env or {})}
+
+
+def _once(
+    command: list[str],
+    cwd: str,
+    environment: dict[str, str],
+    stdin: bytes,
+    descriptors: Sequence[int],
+    timeout: float | None,
+) -> Answer:
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=tuple(descriptors),
+            start_new_session=True,  # Ctrl-C at the terminal is for us; git finishes what it began
+        )
+    except FileNotFoundError as error:
+        if not os.path.isdir(cwd):
+            raise EnvironmentProblem(
+                f"the directory {cwd!r} does not exist", hint="check the path", cause=str(error)
+            ) from error
+        raise EnvironmentProblem(
+            "git is not installed, or not on PATH", hint="install git 2.38 or newer", cause=str(error)
+        ) from error
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"git could not be started in {cwd!r}",
+            hint="check the directory and the machine's limits",
+            cause=str(error),
+        ) from error
+    try:
+        out, err = process.communicate(stdin or None, timeout)
+    except subprocess.TimeoutExpired as error:
+        _end(process)
+        raise EnvironmentProblem(
+            f"git {command[-1]} in {cwd!r} did not end within {timeout:g} seconds",
+            hint="look what keeps git waiting",
+        ) from error
+    except BaseException:  # KeyboardInterrupt: no child outlives its caller
+        _end(process)
+        raise
+    return Answer(process.returncode, out, err.decode("utf-8", "replace"))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.communicate(timeout=_KILL_GRACE)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def _failure(arguments: Sequence[str], cwd: str, answer: Answer) -> Exception:
+    said = answer.err.strip()
+    lines = [line for line in said.splitlines() if line.startswith(("fatal:", "error:"))] or said.splitlines()
+    cause = "\n".join(lines[:6])
+    what = f"git {arguments[0]} in {cwd!r}"
+    if "dubious ownership" in said:
+        return NotARepository(
+            f"git refuses the repository at {cwd!r} because it belongs to another user",
+            hint=f"if you trust it: git config --global --add safe.directory {cwd}",
+            cause=cause,
+        )
+    if "not a git repository" in said:
+        return NotARepository(
+            f"{cwd!r} is not in a git repository",
+            hint="go to a repository, or name one with --repo",
+            cause=cause,
+        )
+    if "No space left on device" in said or "Disk quota exceeded" in said:
+        return EnvironmentProblem(f"{what} ran out of disk space", hint="free some space and try again", cause=cause)
+    if "Read-only file system" in said or "Permission denied" in said:
+        return EnvironmentProblem(f"{what} was not allowed to write", hint="check who owns the directory", cause=cause)
+    return GitFailed(f"{what} failed with exit code {answer.code}", cause=cause)

@@ -1,0 +1,201 @@
+"""Keep a workspace's work as a commit, where its level says.
+
+No hook is run and nothing is signed unless asked for: a hook written for a person at the main checkout must not decide
+whether work is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from moderator.errors import CannotCommit
+from moderator.git.contents import Contents, Worktree, printable
+from moderator.git.registry import Record
+from moderator.git.repository import Repository
+
+DURABLE = {"core.fsync": "committed,loose-object,reference", "core.fsyncMethod": "batch"}
+"""Work is on disk before anyone is told that it is kept (git's default leaves loose objects to the page cache)."""
+
+_TRAILER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]*: ?\S")
+
+
+@dataclass(frozen=True)
+class CommitStyle:
+    """Whether commits of workspaces run the repository's hooks and follow its `commit.gpgSign`."""
+
+    hooks: bool = False
+    signing: bool = False
+
+
+def with_trailers(message: str, trailers: Mapping[str, str]) -> bytes:
+    """Return the message with trailers at its end, as git-interpret-trailers(1) would put them."""
+    text = message.strip("\n")
+    lines = [f"{name}: {' '.join(str(value).split())}" for name, value in trailers.items()]
+    if lines:
+        last = text.rpartition("\n\n")[2].split("\n") if "\n\n" in text else []
+        text += ("\n" if last and all(_TRAILER.match(line) for line in last) else "\n\n") + "\n".join(lines)
+    return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def commit_worktree(
+    repository: Repository, record: Record, worktree: Worktree, message: bytes, style: CommitStyle
+) -> str | None:
+    """Commit everything in a worktree of its own; return the new commit, None if there was nothing to commit.
+
+    Raises CannotCommit, with the workspace untouched, where no commit should be made.
+    """
+    contents = worktree.contents(ignored=False)
+    _refuse_odd_states(worktree, contents, record)
+    if contents.branch != record.branch:
+        raise CannotCommit(
+            f"the worktree of task {record.task_id!r} is on {contents.branch or 'no branch'!r}, not on "
+            f"{record.branch or 'a detached HEAD'!r}",
+            hint=f"look at {record.path}, and put HEAD back with git switch",
+        )
+    if not contents.uncommitted:
+        if record.branch is None and contents.head != record.base:
+            _anchor(repository, record, contents.head)
+        return None
+    worktree.git("add", "--all", settings=DURABLE, hooks=style.hooks)
+    if style.hooks:
+        answer = worktree.git(
+            "commit", "--quiet", "--cleanup=verbatim", "--allow-empty-message", "--file=-",
+            stdin=message, settings={**DURABLE, **repository.identity_settings}, hooks=True, signing=style.signing,
+            accept=(0, 1),
+        )  # fmt: skip
+        if answer.code:
+            raise CannotCommit(
+                f"a hook of the repository refused the commit of task {record.task_id!r}",
+                hint=f"mend what it names in {record.path}, or set commit: {{hooks: false}}",
+                cause=answer.err.strip() or answer.text,
+            )
+        new = worktree.git("rev-parse", "HEAD").text
+        if record.branch is None:
+            _anchor(repository, record, new)
+        return new
+    tree = worktree.git("write-tree", settings=DURABLE).text
+    if tree == worktree.git("rev-parse", "HEAD^{tree}").text:
+        return None
+    new = _commit_tree(repository, tree, contents.head, message, style)
+    moves = [f"update HEAD {new} {contents.head}"]
+    if record.branch is None:  # the detached HEAD and the ref that holds it move together or not at all
+        held = repository.commit_of(record.result_ref) or "0" * len(new)
+        moves = ["start", "option no-deref", *moves, f"update {record.result_ref} {new} {held}", "commit"]
+    worktree.git(
+        "update-ref", "--stdin", "--create-reflog", "-m", "moderator: work committed",
+        stdin="".join(f"{line}\n" for line in moves).encode(), settings=DURABLE, repeatable=True,
+    )  # fmt: skip
+    return new
+
+
+def commit_checkout(
+    repository: Repository, record: Record, checkout: Worktree, message: bytes, style: CommitStyle
+) -> tuple[str | None, list[str]]:
+    """Commit what a task did in the base checkout on its own branch, then put the checkout back.
+
+    HEAD and the real index stay where they are until the commit exists.  Only paths whose content is exactly what was
+    committed are put back; the others are returned.
+    """
+    contents = checkout.contents(ignored=False)
+    _refuse_odd_states(checkout, contents, record)
+    if contents.head != record.base:
+        raise CannotCommit(
+            f"the base checkout moved from {record.base[:12]} to {contents.head[:12]} while task {record.task_id!r} ran",
+            hint=f"look at {checkout.tree}: nothing was committed or put back",
+        )
+    if not contents.uncommitted:
+        return None, []
+    folder = repository.ours / "staging"
+    folder.mkdir(parents=True, exist_ok=True)
+    index = str(folder / f"{record.key}.{record.token}.index")
+    private = {"GIT_INDEX_FILE": index}
+    try:
+        shutil.copyfile(os.path.join(checkout.git_dir, "index"), index)
+        checkout.git("add", "--all", env=private, settings=DURABLE)
+        tree = checkout.git("write-tree", env=private, settings=DURABLE).text
+        tip = repository.commit_of(record.ref) or record.base
+        if tree == repository.git("rev-parse", f"{record.base}^{{tree}}").text:
+            return None, []
+        new = _commit_tree(repository, tree, tip, message, style)
+        repository.git(
+            "update-ref",
+            "-m",
+            "moderator: work committed",
+            record.ref,
+            new,
+            tip,
+            settings=DURABLE,
+            repeatable=True,
+        )
+        left = _put_back(checkout, record.base, new, private)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(index)
+    return new, left
+
+
+def _refuse_odd_states(worktree: Worktree, contents: Contents, record: Record) -> None:
+    if worktree.operation or contents.unmerged:
+        raise CannotCommit(
+            f"task {record.task_id!r} left a {worktree.operation or 'conflict'} unfinished in {printable(worktree.tree)!r}",
+            hint="finish or abort it there, then commit",
+        )
+    nested = [path for path in contents.untracked if path.endswith("/")]
+    if nested:
+        raise CannotCommit(
+            f"task {record.task_id!r} left a repository of its own at {printable(nested[0])!r}, whose content no commit would hold",
+            hint=f"move it away, ignore it, or remove its .git: {printable(os.path.join(worktree.tree, nested[0]))}",
+        )
+
+
+def _commit_tree(repository: Repository, tree: str, parent: str, message: bytes, style: CommitStyle) -> str:
+    sign = (
+        ["-S"]
+        if style.signing and repository.setting("commit.gpgsign", "false").lower() in ("true", "1", "yes", "on")
+        else []
+    )
+    return repository.git(
+        "commit-tree", *sign, "-p", parent, "-F", "-", tree,
+        stdin=message, settings={**DURABLE, **repository.identity_settings, "i18n.commitEncoding": "UTF-8"},
+    ).text  # fmt: skip
+
+
+def _anchor(repository: Repository, record: Record, commit: str) -> None:
+    """Put a ref on commits that the task itself made on a detached HEAD."""
+    held = repository.commit_of(record.result_ref) or "0" * len(commit)
+    repository.git(
+        "update-ref", "--create-reflog", "-m", "moderator: the task's own commits", record.result_ref, commit, held,
+        settings=DURABLE, repeatable=True,
+    )  # fmt: skip
+
+
+def _put_back(checkout: Worktree, base: str, new: str, private: Mapping[str, str]) -> list[str]:
+    checkout.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
+    differing = set(checkout.git("diff-files", "-z", "--name-only", env=private).fields)
+    changed = checkout.git("diff-tree", "-r", "-z", "--no-renames", "--name-status", base, new).fields
+    pairs = list(zip(changed[::2], changed[1::2], strict=True))
+    added = [path for letter, path in pairs if letter == "A" and path not in differing]
+    others = [path for letter, path in pairs if letter != "A" and path not in differing]
+    for path in added:
+        there = os.path.join(checkout.tree, path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(there)
+        with contextlib.suppress(OSError):  # up to the first directory that holds something else
+            os.removedirs(os.path.dirname(there)) if os.path.dirname(path) else None
+    if added:  # in case the task staged them
+        checkout.git("update-index", "--force-remove", "-z", "--stdin", stdin=_zero_separated(added))
+    if others:
+        checkout.git(
+            "restore", "--source=HEAD", "--staged", "--worktree", "--pathspec-from-file=-", "--pathspec-file-nul",
+            stdin=_zero_separated(others), env={"GIT_LITERAL_PATHSPECS": "1"},
+        )  # fmt: skip
+    return [path for _, path in pairs if path in differing]
+
+
+def _zero_separated(paths: Sequence[str]) -> bytes:
+    return b"".join(os.fsencode(path) + b"\0" for path in paths)

@@ -1,0 +1,125 @@
+"""What changed since the fork, as typed values: paths and commits.  Reads only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from moderator.errors import GitFailed
+from moderator.git.command import Answer, polling
+from moderator.git.contents import Worktree
+from moderator.git.repository import Repository
+from moderator.git.values import Change, Commit
+
+_PLAIN = ("--no-ext-diff", "--no-color", "--find-renames")
+
+
+def changes_between(repository: Repository, base: str, tip: str) -> list[Change]:
+    """Return the paths that differ between two commits."""
+    return _parsed(repository.git("diff", *_PLAIN, "--raw", "--numstat", "-z", base, tip, "--"))
+
+
+def patch_between(repository: Repository, base: str, tip: str) -> bytes:
+    """Return the patch that leads from one commit to the other, in git's own bytes."""
+    return repository.git("diff", *_PLAIN, "--binary", base, tip, "--").out
+
+
+def changes_in(worktree: Worktree, base: str) -> list[Change]:
+    """Return the paths that differ between `base` and what is in the working tree now, untracked files included."""
+    with _everything_known(worktree) as private:
+        return _parsed(worktree.git("diff", *_PLAIN, "--raw", "--numstat", "-z", base, "--", env=private))
+
+
+def patch_in(worktree: Worktree, base: str) -> bytes:
+    """Return the patch from `base` to what is in the working tree now, untracked files included."""
+    with _everything_known(worktree) as private:
+        return worktree.git("diff", *_PLAIN, "--binary", base, "--", env=private).out
+
+
+@contextmanager
+def _everything_known(worktree: Worktree) -> Iterator[dict[str, str]]:
+    """Give an environment with a private index that knows untracked files; the real one is not touched."""
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        index = os.path.join(folder, "index")
+        private = polling({"GIT_INDEX_FILE": index})
+        shutil.copyfile(os.path.join(worktree.git_dir, "index"), index)
+        # A repository without commits inside the tree cannot be added; then it is not in the diff either.
+        worktree.git("add", "--intent-to-add", "--ignore-errors", "--all", env=private, accept=(0, 1, 128))
+        yield private
+
+
+def _parsed(answer: Answer) -> list[Change]:
+    fields = iter(answer.fields)
+    letters: dict[str, tuple[str, str | None]] = {}
+    changes = []
+    for entry in fields:
+        if entry.startswith(":"):  # :mode mode id id LETTER[score], then one path or two
+            letter = entry.rpartition(" ")[2]
+            path, old = next(fields), None
+            if letter[0] in "RC":
+                path, old = next(fields), path
+            letters[path] = (letter[0], old)
+        else:  # added TAB removed TAB path, or an empty path and then old and new
+            added, removed, path = entry.split("\t", 2)
+            if not path:
+                next(fields)
+                path = next(fields)
+            letter, old = letters.get(path, ("M", None))
+            changes.append(Change(path, letter, _lines(added), _lines(removed), old))
+    return changes
+
+
+def _lines(text: str) -> int | None:
+    return None if text == "-" else int(text)
+
+
+def commits_between(repository: Repository, base: str, tip: str, limit: int | None = None) -> list[Commit]:
+    """Return the commits of `tip` that `base` does not have, newest first."""
+    import git  # GitPython takes 75 ms and starts two processes; only this function needs it
+
+    try:
+        with git.Repo(repository.common) as opened:
+            opened.git.update_environment(GIT_DIR=repository.common)  # not one inherited from a hook
+            found = opened.iter_commits(f"{base}..{tip}", max_count=limit if limit is not None else -1)
+            return [
+                Commit(
+                    commit.hexsha,
+                    str(commit.summary),
+                    str(commit.message),
+                    f"{commit.author.name} <{commit.author.email}>",
+                    float(commit.committed_date),
+                    _trailers(str(commit.message)),
+                    tuple(parent.hexsha for parent in commit.parents),
+                )
+                for commit in found
+            ]
+    except git.exc.GitError as error:
+        raise GitFailed(f"the commits {base[:12]}..{tip[:12]} cannot be read", cause=str(error)) from error
+
+
+def read_commit(repository: Repository, commit: str) -> Commit:
+    """Return one commit, without the start-up cost of the library that `commits_between` reads many with."""
+    raw = repository.git("cat-file", "commit", commit).out.decode("utf-8", "surrogateescape")
+    head, _, message = raw.partition("\n\n")
+    parents, author, committed_at = [], "", 0.0
+    for line in head.split("\n"):
+        name, _, value = line.partition(" ")
+        if name == "parent":
+            parents.append(value)
+        elif name == "author":
+            author = value.rsplit(" ", 2)[0]
+        elif name == "committer":
+            committed_at = float(value.rsplit(" ", 2)[1])
+    return Commit(commit, message.partition("\n")[0], message, author, committed_at, _trailers(message), tuple(parents))
+
+
+def _trailers(message: str) -> dict[str, str]:
+    trailers = {}
+    for line in message.strip("\n").rpartition("\n\n")[2].split("\n"):
+        name, colon, value = line.partition(": ")
+        if colon and " " not in name:
+            trailers[name] = value.strip()
+    return trailers

@@ -1,0 +1,177 @@
+"""Which task owns which workspace: one record a task, on disk, found in constant time.
+
+A record appears whole or not at all and its name is taken by exactly one task: it is written aside, synced and linked to
+its name, and the link fails if the name is taken.  `git worktree list` is never asked; it costs more with every worktree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from moderator.context import IsolationLevel
+from moderator.errors import EnvironmentProblem, IsolationError
+from moderator.git import leases
+from moderator.naming import task_slug
+
+MAKING, READY, RETIRING = "making", "ready", "retiring"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was promised to a task.
+
+    `path` is the worktree, "" for a level without one; `entry` the id of its administrative directory; `token` is random and
+    also stands in the reflog of the branch, so that after a crash one can tell whether the branch is ours.
+    """
+
+    task_id: str
+    project_id: str
+    level: IsolationLevel
+    branch: str | None
+    path: str
+    state_dir: str
+    base_branch: str
+    base: str
+    entry: str
+    token: str
+    created_at: float
+    state: str = MAKING
+
+    @property
+    def key(self) -> str:
+        return key_of(self.task_id)
+
+    @property
+    def result_ref(self) -> str:
+        """Where a workspace without a branch keeps its commits."""
+        return f"refs/moderator/result/{task_slug(self.task_id)}"
+
+    @property
+    def ref(self) -> str:
+        """The ref that holds the workspace's commits."""
+        return f"refs/heads/{self.branch}" if self.branch else self.result_ref
+
+
+def key_of(task_id: str) -> str:
+    """Return the name under which a task is registered; ids that differ only as names may not share one."""
+    return task_slug(task_id).casefold()
+
+
+class Registry:
+    """The records under a repository's `moderator` directory."""
+
+    def __init__(self, ours: Path) -> None:
+        self._records = ours / "workspaces"
+        self._leases = ours / "leases"
+
+    def lease_path(self, key: str) -> Path:
+        return self._leases / f"{key}.lock"
+
+    def holder(self, record: Record) -> leases.Owner | None:
+        return leases.holder(self.lease_path(record.key))
+
+    def find(self, task_id: str) -> Record | None:
+        """Return the record of a task; None if it has none, or the name belongs to another id."""
+        record = self._read(key_of(task_id))
+        return record if record and record.task_id == task_id else None
+
+    def find_branch(self, branch: str) -> Record | None:
+        """Return the record of the workspace on exactly this branch."""
+        return next((record for record in self if record.branch == branch), None)
+
+    def __iter__(self) -> Iterator[Record]:
+        try:
+            names = sorted(os.listdir(self._records))
+        except FileNotFoundError:
+            return
+        for name in names:
+            if name.endswith(".json") and (record := self._read(name.removesuffix(".json"))):
+                yield record
+
+    def owner_of_name(self, task_id: str) -> Record | None:
+        """Return the record that stands where this task's would, whoever's it is."""
+        return self._read(key_of(task_id))
+
+    def claim(self, record: Record) -> None:
+        """Take the name for a task.  Raises IsolationError if another task has it."""
+        aside = self._write_aside(record, durable=True)
+        try:
+            os.link(aside, self._file(record.key))
+        except FileExistsError:
+            other = self._read(record.key)
+            raise IsolationError(
+                f"task {record.task_id!r} cannot have its names: they belong to task {other.task_id if other else '?'!r}",
+                hint="rename one of the two: ids must differ in more than letter case, '_', '-' and spaces",
+            ) from None
+        finally:
+            aside.unlink()
+        _sync(self._records)
+
+    def replace(self, record: Record, durable: bool = False) -> None:
+        """Write a new state of a record that this process holds the lease of."""
+        os.replace(self._write_aside(record, durable), self._file(record.key))
+
+    def drop(self, record: Record) -> None:
+        """Free the name."""
+        with contextlib.suppress(FileNotFoundError):
+            self._file(record.key).unlink()
+
+    def _file(self, key: str) -> Path:
+        return self._records / f"{key}.json"
+
+    def _write_aside(self, record: Record, durable: bool) -> Path:
+        values = asdict(record) | {"level": record.level.value, "version": _VERSION}
+        aside = self._records / f".{record.key}.{secrets.token_hex(4)}"
+        text = json.dumps(values, indent=1).encode("ascii")
+        try:
+            self._records.mkdir(parents=True, exist_ok=True)
+            with aside.open("xb") as file:
+                file.write(text)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise EnvironmentProblem(
+                f"the workspace of task {record.task_id!r} could not be registered in {str(self._records)!r}",
+                hint="check permissions and free space there",
+                cause=str(error),
+            ) from error
+        return aside
+
+    def _read(self, key: str) -> Record | None:
+        path = self._file(key)
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            values = json.loads(text)
+            if values.pop("version") != _VERSION:
+                raise ValueError("written by another version")
+            values["level"] = IsolationLevel(values["level"])
+            if set(values) != {field.name for field in fields(Record)}:
+                raise ValueError("fields are missing or unknown")
+            return Record(**values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EnvironmentProblem(
+                f"the record {str(path)!r} cannot be read, so nobody knows whose workspace it is",
+                hint="upgrade moderator if a newer one wrote it; otherwise move the file aside and look at the workspace by hand",
+                cause=str(error),
+            ) from error
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,220 @@
+"""One repository as others see it: where it is, what it is configured to be, what a revision names.
+
+Reads only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from moderator.errors import EnvironmentProblem, NotARepository, UnknownRevision
+from moderator.git.command import Answer, run_git
+from moderator.git.values import Base
+
+OLDEST_GIT = (2, 38)
+"""`git merge-tree --write-tree` came with 2.38."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """An opened repository.
+
+    `directory` is where it was opened, `common` its common directory, `git_dir` the directory of the worktree it was
+    opened in, `top` that worktree's top (None in a bare repository).
+    """
+
+    directory: str
+    common: str
+    git_dir: str
+    top: str | None
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str]) -> Repository:
+        """Open the repository that `directory` is in.
+
+        Raises NotARepository if there is none or git refuses it, EnvironmentProblem if git is missing or too old.
+        """
+        where = os.path.abspath(directory)
+        if not os.path.isdir(where):
+            raise NotARepository(f"{where!r} is not a directory", hint="name a directory inside a repository")
+        require_git()
+        answer = run_git(
+            "rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir", "--show-toplevel",
+            cwd=where, accept=(0, 128),
+        )  # fmt: skip
+        lines = answer.text.split("\n")
+        if answer.code and "must be run in a work tree" not in answer.err:
+            # Ask again with no code accepted: the runner has the words for why.
+            run_git("rev-parse", "--git-common-dir", cwd=where)
+        if len(lines) < 2:
+            raise NotARepository(
+                f"{where!r} is not in a git repository", hint="go to a repository, or name one with --repo"
+            )
+        top = lines[2] if len(lines) > 2 and lines[2] else None
+        return cls(where, os.path.realpath(lines[0]), os.path.realpath(lines[1]), top)
+
+    def git(self, *arguments: str, **options: object) -> Answer:
+        """Run git on the repository itself, outside any worktree: for refs, objects and configuration."""
+        return run_git("--git-dir=.", *arguments, cwd=self.common, **options)  # type: ignore[arg-type]
+
+    @property
+    def ours(self) -> Path:
+        """Where `moderator` keeps what it knows of this repository."""
+        return Path(self.common) / "moderator"
+
+    @cached_property
+    def settings(self) -> dict[str, list[str]]:
+        """The repository's configuration: every value of every key, keys as git prints them."""
+        values: dict[str, list[str]] = {}
+        for entry in self.git("config", "--list", "-z", "--includes").fields:
+            key, _, value = entry.partition("\n")
+            values.setdefault(key, []).append(value)
+        return values
+
+    def setting(self, key: str, default: str = "") -> str:
+        """Return the last value of a key, as git does."""
+        return self.settings.get(key, [default])[-1]
+
+    @property
+    def is_bare(self) -> bool:
+        return _true(self.setting("core.bare", "false"))
+
+    @cached_property
+    def main_top(self) -> str | None:
+        """The top of the main worktree, None where there is none (a bare repository)."""
+        if self.git_dir == self.common and self.top:
+            return self.top
+        if os.path.basename(self.common) == ".git" and not self.is_bare:
+            return os.path.dirname(self.common)
+        worktree = self.setting("core.worktree")
+        return os.path.realpath(os.path.join(self.common, worktree)) if worktree else None
+
+    @property
+    def default_root(self) -> str:
+        """Where the command line puts workspaces: beside the repository, never inside it."""
+        return (self.main_top or self.common.removesuffix(os.sep + ".git")) + ".moderator"
+
+    @cached_property
+    def identity_settings(self) -> dict[str, str]:
+        """What a commit needs on top of the configuration: a fallback where git knows no name to put on it."""
+        if self.git("var", "GIT_COMMITTER_IDENT", accept=(0, 128)).code == 0 and (
+            self.git("var", "GIT_AUTHOR_IDENT", accept=(0, 128)).code == 0
+        ):
+            return {}
+        return {
+            "user.name": self.setting("user.name", "moderator"),
+            "user.email": self.setting("user.email", "moderator@localhost"),
+        }
+
+    @property
+    def takes_written_entries(self) -> bool:
+        """Whether a worktree's administrative directory may be written by hand.
+
+        Not where git stores refs in another way, puts paths or settings elsewhere, or knows an extension we do not.
+        """
+        extensions = {key: values[-1] for key, values in self.settings.items() if key.startswith("extensions.")}
+        known = {
+            "extensions.objectformat",
+            "extensions.noop",
+            "extensions.preciousobjects",
+            "extensions.partialclone",
+        }
+        files = extensions.pop("extensions.refstorage", "files") == "files"
+        return files and set(extensions) <= known and not _true(self.setting("core.sparsecheckout", "false"))
+
+    @property
+    def mirrored_by(self) -> str | None:
+        """The remote whose next `fetch --prune` would delete every ref of ours, if there is one."""
+        for key, values in self.settings.items():
+            if key.startswith("remote.") and key.endswith(".fetch") and any(v.endswith(":refs/*") for v in values):
+                return key.removeprefix("remote.").removesuffix(".fetch")
+        return None
+
+    def commit_of(self, revision: str) -> str | None:
+        """Return the commit that a full ref name or object id names, None if it names none."""
+        answer = self.git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", accept=(0, 1, 128))
+        return answer.text if answer.code == 0 else None
+
+    def base(self, revision: str = "") -> Base:
+        """Return the base that `revision` names: a branch, a tag, a commit; "" or HEAD is what is checked out here.
+
+        A local branch keeps its name, a remote's loses the remote, a tag keeps its name, anything else is called by its first
+        12 digits.  Raises UnknownRevision if it names no commit.
+        """
+        if revision in ("", "HEAD", "@"):
+            return self._checked_out()
+        if revision.startswith("-") or "\0" in revision or not revision.strip():
+            raise UnknownRevision(f"{revision!r} cannot be a base", hint="name a branch, a tag or a commit")
+        if commit := self.commit_of(f"refs/heads/{revision}"):
+            return Base(revision, commit)
+        run = {"cwd": self.top or self.directory, "accept": (0, 1, 128)}
+        verified = run_git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", **run)  # type: ignore[arg-type]
+        if verified.code:
+            raise self._no_such_base(revision)
+        full = run_git("rev-parse", "--symbolic-full-name", revision, **run).text  # type: ignore[arg-type]
+        return Base(self._short_name(full) or verified.text[:12], verified.text)
+
+    def _checked_out(self) -> Base:
+        cwd = self.top or self.directory
+        branch = run_git("symbolic-ref", "--quiet", "HEAD", cwd=cwd, accept=(0, 1)).text
+        head = run_git("rev-parse", "--verify", "--quiet", "HEAD^{commit}", cwd=cwd, accept=(0, 1, 128))
+        name = branch.removeprefix("refs/heads/")
+        if head.code:
+            raise UnknownRevision(
+                f"the branch {name!r} has no commits yet, so there is nothing to fork from",
+                hint="make a first commit (git commit --allow-empty -m start), or name another base with --base",
+            )
+        return Base(name or head.text[:12], head.text)
+
+    def _short_name(self, full: str) -> str:
+        if full.startswith("refs/heads/"):
+            return full.removeprefix("refs/heads/")
+        if full.startswith("refs/tags/"):
+            return full.removeprefix("refs/tags/")
+        if full.startswith("refs/remotes/"):
+            name = full.removeprefix("refs/remotes/")
+            remotes = {key.split(".", 1)[1].rpartition(".")[0] for key in self.settings if key.startswith("remote.")}
+            for remote in sorted(remotes, key=len, reverse=True):
+                if name.startswith(remote + "/"):
+                    return name.removeprefix(remote + "/")
+            return name.partition("/")[2]
+        return ""
+
+    def _no_such_base(self, revision: str) -> UnknownRevision:
+        import difflib
+
+        names = self.git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags").text
+        close = difflib.get_close_matches(revision, names.split("\n"), n=3)
+        current = run_git(
+            "symbolic-ref", "--quiet", "--short", "HEAD", cwd=self.top or self.directory, accept=(0, 1, 128)
+        ).text
+        if revision == current:
+            return UnknownRevision(
+                f"the branch {revision!r} has no commits yet, so there is nothing to fork from",
+                hint="make a first commit (git commit --allow-empty -m start), or name another base",
+            )
+        return UnknownRevision(
+            f"the base {revision!r} names no commit in this repository",
+            hint=f"did you mean {' or '.join(map(repr, close))}?" if close else "git branch -a lists what there is",
+        )
+
+
+def _true(value: str) -> bool:
+    return value.lower() in ("", "true", "yes", "on", "1")
+
+
+def require_git() -> tuple[int, ...]:
+    """Return git's version.  Raises EnvironmentProblem if there is none or it is too old."""
+    said = run_git("version", cwd=os.sep).text
+    match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", said)
+    version = tuple(int(part or 0) for part in match.groups()) if match else (0,)
+    if version < OLDEST_GIT:
+        wanted = ".".join(map(str, OLDEST_GIT))
+        raise EnvironmentProblem(
+            f"git is too old: found {said!r}, {wanted} is needed", hint=f"install git {wanted} or newer"
+        )
+    return version

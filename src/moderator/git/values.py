@@ -1,0 +1,151 @@
+"""What the git room hands out: typed values, never text to be parsed.
+
+Paths and names are `str` in which bytes that are no UTF-8 survive as surrogates (`os.fsencode` gives them back).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from moderator.context import ExecutionContext, IsolationLevel
+from moderator.git.leases import Owner
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a workspace forks from: the name its branch is derived from, and the commit."""
+
+    name: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A context's names made real.
+
+    `path` is where the task runs.  `branch` is None where the level has none; `base` is the commit it forked from.
+    In a `with`, or until `release`, this process holds the workspace's lease.
+    """
+
+    task_id: str
+    path: str
+    branch: str | None
+    base: str
+    base_branch: str
+    state_dir: str
+    level: IsolationLevel
+    context: ExecutionContext
+    _release: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
+
+    def release(self) -> None:
+        """Give the lease back; the workspace stays.  A second call does nothing."""
+        self._release()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many paths of each kind a workspace holds that are in no commit."""
+
+    staged: int = 0
+    modified: int = 0
+    untracked: int = 0
+    ignored: int = 0
+    unmerged: int = 0
+
+    @property
+    def dirty(self) -> int:
+        """Paths with work that the next commit would take."""
+        return self.staged + self.modified + self.untracked + self.unmerged
+
+
+@dataclass(frozen=True)
+class WorkspaceStatus:
+    """What a workspace holds now.
+
+    `state` is "ready", "making" (half-made, by a process at work or a dead one), "missing" (its directory was deleted
+    by hand) or "damaged".  `tip` is the newest commit of its branch; `ahead` counts commits since the fork that the base
+    does not have, `behind` the base branch's since the fork.  `counts` is None where nobody looked; `operation` names a
+    merge, rebase, cherry-pick, revert or bisect in progress; `size` is in bytes, on request; `lease` is who holds it.
+    """
+
+    task_id: str
+    level: IsolationLevel
+    path: str
+    branch: str | None
+    base: str
+    base_branch: str
+    tip: str | None
+    ahead: int | None
+    behind: int | None
+    state: str
+    created_at: float
+    counts: Counts | None = None
+    operation: str | None = None
+    size: int | None = None
+    lease: Owner | None = None
+    locked_by_person: str | None = None
+
+    @property
+    def dirty(self) -> int | None:
+        return None if self.counts is None else self.counts.dirty
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as JSON takes it."""
+        return {
+            "task_id": self.task_id,
+            "isolation_level": self.level.value,
+            "branch": self.branch,
+            "path": self.path,
+            "state": self.state,
+            "base": self.base,
+            "base_branch": self.base_branch,
+            "tip": self.tip,
+            "ahead": self.ahead,
+            "behind": self.behind,
+            "dirty": self.dirty,
+            "staged": self.counts and self.counts.staged,
+            "modified": self.counts and self.counts.modified,
+            "untracked": self.counts and self.counts.untracked,
+            "ignored": self.counts and self.counts.ignored,
+            "unmerged": self.counts and self.counts.unmerged,
+            "operation": self.operation,
+            "size": self.size,
+            "held_by": str(self.lease) if self.lease else None,
+            "locked_by_person": self.locked_by_person,
+            "created_at": self.created_at,
+        }
+
+
+@dataclass(frozen=True)
+class Change:
+    """One path that differs.  `status` is git's letter: A, M, D, R, C, T.  Lines are None for binary files."""
+
+    path: str
+    status: str
+    added: int | None
+    removed: int | None
+    old_path: str | None = None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit."""
+
+    id: str
+    subject: str
+    message: str
+    author: str
+    committed_at: float
+    trailers: dict[str, str]
+    parents: tuple[str, ...]

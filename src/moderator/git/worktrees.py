@@ -1,0 +1,463 @@
+"""Publish a worktree whole, and retire it whole.
+
+`git worktree add` is safe neither against itself nor against readers: two of them at one path delete each other's files, and a
+kill at the wrong moment leaves an entry with which nobody can fetch.  So the administrative directory is written aside and
+renamed in: readers see all of it or nothing, no lock is held, and it costs the same however many worktrees exist.
+The files of an entry are those of gitrepository-layout(5); entries stay `locked` for life, because `worktree prune`, `gc`
+and an unmounted disk take unlocked ones away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from moderator.errors import (
+    EnvironmentProblem,
+    GitFailed,
+    IsolationError,
+    ModeratorError,
+    PersonNeeded,
+    WorkspaceOccupied,
+    WouldLoseWork,
+)
+from moderator.git import leases
+from moderator.git.contents import Worktree, printable, what_would_be_lost
+from moderator.git.registry import Record
+from moderator.git.repository import Repository
+from moderator.naming import task_directory_name
+
+OUR_LOCK = "moderator: "
+"""How the reason in a `locked` file begins when it is ours; any other text is a person's."""
+_TRASH = ".trash"
+_PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
+
+_cores = os.cpu_count() or 1
+_checkouts = threading.BoundedSemaphore(_cores)  # more at once than cores only makes each of them slower
+_checking_out = 0
+_counter = threading.Lock()
+
+
+def entry_dir(repository: Repository, record: Record) -> str:
+    """Return the administrative directory of a record's worktree."""
+    return os.path.join(repository.common, "worktrees", record.entry)
+
+
+def worktree_of(repository: Repository, record: Record) -> Worktree:
+    return Worktree(record.path, entry_dir(repository, record))
+
+
+def new_entry_id(task_slug: str) -> str:
+    """Return an id for an administrative directory that was never used before."""
+    return f"{task_slug[:40].rstrip('.-')}-{secrets.token_hex(4)}"
+
+
+def check_place(repository: Repository, task_id: str, path: str) -> None:
+    """Raise unless `path` is where this task's worktree may be made: its own name, nothing foreign there, no redirection."""
+    parent, name = os.path.split(path)
+    if name != task_directory_name(task_id) or os.path.basename(parent) != "tasks":
+        raise IsolationError(
+            f"{printable(path)!r} is not the working directory of task {task_id!r}",
+            hint="make contexts with ExecutionContext.create_isolated_context",
+        )
+    for link in (path, parent):
+        if os.path.islink(link):
+            raise WorkspaceOccupied(
+                f"{printable(link)!r} is a symbolic link, so the workspace of task {task_id!r} would be elsewhere",
+                hint=f"look where it leads, then remove the link: rm {link}",
+            )
+    real = os.path.realpath(path)
+    if os.path.commonpath([real, repository.common]) == repository.common:
+        raise IsolationError(
+            f"{printable(path)!r} lies inside the repository's own git directory",
+            hint="choose a working directory outside it",
+        )
+    try:
+        present = os.listdir(path)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise WorkspaceOccupied(
+            f"{printable(path)!r} is a file, where task {task_id!r} needs a directory", hint="move it away"
+        ) from None
+    if present:
+        raise WorkspaceOccupied(
+            f"{printable(path)!r} already holds files that are not task {task_id!r}'s: {printable(sorted(present)[0])}",
+            hint="move them away, or choose another id",
+        )
+
+
+def create_branch(repository: Repository, record: Record) -> None:
+    """Create the record's branch at its base.  Raises WorkspaceOccupied if there is one of that name."""
+    _check_branch_name(repository, record)
+    try:
+        repository.git(
+            "update-ref", "--stdin", "--create-reflog", "-m", _reflog_message(record),
+            stdin=f"create {record.ref} {record.base}\n".encode("utf-8", "surrogateescape"), repeatable=True,
+        )  # fmt: skip
+    except GitFailed as failure:
+        if repository.commit_of(record.ref):
+            raise branch_exists(record.task_id, str(record.branch)) from failure
+        raise WorkspaceOccupied(
+            f"the branch {record.branch!r} of task {record.task_id!r} cannot be created",
+            hint="a branch whose name is the beginning of this one is in the way: rename it or the base",
+            cause=failure.cause,
+        ) from failure
+
+
+def branch_exists(task_id: str, branch: str) -> WorkspaceOccupied:
+    """Return what is said about a branch that an earlier run, or a person, left."""
+    return WorkspaceOccupied(
+        f"the branch {branch!r} of task {task_id!r} exists already",
+        hint=f"keep it under another name (git branch -m {branch} NEW), delete it if it is merged (git branch -d {branch}), "
+        "or give the task another id",
+    )
+
+
+def _check_branch_name(repository: Repository, record: Record) -> None:
+    answer = repository.git("check-ref-format", "--branch", str(record.branch), accept=(0, 1, 128, 129))
+    if answer.code or answer.text != record.branch:
+        raise IsolationError(
+            f"git does not accept {record.branch!r} as the name of a branch",
+            hint="use a base branch with an ordinary name",
+            cause=answer.err.strip(),
+        )
+
+
+def _reflog_message(record: Record) -> str:
+    return f"moderator: {record.token} workspace made"
+
+
+def branch_is_ours(repository: Repository, record: Record) -> bool:
+    """Whether the record's branch was created by the attempt that wrote the record."""
+    answer = repository.git("log", "--walk-reflogs", "--format=%gs", record.ref, "--", accept=(0, 128))
+    return answer.code == 0 and _reflog_message(record) in answer.text.split("\n")
+
+
+def publish(repository: Repository, record: Record, lease: leases.Lease) -> None:
+    """Make the record's worktree: entry, `.git` file, branch, files.  The place was checked, the name is claimed.
+
+    Whatever goes wrong, nothing half-made stays behind, and the error is raised.
+    """
+    if remote := repository.mirrored_by:
+        raise EnvironmentProblem(
+            f"the next fetch from {remote!r} would delete the branches of tasks: it mirrors every ref",
+            hint=f"git config remote.{remote}.fetch '+refs/heads/*:refs/remotes/{remote}/*'",
+        )
+    if record.branch:
+        create_branch(repository, record)
+    try:
+        _make_directory(record.path)
+        if repository.takes_written_entries:
+            _write_entry(repository, record)
+        else:
+            _add_by_git(repository, record)
+        _check_out(repository, record, lease)
+    except BaseException:
+        with contextlib.suppress(ModeratorError, OSError):
+            discard(repository, record)
+        raise
+
+
+def discard(repository: Repository, record: Record) -> None:
+    """Take away what `publish` began and did not finish: the task never ran in it.
+
+    Files that git did not put there are somebody's: then the tree stays in the trash.  The branch goes only if this
+    record's attempt created it and it has not moved.
+    """
+    entry = entry_dir(repository, record)
+    if os.path.lexists(os.path.join(record.path, ".git")) and _points_at(record.path, entry):
+        trash = _into_trash(record)
+        if not _foreign_files(repository, trash, record.base):
+            _delete(trash)
+    elif os.path.isdir(record.path) and not os.listdir(record.path):
+        os.rmdir(record.path)
+    if os.path.isdir(entry):
+        _delete(_retire_entry(repository, record))
+    if record.branch and repository.commit_of(record.ref) == record.base and branch_is_ours(repository, record):
+        repository.git("update-ref", "-d", record.ref, record.base, repeatable=True)
+
+
+def is_whole(repository: Repository, record: Record) -> bool:
+    """Whether everything `publish` makes is there: the index comes last, when every file is checked out."""
+    entry = entry_dir(repository, record)
+    return (
+        os.path.isfile(os.path.join(entry, "index"))
+        and not os.path.exists(os.path.join(entry, "index.lock"))
+        and _points_at(record.path, entry)
+        and (record.branch is None or repository.commit_of(record.ref) is not None)
+    )
+
+
+def person_lock(repository: Repository, record: Record) -> str | None:
+    """Return the reason a person gave for locking the worktree, None if nobody did."""
+    try:
+        reason = Path(entry_dir(repository, record), "locked").read_bytes().decode("utf-8", "replace").strip()
+    except OSError:
+        return None
+    return None if reason.startswith(OUR_LOCK) else reason or "no reason given"
+
+
+def retire(repository: Repository, record: Record) -> None:
+    """Remove the record's worktree if nothing would be lost; the branch stays.
+
+    The tree is renamed away, looked at once more where nobody works in it any longer, and only then deleted.  Raises
+    WouldLoseWork with everything that would be lost, PersonNeeded if the worktree is not as we made it or is locked.
+    """
+    entry = entry_dir(repository, record)
+    _refuse_unless_ours(repository, record, entry)
+    held_by = record.ref if record.branch or repository.commit_of(record.result_ref) else None
+    _refuse_loss(record, what_would_be_lost(repository, worktree_of(repository, record), held_by))
+    trash = _into_trash(record)
+    try:
+        findings = what_would_be_lost(repository, Worktree(trash, entry), held_by)
+        busy = list(_processes_in(trash))
+        if busy:
+            findings.append(f"processes that work in it: {', '.join(map(str, busy))}")
+        _refuse_loss(record, findings)
+        if person_lock(repository, record):
+            _refuse_unless_ours(repository, record, entry)
+    except BaseException:
+        os.rename(trash, record.path)
+        raise
+    retired = _retire_entry(repository, record)
+    _delete(trash)
+    _delete(retired)
+    with contextlib.suppress(OSError):  # until the last of them is gone
+        os.rmdir(os.path.dirname(trash))
+
+
+def retire_missing(repository: Repository, record: Record) -> None:
+    """Remove the entry of a worktree whose directory somebody deleted, if nothing only the entry knows would be lost."""
+    entry = entry_dir(repository, record)
+    if not os.path.isdir(entry):
+        return
+    if reason := person_lock(repository, record):
+        raise _locked_by_person(record, reason)
+    folder = os.path.join(os.path.dirname(record.path), _TRASH, record.entry)
+    os.makedirs(folder)
+    try:
+        worktree = Worktree(folder, entry)
+        # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
+        staged = worktree.git("diff-index", "--cached", "--name-only", "-z", "--no-renames", "HEAD", accept=(0, 128))
+        findings = what_would_be_lost(repository, worktree, record.ref)
+        kept = [finding for finding in findings if not finding.startswith("changed, not committed")]
+        if staged.code:
+            kept.append("an index that cannot be read")
+        _refuse_loss(record, kept)
+    finally:
+        os.rmdir(folder)
+    _delete(_retire_entry(repository, record))
+
+
+def _refuse_loss(record: Record, findings: list[str]) -> None:
+    if findings:
+        raise WouldLoseWork(
+            f"removing the workspace of task {record.task_id!r} would lose work in {printable(record.path)!r}",
+            findings,
+            hint="commit or move what you want, delete what you do not, and try again",
+        )
+
+
+def _refuse_unless_ours(repository: Repository, record: Record, entry: str) -> None:
+    shown = printable(record.path)
+    if reason := person_lock(repository, record):
+        raise _locked_by_person(record, reason)
+    if os.path.islink(record.path) or os.path.islink(os.path.dirname(record.path)):
+        raise PersonNeeded(f"{shown!r} has become a symbolic link", hint="look where it leads; nothing was removed")
+    if os.path.realpath(record.path) == repository.main_top:
+        raise PersonNeeded(f"{shown!r} is the main worktree", hint="nothing was removed")
+    try:
+        back = Path(entry, "gitdir").read_bytes().removesuffix(b"\n")
+    except OSError:
+        back = b""
+    here = os.path.join(os.path.realpath(record.path), ".git")
+    if not _points_at(record.path, entry) or os.path.realpath(os.fsdecode(back)) != here:
+        raise PersonNeeded(
+            f"{shown!r} and its entry in the repository do not point at each other, so it may be somebody else's",
+            hint=f"look at {shown}/.git; git worktree repair mends a moved worktree",
+        )
+    if busy := list(_processes_in(record.path)):
+        raise WouldLoseWork(
+            f"processes work in the workspace of task {record.task_id!r}: {', '.join(map(str, busy))}",
+            [f"process {pid} works in it" for pid in busy],
+            hint="end them, or leave the directory in that shell, and try again",
+        )
+
+
+def _locked_by_person(record: Record, reason: str) -> PersonNeeded:
+    return PersonNeeded(
+        f"the worktree of task {record.task_id!r} is locked: {printable(reason)}",
+        hint=f"git worktree unlock {record.path}, if the reason is gone",
+    )
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"the directory {printable(path)!r} cannot be made",
+            hint="check permissions and space, or choose another root for workspaces (root: in moderator.yaml)",
+            cause=str(error),
+        ) from error
+
+
+def _write_entry(repository: Repository, record: Record) -> None:
+    worktrees = os.path.join(repository.common, "worktrees")
+    staging = os.path.join(repository.ours, "staging", record.entry)
+    head = f"ref: refs/heads/{record.branch}" if record.branch else record.base
+    try:
+        os.makedirs(os.path.join(staging, "refs"))
+        for name, text in (
+            ("HEAD", head),
+            ("commondir", "../.."),
+            ("gitdir", os.path.join(os.path.realpath(record.path), ".git")),
+            ("locked", OUR_LOCK + ascii(record.task_id)),
+        ):
+            Path(staging, name).write_bytes(os.fsencode(text) + b"\n")
+        # First the file in the tree, by a link that fails if there is one: two can not both have the directory.
+        pointer = Path(staging, "pointer")
+        pointer.write_bytes(os.fsencode(f"gitdir: {worktrees}/{record.entry}\n"))
+        _link_or_copy(pointer, Path(record.path, ".git"), record)
+        pointer.unlink()
+        for attempt in range(10):
+            os.makedirs(worktrees, exist_ok=True)
+            try:
+                os.rename(staging, os.path.join(worktrees, record.entry))
+                return
+            except FileNotFoundError:
+                # `git worktree prune` takes an empty `worktrees` directory away; make it again.
+                if attempt == 9:
+                    raise
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise EnvironmentProblem(
+            f"the worktree of task {record.task_id!r} could not be entered in the repository",
+            hint="check permissions and space",
+            cause=str(error),
+        ) from error
+
+
+def _link_or_copy(source: Path, target: Path, record: Record) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise WorkspaceOccupied(
+            f"{printable(record.path)!r} has become somebody else's worktree", hint="choose another id"
+        ) from None
+    except OSError:  # another file system, or one without hard links
+        with target.open("xb") as file:
+            file.write(source.read_bytes())
+
+
+def _add_by_git(repository: Repository, record: Record) -> None:
+    """The way for repositories that a hand-written entry cannot serve.  One at a time, for git's own is not safe."""
+    where = ("--", record.path, record.branch) if record.branch else ("--detach", "--", record.path, record.base)
+    with leases.held(repository.ours / "repository.lock", "the repository", _PATIENCE):
+        repository.git(
+            "worktree", "add", "--no-checkout", "--lock", "--reason", OUR_LOCK + ascii(record.task_id), *where,
+            repeatable=False,
+        )  # fmt: skip
+        made = os.fsdecode(Path(record.path, ".git").read_bytes()).strip().removeprefix("gitdir: ")
+        made = os.path.realpath(os.path.join(record.path, made))
+        # Renamed to the id in our record, so that the record stays true; the pointer is replaced whole.
+        target = entry_dir(repository, record)
+        os.rename(made, target)
+        aside = Path(f"{target}/pointer")
+        aside.write_bytes(os.fsencode(f"gitdir: {target}\n"))
+        shutil.copyfile(aside, Path(record.path, ".git.new"))
+        os.replace(Path(record.path, ".git.new"), Path(record.path, ".git"))
+        aside.unlink()
+
+
+def _check_out(repository: Repository, record: Record, lease: leases.Lease) -> None:
+    global _checking_out
+    with _checkouts:
+        with _counter:
+            _checking_out += 1
+            alone = _checking_out == 1
+        try:
+            worktree_of(repository, record).git(
+                "read-tree", "-m", "-u", record.base,
+                settings={"checkout.workers": str(_cores)} if alone else None, descriptors=(lease.descriptor,),
+            )  # fmt: skip
+        finally:
+            with _counter:
+                _checking_out -= 1
+
+
+def _points_at(path: str, entry: str) -> bool:
+    try:
+        pointer = Path(path, ".git").read_bytes().strip()
+    except OSError:
+        return False
+    named = os.fsdecode(pointer.removeprefix(b"gitdir: "))
+    return pointer.startswith(b"gitdir: ") and os.path.realpath(os.path.join(path, named)) == os.path.realpath(entry)
+
+
+def _into_trash(record: Record) -> str:
+    """Rename the tree to a place beside the workspaces: the same file system, so it is one step and can be undone."""
+    folder = os.path.join(os.path.dirname(record.path), _TRASH)
+    os.makedirs(folder, exist_ok=True)
+    trash = os.path.join(folder, record.entry)
+    os.rename(record.path, trash)
+    return trash
+
+
+def _retire_entry(repository: Repository, record: Record) -> str:
+    folder = repository.ours / "trash"
+    folder.mkdir(parents=True, exist_ok=True)
+    retired = str(folder / record.entry)
+    os.rename(entry_dir(repository, record), retired)
+    return retired
+
+
+def _foreign_files(repository: Repository, tree: str, commit: str) -> list[str]:
+    listed = set(repository.git("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).fields)
+    return [
+        path
+        for where, _, names in os.walk(tree)
+        for name in names
+        if (path := os.path.relpath(os.path.join(where, name), tree)) not in listed and path != ".git"
+    ]
+
+
+def _delete(folder: str) -> None:
+    """Delete what was proven to hold nothing of its own.  What cannot be deleted stays in the trash."""
+
+    def writable_again(function: object, path: str, _: object) -> None:
+        # Read-only directories refuse the deletion of their files.
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            os.chmod(path, 0o700, follow_symlinks=False) if not os.path.islink(path) else None
+            function(path)  # type: ignore[operator]
+
+    shutil.rmtree(folder, onerror=writable_again)
+
+
+def _processes_in(path: str) -> Iterator[int]:
+    """Yield the processes, other than this one, whose current directory is in `path`."""
+    inside = os.path.realpath(path)
+    if os.path.isdir("/proc/self"):
+        found = ((int(pid), f"/proc/{pid}/cwd") for pid in os.listdir("/proc") if pid.isdigit())
+        for pid, link in found:
+            with contextlib.suppress(OSError):
+                if _within(os.readlink(link), inside) and pid != os.getpid():
+                    yield pid
+        return
+    import psutil  # only where there is no /proc
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if _within(process.cwd(), inside) and process.pid != os.getpid():
+                yield process.pid
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)
