@@ -112,7 +112,14 @@ class WouldLoseWork(PersonNeeded):
 
 
 class WorkspaceOccupied(PersonNeeded):
-    """A directory or a branch is there already and was not made for this workspace."""
+    """A directory or a branch is there already and was not made for this workspace.
+
+    `findings` lists them where several are looked for at once.
+    """
+
+    def __init__(self, message: str, hint: str = "", cause: str = "", findings: Sequence[str] = ()) -> None:
+        super().__init__(message, hint, cause)
+        self.findings = tuple(findings)
 
 
 class CheckoutNotClean(PersonNeeded):

@@ -59,7 +59,8 @@ class Task:
     """One thing to do.
 
     `run` is what a shell backend executes: text goes to the shell, a list is executed as it is.  `env` is added to
-    the command's environment.  `timeout` and `idle_timeout` are seconds; None means the executor's.
+    the command's environment.  `timeout` and `idle_timeout` are seconds; None means the executor's.  `kind` is what
+    kind of work it is, for a router's rules.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Task:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     idle_timeout: float | None = None
+    kind: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -79,6 +81,7 @@ class Task:
             "env": dict(self.env),
             "timeout": self.timeout,
             "idle_timeout": self.idle_timeout,
+            "kind": self.kind,
         }
 
 

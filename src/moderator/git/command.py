@@ -87,11 +87,13 @@ class Answer:
         return [os.fsdecode(part) for part in self.out.split(b"\0")[:-1]]
 
 
-def scrubbed_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment without what would tie a git command to another repository, plus `extra`."""
+def scrubbed_environment(
+    extra: Mapping[str, str] | None = None, inherited: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return `inherited` (default: this process's environment) without what ties git to a repository, plus `extra`."""
     environment = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in (os.environ if inherited is None else inherited).items()
         if name not in LOCAL_ENVIRONMENT and not name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
     }
     environment.update(extra or {})

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from moderator.errors import CannotCommit
@@ -110,13 +111,7 @@ def commit_checkout(
         )
     if not contents.uncommitted:
         return None, []
-    folder = repository.ours / "staging"
-    folder.mkdir(parents=True, exist_ok=True)
-    index = str(folder / f"{record.key}.{record.token}.index")
-    private = {"GIT_INDEX_FILE": index}
-    try:
-        shutil.copyfile(os.path.join(checkout.git_dir, "index"), index)
-        checkout.git("add", "--all", env=private, settings=DURABLE)
+    with _private_index(checkout, repository) as private:
         tree = checkout.git("write-tree", env=private, settings=DURABLE).text
         tip = repository.commit_of(record.ref) or record.base
         if tree == repository.git("rev-parse", f"{record.base}^{{tree}}").text:
@@ -133,10 +128,30 @@ def commit_checkout(
             repeatable=True,
         )
         left = _put_back(checkout, record.base, new, private)
+    return new, left
+
+
+def tree_of(checkout: Worktree, repository: Repository) -> str:
+    """Return the tree of everything in a checkout, untracked files included, without touching its index."""
+    with _private_index(checkout, repository) as private:
+        return checkout.git("write-tree", env=private).text
+
+
+@contextlib.contextmanager
+def _private_index(checkout: Worktree, repository: Repository) -> Iterator[dict[str, str]]:
+    """Give an environment with an index of its own that holds everything in the checkout."""
+    folder = repository.ours / "staging"
+    folder.mkdir(parents=True, exist_ok=True)
+    index = str(folder / f"{secrets.token_hex(8)}.index")
+    private = {"GIT_INDEX_FILE": index}
+    try:
+        with contextlib.suppress(FileNotFoundError):  # no index yet: nothing is tracked
+            shutil.copyfile(os.path.join(checkout.git_dir, "index"), index)
+        checkout.git("add", "--all", env=private, settings=DURABLE)
+        yield private
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(index)
-    return new, left
 
 
 def _refuse_odd_states(worktree: Worktree, contents: Contents, record: Record) -> None:

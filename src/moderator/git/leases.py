@@ -118,13 +118,32 @@ def _boot_id() -> str:
 
 def this_process() -> Owner:
     """Return what identifies this process, also after its pid has been given to another."""
+    return Owner(os.uname().nodename, _boot_id(), os.getpid(), _started(os.getpid()))
+
+
+def is_alive(owner: Owner) -> bool:
+    """Whether that very process still runs; of another host's nothing is known, so it counts as alive."""
+    here = this_process()
+    if owner.host != here.host:
+        return True
+    if owner.boot_id != here.boot_id:
+        return False
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return _started(owner.pid) == owner.started
+
+
+def _started(pid: int) -> int:
     try:
         # Field 22 of proc(5); the command name in field 2 may hold spaces and parentheses.
-        stat = Path("/proc/self/stat").read_text("utf-8", "replace")
-        started = int(stat.rpartition(")")[2].split()[19])
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        return int(stat.rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
-        started = 0
-    return Owner(os.uname().nodename, _boot_id(), os.getpid(), started)
+        return 0
 
 
 def _open(path: Path) -> int:

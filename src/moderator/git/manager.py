@@ -27,9 +27,10 @@ from moderator.errors import (
     PersonNeeded,
     UnknownRevision,
     UnknownWorkspace,
+    WorkspaceBusy,
     WorkspaceOccupied,
 )
-from moderator.git import committing, contents, history, leases, worktrees
+from moderator.git import committing, history, leases, worktrees
 from moderator.git.committing import CommitStyle
 from moderator.git.contents import Worktree, printable
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry, key_of
@@ -108,9 +109,16 @@ class GitManager:
                 hint="commit or stash them, or use --isolation full, which does not touch the checkout",
             )
 
-    def fingerprint(self) -> Fingerprint:
-        """Return what tasks must leave alone: the main checkout's HEAD and index, and the shared configuration."""
-        return Fingerprint.of(self._repository)
+    def fingerprint(self, before: Fingerprint | None = None) -> Fingerprint:
+        """Return what tasks must leave alone: the main checkout's HEAD and index, and the shared configuration.
+
+        `before`, an earlier one, saves the work where nothing was touched.
+        """
+        return Fingerprint.of(self._repository, before)
+
+    def tree_of_checkout(self, directory: str) -> str:
+        """Return the id of everything in the checkout at `directory` as git would commit it; the index is not touched."""
+        return committing.tree_of(self._checkout_at(directory), self._repository)
 
     # -- workspaces -----------------------------------------------------------------------------------------------
 
@@ -156,6 +164,15 @@ class GitManager:
         """Return one workspace, not leased.  Raises UnknownWorkspace."""
         record = self._record(target)
         return _workspace(record, _context_of(record))
+
+    def owners(self, task_ids: Iterable[str]) -> dict[str, str]:
+        """Return which of these ids cannot have their names because a workspace has them, and whose it is."""
+        found = {}
+        for task_id in task_ids:
+            if record := self._registry.owner_of_name(task_id):
+                whose = "" if record.task_id == task_id else f" of task {record.task_id!r}"
+                found[task_id] = f"the workspace{whose} at {printable(record.path) or record.branch} exists"
+        return found
 
     def holder(self, target: Target) -> leases.Owner | None:
         """Return who holds the workspace now, None if nobody does."""
@@ -225,6 +242,9 @@ class GitManager:
     def patch_between(self, base: str, tip: str) -> bytes:
         return history.patch_between(self._repository, self._known(base), self._known(tip))
 
+    def log_between(self, base: str, tip: str) -> list[Commit]:
+        return history.commits_between(self._repository, self._known(base), self._known(tip))
+
     def tip(self, target: Target) -> str | None:
         """Return the newest commit of the workspace's branch or result; None if it has none."""
         return self._tip(self._record(target))
@@ -250,13 +270,13 @@ class GitManager:
             finally:
                 self._give_back(hold, forget=gone)
 
-    def what_would_be_lost(self, target: Target) -> list[str]:
-        """Return, a sentence each, what a removal would lose; an empty list means nothing."""
+    def check_removal(self, target: Target) -> None:
+        """Raise what `remove_workspace` would, without removing anything."""
         record = self._record(target)
-        if not record.path or not os.path.isdir(record.path):
-            return []
-        ref = record.ref if self._repository.commit_of(record.ref) else None
-        return contents.what_would_be_lost(self._repository, worktrees.worktree_of(self._repository, record), ref)
+        if owner := self._registry.holder(record):
+            raise WorkspaceBusy(f"the workspace of task {record.task_id!r} is held by {owner}", hint="wait for it")
+        if record.path and os.path.isdir(record.path):
+            worktrees.check_retirement(self._repository, record)
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -286,13 +306,12 @@ class GitManager:
     def _recovered(self, record: Record) -> Record | None:
         """Bring a record whose owner died in the middle to one of its ends.  The caller holds the lease."""
         if record.state == RETIRING:
-            trash = os.path.join(os.path.dirname(record.path), ".trash", record.entry)
             if os.path.isdir(worktrees.entry_dir(self._repository, record)):
-                if os.path.isdir(trash) and not os.path.lexists(record.path):
-                    os.rename(trash, record.path)
+                worktrees.undo_retiring(record)
                 record = replace(record, state=READY)
                 self._registry.replace(record)
                 return record
+            worktrees.finish_retiring(self._repository, record)
             self._registry.drop(record)
             return None
         if record.state == MAKING:
@@ -353,10 +372,10 @@ class GitManager:
         if record.path:
             self._registry.replace(replace(record, state=RETIRING), durable=True)
             try:
-                if os.path.lexists(record.path):
-                    worktrees.retire(self._repository, record)
-                else:
+                if worktrees.is_missing(record):
                     worktrees.retire_missing(self._repository, record)
+                else:
+                    worktrees.retire(self._repository, record)
             except BaseException:
                 if os.path.isdir(worktrees.entry_dir(self._repository, record)):
                     self._registry.replace(record)
@@ -428,7 +447,7 @@ class GitManager:
         tip = self._tip(record)
         measured = None
         if record.path:
-            if not os.path.isdir(record.path):
+            if worktrees.is_missing(record):
                 state = "missing" if state == READY else state
             elif not worktrees.is_whole(repository, record):
                 state = "damaged" if state == READY else state
@@ -490,7 +509,7 @@ class GitManager:
         raise _unknown(target, [record.task_id for record in self._registry])
 
     def _require_tree(self, record: Record) -> None:
-        if not os.path.isdir(record.path):
+        if worktrees.is_missing(record):
             raise PersonNeeded(
                 f"the directory of task {record.task_id!r} was deleted by hand: {printable(record.path)}",
                 hint=f"its commits are on {record.branch or record.result_ref}; moderator clean {record.task_id} removes the rest",

@@ -13,6 +13,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +106,7 @@ def create_branch(repository: Repository, record: Record) -> None:
             raise branch_exists(record.task_id, str(record.branch)) from failure
         raise WorkspaceOccupied(
             f"the branch {record.branch!r} of task {record.task_id!r} cannot be created",
-            hint="a branch whose name is the beginning of this one is in the way: rename it or the base",
+            hint="a branch whose name begins with this one, or is its beginning, is in the way: rename it or the base",
             cause=failure.cause,
         ) from failure
 
@@ -149,14 +150,14 @@ def publish(repository: Repository, record: Record, lease: leases.Lease) -> None
             f"the next fetch from {remote!r} would delete the branches of tasks: it mirrors every ref",
             hint=f"git config remote.{remote}.fetch '+refs/heads/*:refs/remotes/{remote}/*'",
         )
-    if record.branch:
-        create_branch(repository, record)
     try:
+        if record.branch:
+            create_branch(repository, record)
         _make_directory(record.path)
         if repository.takes_written_entries:
             _write_entry(repository, record)
         else:
-            _add_by_git(repository, record)
+            _add_by_git(repository, record, lease)
         _check_out(repository, record, lease)
     except BaseException:
         with contextlib.suppress(ModeratorError, OSError):
@@ -168,19 +169,62 @@ def discard(repository: Repository, record: Record) -> None:
     """Take away what `publish` began and did not finish: the task never ran in it.
 
     Files that git did not put there are somebody's: then the tree stays in the trash.  The branch goes only if this
-    record's attempt created it and it has not moved.
+    record's attempt created it and it has not moved.  What an earlier, interrupted call left is taken away too.
     """
-    entry = entry_dir(repository, record)
-    if os.path.lexists(os.path.join(record.path, ".git")) and _points_at(record.path, entry):
-        trash = _into_trash(record)
-        if not _foreign_files(repository, trash, record.base):
-            _delete(trash)
-    elif os.path.isdir(record.path) and not os.listdir(record.path):
-        os.rmdir(record.path)
-    if os.path.isdir(entry):
-        _delete(_retire_entry(repository, record))
+    if record.path:  # a level without a worktree has none to take away
+        _discard_tree(repository, record)
     if record.branch and repository.commit_of(record.ref) == record.base and branch_is_ours(repository, record):
         repository.git("update-ref", "-d", record.ref, record.base, repeatable=True)
+
+
+def _discard_tree(repository: Repository, record: Record) -> None:
+    entry = entry_dir(repository, record)
+    entries = [entry, *_entries_by_git(repository, record)]
+    trash, pointer = _trash_of(record), Path(record.path, ".git")
+    if any(_points_at(record.path, each) for each in entries):
+        _into_trash(record)
+    elif _half_written(pointer, repository):
+        pointer.unlink()
+    if os.path.isdir(trash) and not _foreign_files(repository, trash, record.base):
+        _delete(trash)
+    for folder in (record.path, os.path.dirname(trash)):
+        with contextlib.suppress(OSError):  # only if it is there and empty
+            os.rmdir(folder)
+    for each in entries:
+        if os.path.isdir(each):
+            _retire_entry(repository, record, each)
+            _delete(_retired(repository, record))
+    for leftover in (_retired(repository, record), _staging(repository, record)):
+        _delete(leftover)
+
+
+def finish_retiring(repository: Repository, record: Record) -> None:
+    """Delete what `retire` found to hold nothing of its own and did not come to delete."""
+    retired, trash = _retired(repository, record), _trash_of(record)
+    if os.path.isdir(retired):  # so both looks had been taken
+        _delete(trash)
+        _delete(retired)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(trash))
+
+
+def undo_retiring(record: Record) -> None:
+    """Put the tree back where it was, if `retire` had renamed it away and nothing has taken its place."""
+    trash = _trash_of(record)
+    if os.path.isdir(trash) and is_missing(record):
+        os.rename(trash, record.path)  # also onto an empty directory
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(trash))
+
+
+def is_missing(record: Record) -> bool:
+    """Whether somebody deleted the tree; making the task's context again leaves an empty directory in its place."""
+    try:
+        return not os.path.islink(record.path) and not os.listdir(record.path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def is_whole(repository: Repository, record: Record) -> bool:
@@ -188,7 +232,6 @@ def is_whole(repository: Repository, record: Record) -> bool:
     entry = entry_dir(repository, record)
     return (
         os.path.isfile(os.path.join(entry, "index"))
-        and not os.path.exists(os.path.join(entry, "index.lock"))
         and _points_at(record.path, entry)
         and (record.branch is None or repository.commit_of(record.ref) is not None)
     )
@@ -210,9 +253,8 @@ def retire(repository: Repository, record: Record) -> None:
     WouldLoseWork with everything that would be lost, PersonNeeded if the worktree is not as we made it or is locked.
     """
     entry = entry_dir(repository, record)
-    _refuse_unless_ours(repository, record, entry)
-    held_by = record.ref if record.branch or repository.commit_of(record.result_ref) else None
-    _refuse_loss(record, what_would_be_lost(repository, worktree_of(repository, record), held_by))
+    check_retirement(repository, record)
+    held_by = _held_by(repository, record)
     trash = _into_trash(record)
     try:
         findings = what_would_be_lost(repository, Worktree(trash, entry), held_by)
@@ -222,14 +264,22 @@ def retire(repository: Repository, record: Record) -> None:
         _refuse_loss(record, findings)
         if person_lock(repository, record):
             _refuse_unless_ours(repository, record, entry)
+        _retire_entry(repository, record, entry)
     except BaseException:
-        os.rename(trash, record.path)
+        undo_retiring(record)
         raise
-    retired = _retire_entry(repository, record)
-    _delete(trash)
-    _delete(retired)
-    with contextlib.suppress(OSError):  # until the last of them is gone
-        os.rmdir(os.path.dirname(trash))
+    finish_retiring(repository, record)
+
+
+def check_retirement(repository: Repository, record: Record) -> None:
+    """Raise if the worktree may not be removed: not ours, locked, worked in, or holding what is in no commit."""
+    _refuse_unless_ours(repository, record, entry_dir(repository, record))
+    worktree = worktree_of(repository, record)
+    _refuse_loss(record, what_would_be_lost(repository, worktree, _held_by(repository, record)))
+
+
+def _held_by(repository: Repository, record: Record) -> str | None:
+    return record.ref if repository.commit_of(record.ref) else None
 
 
 def retire_missing(repository: Repository, record: Record) -> None:
@@ -239,20 +289,14 @@ def retire_missing(repository: Repository, record: Record) -> None:
         return
     if reason := person_lock(repository, record):
         raise _locked_by_person(record, reason)
-    folder = os.path.join(os.path.dirname(record.path), _TRASH, record.entry)
-    os.makedirs(folder)
-    try:
-        worktree = Worktree(folder, entry)
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
         # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
-        staged = worktree.git("diff-index", "--cached", "--name-only", "-z", "--no-renames", "HEAD", accept=(0, 128))
-        findings = what_would_be_lost(repository, worktree, record.ref)
-        kept = [finding for finding in findings if not finding.startswith("changed, not committed")]
-        if staged.code:
-            kept.append("an index that cannot be read")
-        _refuse_loss(record, kept)
-    finally:
-        os.rmdir(folder)
-    _delete(_retire_entry(repository, record))
+        findings = what_would_be_lost(repository, Worktree(folder, entry), record.ref)
+        _refuse_loss(record, [finding for finding in findings if not finding.startswith("changed, not committed")])
+    _retire_entry(repository, record, entry)
+    finish_retiring(repository, record)
+    with contextlib.suppress(OSError):
+        os.rmdir(record.path)
 
 
 def _refuse_loss(record: Record, findings: list[str]) -> None:
@@ -277,7 +321,7 @@ def _refuse_unless_ours(repository: Repository, record: Record, entry: str) -> N
     except OSError:
         back = b""
     here = os.path.join(os.path.realpath(record.path), ".git")
-    if not _points_at(record.path, entry) or os.path.realpath(os.fsdecode(back)) != here:
+    if not _points_at(record.path, entry) or os.path.realpath(os.path.join(entry, os.fsdecode(back))) != here:
         raise PersonNeeded(
             f"{shown!r} and its entry in the repository do not point at each other, so it may be somebody else's",
             hint=f"look at {shown}/.git; git worktree repair mends a moved worktree",
@@ -310,7 +354,7 @@ def _make_directory(path: str) -> None:
 
 def _write_entry(repository: Repository, record: Record) -> None:
     worktrees = os.path.join(repository.common, "worktrees")
-    staging = os.path.join(repository.ours, "staging", record.entry)
+    staging = _staging(repository, record)
     head = f"ref: refs/heads/{record.branch}" if record.branch else record.base
     try:
         os.makedirs(os.path.join(staging, "refs"))
@@ -356,13 +400,13 @@ def _link_or_copy(source: Path, target: Path, record: Record) -> None:
             file.write(source.read_bytes())
 
 
-def _add_by_git(repository: Repository, record: Record) -> None:
+def _add_by_git(repository: Repository, record: Record, lease: leases.Lease) -> None:
     """The way for repositories that a hand-written entry cannot serve.  One at a time, for git's own is not safe."""
     where = ("--", record.path, record.branch) if record.branch else ("--detach", "--", record.path, record.base)
-    with leases.held(repository.ours / "repository.lock", "the repository", _PATIENCE):
+    with leases.held(repository.ours / "repository.lock", "the repository", _PATIENCE) as alone:
         repository.git(
-            "worktree", "add", "--no-checkout", "--lock", "--reason", OUR_LOCK + ascii(record.task_id), *where,
-            repeatable=False,
+            "worktree", "add", "--no-checkout", "--lock", "--reason", _reason_by_git(record), *where,
+            descriptors=(lease.descriptor, alone.descriptor),
         )  # fmt: skip
         made = os.fsdecode(Path(record.path, ".git").read_bytes()).strip().removeprefix("gitdir: ")
         made = os.path.realpath(os.path.join(record.path, made))
@@ -374,6 +418,19 @@ def _add_by_git(repository: Repository, record: Record) -> None:
         shutil.copyfile(aside, Path(record.path, ".git.new"))
         os.replace(Path(record.path, ".git.new"), Path(record.path, ".git"))
         aside.unlink()
+
+
+def _reason_by_git(record: Record) -> str:
+    # Names the entry, for git calls the directory by another name until we have renamed it.
+    return f"{OUR_LOCK}{record.task_id!a} ({record.entry})"
+
+
+def _entries_by_git(repository: Repository, record: Record) -> list[str]:
+    """Return the entries that `git worktree add` made for this record and that have not got its name yet."""
+    if repository.takes_written_entries:
+        return []
+    worktrees, reason = Path(repository.common, "worktrees"), _reason_by_git(record).encode()
+    return [str(locked.parent) for locked in worktrees.glob("*/locked") if locked.read_bytes().strip() == reason]
 
 
 def _check_out(repository: Repository, record: Record, lease: leases.Lease) -> None:
@@ -401,21 +458,39 @@ def _points_at(path: str, entry: str) -> bool:
     return pointer.startswith(b"gitdir: ") and os.path.realpath(os.path.join(path, named)) == os.path.realpath(entry)
 
 
+def _half_written(pointer: Path, repository: Repository) -> bool:
+    """Whether a `.git` file is one of ours that a full disk or a crash cut short."""
+    try:
+        text = pointer.read_bytes()
+    except OSError:
+        return False
+    return f"gitdir: {repository.common}/worktrees/".encode("utf-8", "surrogateescape").startswith(text)
+
+
+def _trash_of(record: Record) -> str:
+    return os.path.join(os.path.dirname(record.path), _TRASH, record.entry)
+
+
+def _retired(repository: Repository, record: Record) -> str:
+    return os.path.join(repository.ours, "trash", record.entry)
+
+
+def _staging(repository: Repository, record: Record) -> str:
+    return os.path.join(repository.ours, "staging", record.entry)
+
+
 def _into_trash(record: Record) -> str:
     """Rename the tree to a place beside the workspaces: the same file system, so it is one step and can be undone."""
-    folder = os.path.join(os.path.dirname(record.path), _TRASH)
-    os.makedirs(folder, exist_ok=True)
-    trash = os.path.join(folder, record.entry)
+    trash = _trash_of(record)
+    os.makedirs(os.path.dirname(trash), exist_ok=True)
     os.rename(record.path, trash)
     return trash
 
 
-def _retire_entry(repository: Repository, record: Record) -> str:
-    folder = repository.ours / "trash"
-    folder.mkdir(parents=True, exist_ok=True)
-    retired = str(folder / record.entry)
-    os.rename(entry_dir(repository, record), retired)
-    return retired
+def _retire_entry(repository: Repository, record: Record, entry: str) -> None:
+    retired = _retired(repository, record)
+    os.makedirs(os.path.dirname(retired), exist_ok=True)
+    os.rename(entry, retired)
 
 
 def _foreign_files(repository: Repository, tree: str, commit: str) -> list[str]:
@@ -435,10 +510,14 @@ def _delete(folder: str) -> None:
         # Read-only directories refuse the deletion of their files.
         with contextlib.suppress(OSError):
             os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700, follow_symlinks=False) if not os.path.islink(path) else None
-            function(path)  # type: ignore[operator]
+            if os.path.islink(path) or not os.path.isdir(path):
+                os.unlink(path)
+            else:
+                os.chmod(path, 0o700)
+                shutil.rmtree(path, ignore_errors=True)
 
-    shutil.rmtree(folder, onerror=writable_again)
+    if os.path.lexists(folder):
+        shutil.rmtree(folder, onerror=writable_again)
 
 
 def _processes_in(path: str) -> Iterator[int]:

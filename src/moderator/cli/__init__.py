@@ -1,0 +1,65 @@
+"""The command line: the only reader of arguments, environment and current directory, and the only printer.
+
+Each command is imported when it is called, for every one of them must start in milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from moderator import __version__
+from moderator.cli.output import failing
+
+_COMMANDS = {
+    "run": ("moderator.cli.run", "Run a list of tasks, each in its own workspace."),
+    "list": ("moderator.cli.look", "List the workspaces."),
+    "show": ("moderator.cli.look", "Show what one task did."),
+    "path": ("moderator.cli.path", "Print where a task's workspace is."),
+    "diff": ("moderator.cli.look", "Show what a task changed."),
+    "logs": ("moderator.cli.look", "Print what a task printed."),
+    "history": ("moderator.cli.look", "List past runs, or the tasks of one."),
+    "clean": ("moderator.cli.clean", "Remove workspaces that hold nothing unsaved; branches stay."),
+}
+
+
+class _Commands(click.Group):
+    """Commands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"no command is called {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="moderator", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Run many tasks on one Git repository at the same time, each in a workspace of its own, and lose nothing."""
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(failing(lambda: commands.main(prog_name="moderator", standalone_mode=False)))

@@ -1,0 +1,51 @@
+"""`moderator clean`: remove what holds nothing unsaved, keep and name the rest."""
+
+from __future__ import annotations
+
+import click
+
+from moderator.cli.options import json_option, repo_option
+from moderator.cli.output import page, print_json, say_error
+
+
+@click.command("clean")
+@click.argument("tasks", nargs=-1, metavar="[TASK]...")
+@click.option("--all", "everything", is_flag=True, help="Every workspace of this repository.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@json_option
+@repo_option
+def clean_command(tasks: tuple[str, ...], everything: bool, dry_run: bool, as_json: bool, repo: str) -> int:
+    """Remove the workspaces of these TASKs.  A workspace whose content is not all in commits is kept; branches stay."""
+    from moderator.errors import ModeratorError, UsageError
+    from moderator.git.manager import GitManager
+
+    if bool(tasks) == everything:
+        raise UsageError("say which workspaces to remove", hint="moderator clean TASK..., or moderator clean --all")
+    git = GitManager(repo)
+    # All names are looked up first, so that a misspelt one changes nothing.
+    workspaces = git.workspaces() if everything else list({one.task_id: one for one in map(git.find, tasks)}.values())
+    done, code = [], 0
+    for workspace in workspaces:
+        entry: dict[str, object] = {"task_id": workspace.task_id, "path": workspace.path, "branch": workspace.branch}
+        try:
+            if dry_run:
+                git.check_removal(workspace)
+            else:
+                git.remove_workspace(workspace)
+            entry |= {"removed": not dry_run, "would_remove": True, "reasons": []}
+            if not as_json:
+                verb = "would remove" if dry_run else "removed"
+                stays = f"; its branch {workspace.branch} stays" if workspace.branch else ""
+                page(f"{verb} {workspace.task_id}{stays}")
+        except ModeratorError as error:
+            reasons = list(getattr(error, "findings", ())) or [error.message]
+            entry |= {"removed": False, "would_remove": False, "reasons": reasons}
+            code = max(code, error.exit_code) if code != 3 else code
+            if not as_json:
+                say_error(error)
+        done.append(entry)
+    if as_json:
+        print_json({"dry_run": dry_run, "workspaces": done})
+    elif not workspaces:
+        page("there are no workspaces")
+    return code

@@ -1,0 +1,40 @@
+"""Options that several commands share, and what the environment says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from moderator.config import Config
+    from moderator.git.manager import GitManager
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def repo_option(command: Command) -> Command:
+    return click.option(
+        "--repo", metavar="DIR", default=".", help="Any directory in the repository (default: this one)."
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")(command)
+
+
+def configuration(git: GitManager, named: str | None = None) -> Config:
+    """Load the configuration: the user's, the repository's (of the main worktree only), the one named; later wins."""
+    from moderator.config import load_config
+
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    paths = [Path(home, "moderator", "config.yaml")]
+    if git.main_worktree:
+        # Never from a task's worktree: a task must not rewrite its own rules.
+        paths.append(Path(git.main_worktree, "moderator.yaml"))
+    present = [path for path in paths if os.path.lexists(path)]
+    explicit = named or os.environ.get("MODERATOR_CONFIG")
+    return load_config([*present, *([Path(explicit)] if explicit else [])])

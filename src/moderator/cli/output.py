@@ -1,0 +1,108 @@
+"""Where things are printed, and where every error becomes a sentence and an exit code.
+
+What is asked for goes to standard output, what is said to people to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from moderator.errors import ModeratorError
+
+SCHEMA_VERSION = 1
+_BROKEN_PIPE = 141  # what a shell shows for a program ended by SIGPIPE
+_INTERRUPTED = 130
+_OUR_BUG = 5
+
+
+def failing(command: Callable[[], Any]) -> int:
+    """Run a command; return its exit code after saying what went wrong, if anything did."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except ModeratorError as error:
+        say_error(error)
+        return error.exit_code
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.Abort:
+        return _INTERRUPTED
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        say("error", error.format_message(), "red")
+        say("hint", f"{context.command_path if context else 'moderator'} --help", "cyan", indent=2)
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("error", "interrupted", "red")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - the last place that can tell a person
+        say("error", f"this is a bug in moderator: {type(error).__name__}: {error}", "red")
+        say("hint", f"report it with the file {_trace()}", "cyan", indent=2)
+        return _OUR_BUG
+
+
+def say_error(error: ModeratorError) -> None:
+    """Print an error: what happened, its particulars, git's own words, what to type."""
+    say("error", error.message, "red")
+    particulars = getattr(error, "problems", None) or getattr(error, "findings", None) or ()
+    for one in particulars:
+        click.echo(f"    {one}", err=True)
+    if error.cause:
+        say("cause", error.cause.replace("\n", "\n         "), "yellow", indent=2)
+    if error.hint:
+        say("hint", error.hint.replace("\n", "\n        "), "cyan", indent=2)
+
+
+def say(kind: str, text: str, colour: str = "", indent: int = 0) -> None:
+    """Print a line for people, on standard error."""
+    label = click.style(f"{kind}:", fg=colour, bold=True) if colour and coloured(sys.stderr) else f"{kind}:"
+    click.echo(f"{' ' * indent}{label} {text}", err=True, color=True)
+
+
+def coloured(stream: Any) -> bool:
+    """Whether to use colours: on a terminal, unless NO_COLOR says no (https://no-color.org)."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str) -> str:
+    """Colour a text for standard output, if it is a terminal."""
+    return click.style(text, fg=colour) if colour and coloured(sys.stdout) else text
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one document; bytes that are no UTF-8 appear as escaped surrogates, so nothing is lost."""
+    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2))
+
+
+def print_bytes(data: bytes) -> None:
+    """Print bytes as they are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def page(text: str) -> None:
+    click.echo(text, color=coloured(sys.stdout))
+
+
+def _trace() -> str:
+    descriptor, path = tempfile.mkstemp(prefix="moderator-", suffix=".log")
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(" ".join(sys.argv) + "\n\n" + traceback.format_exc())
+    return path

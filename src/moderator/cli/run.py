@@ -1,0 +1,177 @@
+"""`moderator run`: tasks in, finished branches out, and what to type next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from moderator.cli.options import configuration, json_option, repo_option
+from moderator.cli.output import coloured, page, print_json, say
+from moderator.cli.progress import progress_shown
+from moderator.git.manager import GitManager
+from moderator.orchestrator import Orchestrator, RunSummary
+from moderator.plan import Plan
+from moderator.process import Cancellation
+from moderator.reports import text
+from moderator.taskfile import load_tasks
+
+_MEASURED = 50  # tasks up to which the table counts changed lines
+_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@click.command("run")
+@click.argument("tasks_file", metavar="TASKS.yaml")
+@click.option("--base", metavar="REV", help="Branch, tag or commit to fork from (default: what is checked out).")
+@click.option("-j", "--jobs", type=click.IntRange(1, 32), help="How many tasks at once (default: 4).")
+@click.option(
+    "--isolation",
+    type=click.Choice(["none", "directory", "branch", "full"], case_sensitive=False),
+    help="How much of a task's surroundings is its own (default: full).",
+)
+@click.option("--timeout", type=float, metavar="SECONDS", help="Wall limit of a task that has none of its own.")
+@click.option(
+    "--keep", type=click.Choice(["always", "failed", "never"]), help="Whose workspaces stay (default: always)."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@click.option("--progress", type=click.Choice(["auto", "live", "plain", "none"]), default="auto", show_default=True)
+@click.option("--config", metavar="FILE", help="A configuration file that wins over the others.")
+@json_option
+@repo_option
+def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_run: bool, **choices: Any) -> int:
+    """Run the tasks of TASKS.yaml, each in its own workspace, and keep what they did."""
+    from dataclasses import replace
+
+    from moderator.errors import ConfigurationError
+
+    git = GitManager(repo)
+    config = configuration(git, choices["config"])
+    timeout = choices["timeout"]
+    if timeout is not None:
+        if not 0 < timeout < float("inf"):
+            raise ConfigurationError(f"--timeout must be positive, not {timeout:g}", hint="give seconds, such as 600")
+        config = replace(config, parallel=replace(config.parallel, timeout=timeout))
+    listed = load_tasks(Path(tasks_file))
+    cancellation = Cancellation()
+    orchestrator = Orchestrator(config, repo, cancellation=cancellation)
+    plan = orchestrator.plan(
+        listed.tasks,
+        base=choices["base"] or listed.base,
+        level=choices["isolation"],
+        workers=choices["jobs"],
+        keep=choices["keep"],
+        where=listed.where,
+    )
+    if dry_run:
+        _show_plan(plan, as_json)
+        return 0
+    received: list[signal.Signals] = []
+    with _handled(cancellation, received), progress_shown(progress, plan) as callback:
+        summary = orchestrator.carry_out(plan, callback, shlex.join(sys.argv))
+    if as_json:
+        print_json(
+            {
+                "run_id": summary.run_id,
+                "interrupted": summary.interrupted,
+                "results": [result.to_dict() for result in summary.results],
+            }
+        )
+    else:
+        _show_summary(summary, orchestrator.git)
+    if summary.interrupted:
+        return _CODES.get(received[0], 130) if received else 130
+    return 0 if summary.success else 1
+
+
+@contextmanager
+def _handled(cancellation: Cancellation, received: list[signal.Signals]) -> Iterator[None]:
+    """End the tasks in order at the first signal, at once at the second."""
+
+    def handle(number: int, _: object) -> None:
+        received.append(signal.Signals(number))
+        if len(received) == 1:
+            cancellation.cancel()
+            os.write(2, b"\nending the tasks that run; once more ends them at once\n")
+        else:
+            cancellation.kill()
+
+    before = {number: signal.signal(number, handle) for number in _CODES}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json({"plan": plan.to_dict()})
+        return
+    page(
+        f"{len(plan.tasks)} tasks, {plan.workers} at once, isolation {plan.level.value}, "
+        f"from {plan.base_branch} {plan.base_commit[:12]}; workspaces are kept: {plan.keep}"
+    )
+    rows = []
+    for number, one in enumerate(plan.tasks, 1):
+        run = one.task.run
+        command = run if isinstance(run, str) else shlex.join(run or [])
+        rows.append((str(number), one.task.id, one.branch or "-", text.shortened(command, 70)))
+    for line in text.table(("", "TASK", "BRANCH", "COMMAND"), rows, right=(0,)):
+        page(line)
+    page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
+
+
+def _show_summary(summary: RunSummary, git: GitManager) -> None:
+    results = summary.results
+    rows = []
+    for result in results:
+        changed = ""
+        if result.commit and result.base and len(results) <= _MEASURED:
+            changes = git.diff_between(result.base, result.commit)
+            added, removed = sum(one.added or 0 for one in changes), sum(one.removed or 0 for one in changes)
+            changed = f"{len(changes)} files +{added} -{removed}"
+        outcome = result.outcome.value if result.outcome else "?"
+        rows.append(
+            (
+                "✓" if result.success else "✗",
+                text.shortened(result.task.id, 32),
+                outcome,
+                text.duration(result.duration_seconds),
+                changed or "-",
+                text.shortened(result.error_message or result.branch or "", 70),
+            )
+        )
+    lines = text.table(("", "TASK", "OUTCOME", "TOOK", "CHANGED", "BRANCH, OR WHY NOT"), rows, right=(3,))
+    colour = coloured(sys.stderr)
+    colours = ["bright_black", *("green" if result.success else "red" for result in results)]
+    for line, fg in zip(lines, colours, strict=True):
+        click.echo(click.style(line, fg=fg) if colour else line, err=True, color=True)
+    for result in results:
+        for note in result.notes:
+            say("note", f"{result.task.id}: {note}")
+    good = sum(result.success for result in results)
+    ended = "interrupted" if summary.interrupted else "done"
+    say(ended, f"{good} of {len(results)} tasks succeeded (run {summary.run_id})")
+    _say_what_next(summary)
+
+
+def _say_what_next(summary: RunSummary) -> None:
+    ran = [result for result in summary.results if result.path]
+    if not ran:
+        return
+    failed = next((result for result in ran if not result.success), ran[0])
+    worked = next((result for result in ran if result.commit), ran[0])
+    click.echo("next:", err=True)
+    for command, why in (
+        ("moderator list", "what is in every workspace"),
+        (f"moderator show {shlex.quote(failed.task.id)}", "how that task ended, and the end of its output"),
+        (f"moderator diff {shlex.quote(worked.task.id)}", "what that task changed"),
+    ):
+        click.echo(f"  {command:<40} {why}", err=True)

@@ -1,0 +1,194 @@
+"""What a configuration may hold, checked by pydantic; this module alone imports it, at the first need.
+
+Defaults are those of `settings`.  pydantic's words reach nobody: its error types become our sentences in
+`_fault`.  Must not know files or positions: a fault has the path of its key.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, TypeGuard
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from moderator.config.settings import (
+    FEWEST_WORKERS,
+    KEEP_CHOICES,
+    MOST_WORKERS,
+    BackendRoutingConfig,
+    Config,
+    ParallelConfig,
+)
+from moderator.context import IsolationLevel
+from moderator.document import did_you_mean, listed, mismatch, shown, unknown_key
+
+_OURS = "ours"
+"""The type of the errors that we raise ourselves: their context says what a value must be, in our words."""
+
+_WANTED: dict[str, tuple[str, type | None]] = {
+    "bool_type": ("true or false", bool),
+    "int_type": ("a whole number", int),
+    "float_type": ("a number of seconds", float),
+    "string_type": ("text", str),
+    "dict_type": ("a mapping of keys to values", None),
+    "model_type": ("a mapping of keys to values", None),
+}
+"""pydantic's error types (docs.pydantic.dev/latest/errors/validation_errors), as far as this schema gives
+rise to them, and what was wanted."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong: the keys that lead to it, a sentence, and whether the key is meant or its value."""
+
+    path: tuple[str, ...]
+    sentence: str
+    at_key: bool = False
+
+
+def check(data: Mapping[str, Any], *, full_names: bool) -> tuple[dict[str, Any], list[Fault]]:
+    """Return what was given, with the types it should have, and everything that is wrong with it.
+
+    `full_names` calls a key `gear3.parallel.timeout` instead of `timeout`: for data without line numbers.
+    """
+    try:
+        return _File.model_validate(_section(data)).model_dump(exclude_unset=True), []
+    except ValidationError as error:
+        return {}, [_fault(details, full_names) for details in error.errors(include_url=False)]
+
+
+def every_key() -> set[str]:
+    """Return the full name of every key that can be given."""
+
+    def below(section: type[BaseModel], prefix: str) -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            if _is_section(field.annotation):
+                yield from below(field.annotation, f"{prefix}{name}.")
+            else:
+                yield prefix + name
+
+    return set(below(_File, ""))
+
+
+def _fault(details: ErrorDetails, full_names: bool) -> Fault:
+    path = tuple(str(key) for key in details["loc"])
+    value, context, kind = details["input"], details.get("ctx", {}), details["type"]
+    if path[-1] == "[key]" or kind == "invalid_key":
+        return Fault(path, f"a key must be text, not {shown(value)}; put it in quotes", at_key=True)
+    section, depth = _innermost_section(path)
+    if kind == "extra_forbidden":
+        return Fault(path, unknown_key(path[-1], ".".join(path[:-1]), section.model_fields), at_key=True)
+    name = ".".join(path if full_names else path[depth:] or path[-1:])
+    if kind == _OURS:
+        wanted, wanted_kind = context["wanted"], None
+    else:
+        wanted, wanted_kind = _WANTED.get(kind, ("something else", None))
+    sentence = mismatch(name, wanted, value, wanted_kind)
+    if "choices" in context and isinstance(value, str):
+        sentence += did_you_mean(value, context["choices"], otherwise="")
+    return Fault(path, sentence)
+
+
+def _innermost_section(path: tuple[str, ...]) -> tuple[type[BaseModel], int]:
+    """Return the section that the path leads into, and how many keys lead there."""
+    section: type[BaseModel] = _File
+    for depth, key in enumerate(path):
+        field = section.model_fields.get(key)
+        if field is None or not _is_section(field.annotation):
+            return section, depth
+        section = field.annotation
+    return section, len(path)
+
+
+def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _must(holds: Callable[[Any], bool], wanted: str) -> AfterValidator:
+    def checked(value: Any) -> Any:
+        if not holds(value):
+            raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
+        return value
+
+    return AfterValidator(checked)
+
+
+def _one_of(choices: tuple[str, ...]) -> BeforeValidator:
+    """One of the words, in any case, or the member of an enum that it is the value of."""
+
+    def checked(value: Any) -> str:
+        word = value.value if isinstance(value, Enum) else value
+        if isinstance(word, str) and word.lower() in choices:
+            return word.lower()
+        context = {"wanted": f"one of {listed(choices)}", "choices": choices}
+        raise PydanticCustomError(_OURS, "{wanted}", context)
+
+    return BeforeValidator(checked)
+
+
+def _section(value: Any) -> Any:
+    """A section under which every line is commented out is empty; any kind of mapping will do."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {} if value is None else value
+
+
+def _path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+_Finite = Annotated[float, _must(math.isfinite, "a finite number")]
+_Seconds = Annotated[_Finite, _must(lambda seconds: seconds > 0, "positive")]
+_Grace = Annotated[_Finite, _must(lambda seconds: seconds >= 0, "0 or more")]
+_Workers = Annotated[
+    int,
+    _must(lambda count: FEWEST_WORKERS <= count <= MOST_WORKERS, f"between {FEWEST_WORKERS} and {MOST_WORKERS}"),
+]
+_Text = Annotated[
+    str,
+    _must(lambda text: bool(text.strip()), "text"),
+    _must(lambda text: "\0" not in text, "text without NUL"),
+]
+_Level = Annotated[str, _one_of(tuple(level.value for level in IsolationLevel))]
+_Keep = Annotated[str, _one_of(KEEP_CHOICES)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Parallel(_Section):
+    enabled: bool = ParallelConfig.enabled
+    max_workers: _Workers = ParallelConfig.max_workers
+    timeout: _Seconds = ParallelConfig.timeout
+    isolation_level: _Level = ParallelConfig.isolation_level.value
+    idle_timeout: _Seconds | None = ParallelConfig.idle_timeout
+
+
+class _BackendRouting(_Section):
+    enabled: bool = BackendRoutingConfig.enabled
+    default_backend: _Text = BackendRoutingConfig.default_backend
+    rules: Annotated[dict[str, _Text], BeforeValidator(_section)] = Field(default_factory=dict)
+
+
+class _Gear3(_Section):
+    parallel: Annotated[_Parallel, BeforeValidator(_section)] = Field(default_factory=_Parallel)
+    backend_routing: Annotated[_BackendRouting, BeforeValidator(_section)] = Field(default_factory=_BackendRouting)
+
+
+class _Commit(_Section):
+    hooks: bool = Config.commit_hooks
+    sign: bool = Config.commit_sign
+
+
+class _File(_Section):
+    gear3: Annotated[_Gear3, BeforeValidator(_section)] = Field(default_factory=_Gear3)
+    root: Annotated[_Text | None, BeforeValidator(_path)] = Config.root
+    keep: _Keep = Config.keep
+    commit: Annotated[_Commit, BeforeValidator(_section)] = Field(default_factory=_Commit)
+    grace: _Grace = Config.grace

@@ -1,0 +1,41 @@
+"""A YAML file as a tree that knows where everything stands, and the sentences to complain with.
+
+Settings and task lists are both written by hand, so both are read here, strictly: what YAML would pass over
+in silence (a key given twice, `no` turning into false) is refused or kept as it is written.
+Must not know what the files are about, nor which exception their readers raise.
+"""
+
+from __future__ import annotations
+
+from moderator.document.nodes import ListNode, MappingNode, Node, Place, ScalarNode, is_null, plain_value
+from moderator.document.reading import Document, read_document
+from moderator.document.wording import (
+    Complaints,
+    did_you_mean,
+    listed,
+    mismatch,
+    quoted,
+    shown,
+    shown_node,
+    unknown_key,
+)
+
+__all__ = [
+    "Complaints",
+    "Document",
+    "ListNode",
+    "MappingNode",
+    "Node",
+    "Place",
+    "ScalarNode",
+    "did_you_mean",
+    "is_null",
+    "listed",
+    "mismatch",
+    "plain_value",
+    "quoted",
+    "read_document",
+    "shown",
+    "shown_node",
+    "unknown_key",
+]

@@ -1,0 +1,260 @@
+"""What every executor is, what it tells while it works, and the workers that all of them share.
+
+One worker and many run the same code.  Must not know what a task's steps are: that is the pipeline's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import secrets
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from moderator.context import ExecutionContext, IsolationLevel
+from moderator.errors import ConfigurationError
+from moderator.execution.pipeline import Surroundings, not_started, run_task
+from moderator.git.manager import GitManager
+from moderator.models import Task, TaskResult
+from moderator.process import Cancellation, Limits, Supervisor
+from moderator.routing import Backend, BackendRouter
+
+log = logging.getLogger(__name__)
+
+
+class ProgressCallback(Protocol):
+    """Who wants to know what happens.  Called from worker threads; an exception is logged and stops nothing."""
+
+    def on_task_start(self, task: Task) -> None:
+        """A task begins."""
+
+    def on_task_complete(self, result: TaskResult) -> None:
+        """A task ended, well or not."""
+
+    def on_task_error(self, task: Task, error: Exception) -> None:
+        """A task could not be carried through for a reason that is not its own."""
+
+
+class LoggingProgressCallback:
+    """Prints one line for each thing that happens, to standard output."""
+
+    def on_task_start(self, task: Task) -> None:
+        self._say(f"[Task {task.id}] Starting: {task.description}")
+
+    def on_task_complete(self, result: TaskResult) -> None:
+        mark = "✓" if result.success else "✗"
+        line = f"[Task {result.task.id}] {mark} Completed in {result.duration_seconds:.1f}s"
+        if not result.success:
+            reason = result.error_message or (f"exit code {result.exit_code}" if result.exit_code is not None else "")
+            line += f"\n  Error: {reason}" if reason else ""
+        self._say(line)
+
+    def on_task_error(self, task: Task, error: Exception) -> None:
+        self._say(f"[Task {task.id}] ✗ ERROR: {error}")
+
+    def _say(self, line: str) -> None:
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(line.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - printing is its contract
+
+
+class TaskExecutor(ABC):
+    """Executes lists of tasks."""
+
+    @abstractmethod
+    def execute_tasks(
+        self,
+        tasks: Sequence[Task],
+        context: ExecutionContext,
+        progress_callback: ProgressCallback | None = None,
+    ) -> list[TaskResult]:
+        """Execute the tasks from a base context; return their results in the order of the tasks.
+
+        Never raises for one task: its failure is its result.  Raises RuntimeError after `shutdown`.
+        """
+
+    @abstractmethod
+    def get_execution_mode(self) -> str:
+        """Return "sequential", "parallel" or "cluster"."""
+
+    @abstractmethod
+    def shutdown(self, timeout: int = 30) -> None:
+        """End what runs, waiting `timeout` seconds for it.  A second call does nothing."""
+
+
+class LocalExecutor(TaskExecutor):
+    """Runs tasks on this machine, on as many workers as it is told.
+
+    `git` is the manager of the repository (default: the one that the context's working directory is in), `router` or
+    `backend` says who does the work (default: the shell), `base` what to fork from (default: the context's branch), `keep`
+    whose workspaces stay.  `environment` is what tasks inherit (default: this process's).  `cancellation` ends the run from
+    outside, a signal handler for instance.
+    """
+
+    def __init__(
+        self,
+        *,
+        git: GitManager | None = None,
+        router: BackendRouter | None = None,
+        backend: Backend | None = None,
+        base: str | None = None,
+        level: IsolationLevel | None = None,
+        limits: Limits | None = None,
+        keep: str = "always",
+        run_id: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        if keep not in ("always", "failed", "never"):
+            raise ConfigurationError(f"keep must be always, failed or never, not {keep!r}")
+        self._git = git
+        self._router = router or BackendRouter(backends={"shell": backend} if backend else None)
+        self._base = base
+        self._level = level
+        self._limits = limits or Limits()
+        self._keep = keep
+        self._run_id = run_id
+        self._environment = environment
+        self._cancellation = cancellation or Cancellation()
+        self._closed = False
+        self._idle = threading.Condition()
+        self._running = 0
+
+    def shutdown(self, timeout: int = 30) -> None:
+        with self._idle:
+            if self._closed:
+                return
+            self._closed = True
+            if self._running:
+                self._cancellation.cancel()
+                self._idle.wait_for(lambda: not self._running, timeout)
+
+    def _execute(
+        self,
+        tasks: Sequence[Task],
+        context: ExecutionContext,
+        callback: ProgressCallback | None,
+        workers: int,
+        level: IsolationLevel,
+    ) -> list[TaskResult]:
+        with self._idle:
+            if self._closed:
+                raise RuntimeError("this executor has been shut down; make a new one")
+            self._running += 1
+        try:
+            if not tasks:
+                return []
+            git = self._git or GitManager(context.working_directory)
+            if level is IsolationLevel.NONE:
+                git.require_clean_checkout(context.working_directory)
+            # A run forks every task from one commit, also when the base branch moves meanwhile.
+            base = git.resolve_base(self._base if self._base is not None else context.git_branch)
+            run_id = self._run_id or new_run_id()
+            with Supervisor(run_id) as supervisor:
+                surroundings = Surroundings(
+                    git=git,
+                    base_context=context,
+                    base_commit=base.commit,
+                    level=level,
+                    router=self._router,
+                    run_id=run_id,
+                    limits=self._limits,
+                    keep=self._keep,
+                    environment=os.environ if self._environment is None else self._environment,
+                    supervisor=supervisor,
+                    cancellation=self._cancellation,
+                )
+                return _Workers(tasks, surroundings, Announcer(callback)).run(min(workers, len(tasks)))
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+
+
+def new_run_id() -> str:
+    """Return an id for a run: sorts by time, never the same twice."""
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(3)
+
+
+class Announcer:
+    """Calls a callback and survives it."""
+
+    def __init__(self, callback: ProgressCallback | None) -> None:
+        self._callback = callback
+
+    def started(self, task: Task) -> None:
+        if self._callback:
+            with _logged("on_task_start"):
+                self._callback.on_task_start(task)
+
+    def completed(self, result: TaskResult) -> None:
+        if self._callback:
+            with _logged("on_task_complete"):
+                self._callback.on_task_complete(result)
+
+    def broken(self, task: Task, error: Exception) -> None:
+        if self._callback:
+            with _logged("on_task_error"):
+                self._callback.on_task_error(task, error)
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("the progress callback failed in %s; the run goes on", what)
+
+
+class _Workers:
+    """Threads that take tasks from one queue until it is empty."""
+
+    def __init__(self, tasks: Sequence[Task], surroundings: Surroundings, announcer: Announcer) -> None:
+        self._tasks = tasks
+        self._surroundings = surroundings
+        self._announcer = announcer
+        self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._results: list[TaskResult | None] = [None] * len(tasks)
+
+    def run(self, workers: int) -> list[TaskResult]:
+        for index in range(len(self._tasks)):
+            self._waiting.put(index)
+        threads = [
+            threading.Thread(target=self._work, args=(slot,), name=f"moderator-{slot}", daemon=True)
+            for slot in range(workers)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                _join(thread)
+        except BaseException:
+            # Ctrl-C without a handler of ours: no task outlives the call.
+            self._surroundings.cancellation.cancel()
+            for thread in threads:
+                if thread.ident:
+                    thread.join()
+            raise
+        return [
+            result or not_started(task, self._surroundings)
+            for task, result in zip(self._tasks, self._results, strict=True)
+        ]
+
+    def _work(self, slot: int) -> None:
+        while not self._surroundings.cancellation.cancelled:
+            try:
+                index = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            task = self._tasks[index]
+            self._results[index] = run_task(task, slot, self._surroundings, self._announcer)
+
+
+def _join(thread: threading.Thread) -> None:
+    while thread.is_alive():
+        thread.join(0.2)  # in short steps, so that signals are handled meanwhile

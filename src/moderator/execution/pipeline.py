@@ -1,0 +1,261 @@
+"""A task's way from context to result: the steps in order, written once.
+
+Serial, threads and cluster run these same steps; only who calls them differs.  Nothing raises for a task's sake: whatever
+goes wrong becomes an Outcome, and the work stays where it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from moderator.context import ExecutionContext, IsolationLevel
+from moderator.errors import ConfigurationError, ModeratorError
+from moderator.git.command import scrubbed_environment
+from moderator.git.manager import GitManager
+from moderator.git.values import Workspace
+from moderator.models import Outcome, Task, TaskResult
+from moderator.naming import generate_task_state_dir
+from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
+from moderator.routing import Backend, BackendRouter
+
+log = logging.getLogger(__name__)
+
+_OUTCOMES = {
+    Ending.TIMED_OUT: Outcome.TIMED_OUT,
+    Ending.IDLE: Outcome.IDLE,
+    Ending.CANCELLED: Outcome.CANCELLED,
+    Ending.COULD_NOT_START: Outcome.COULD_NOT_START,
+}
+
+
+class Listener(Protocol):
+    """Who is told what happens to a task."""
+
+    def started(self, task: Task) -> None: ...
+    def completed(self, result: TaskResult) -> None: ...
+    def broken(self, task: Task, error: Exception) -> None: ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all tasks of a run have in common."""
+
+    git: GitManager
+    base_context: ExecutionContext
+    base_commit: str
+    level: IsolationLevel
+    router: BackendRouter
+    run_id: str
+    limits: Limits
+    keep: str
+    environment: Mapping[str, str]
+    supervisor: Supervisor
+    cancellation: Cancellation
+
+
+def run_task(task: Task, slot: int, surroundings: Surroundings, listener: Listener, attempt: int = 1) -> TaskResult:
+    """Take one task all the way; return how it ended.  Never raises."""
+    listener.started(task)
+    began = time.monotonic()
+    steps = _Steps(task, slot, surroundings, attempt)
+    try:
+        result = steps.walk()
+    except Exception as error:
+        if not isinstance(error, (ModeratorError, OSError)):
+            log.exception("task %r could not be carried through", task.id)
+        listener.broken(task, error)
+        result = steps.result(steps.failing, None, error=error)
+    result.duration_seconds = time.monotonic() - began
+    listener.completed(result)
+    return result
+
+
+def not_started(task: Task, surroundings: Surroundings) -> TaskResult:
+    """Return the result of a task that the end of the run came before."""
+    return TaskResult(
+        task, None, "", "", 0.0,
+        error_message="the run was interrupted before the task began", outcome=Outcome.CANCELLED,
+        run_id=surroundings.run_id, base=surroundings.base_commit, workspace_kept=False,
+    )  # fmt: skip
+
+
+def log_file(base_context: ExecutionContext, task_id: str, run_id: str, attempt: int) -> Path:
+    """Return where an attempt's output goes: the same place at every level, for it is the run's record of the task."""
+    state = generate_task_state_dir(os.path.abspath(base_context.state_dir), task_id)
+    return Path(state, run_id, str(attempt), "output.log")
+
+
+class _Steps:
+    """One attempt.  `failing` is what an exception means at the step that is being taken."""
+
+    def __init__(self, task: Task, slot: int, surroundings: Surroundings, attempt: int) -> None:
+        self._task = task
+        self._slot = slot
+        self._all = surroundings
+        self._attempt = attempt
+        self._workspace: Workspace | None = None
+        self._log: Path | None = None
+        self._backend = ""
+        self._notes: list[str] = []
+        self._kept = True
+        self.failing = Outcome.COULD_NOT_START
+
+    def walk(self) -> TaskResult:
+        everything = self._all
+        context = ExecutionContext.named(everything.base_context, self._task.id, everything.level)
+        backend = everything.router.select_backend(self._task, context)
+        self._backend = backend.name
+        self.failing = Outcome.NO_WORKSPACE
+        context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
+        with everything.git.create_workspace(context, everything.base_commit) as workspace:
+            self._workspace = workspace
+            result = self._run_in(workspace, backend)
+        self._tidy(result)
+        return result
+
+    def _run_in(self, workspace: Workspace, backend: Backend) -> TaskResult:
+        everything, git = self._all, self._all.git
+        self.failing = Outcome.COULD_NOT_START
+        command = backend.command(self._task, workspace)
+        own_tree = workspace.level.isolates_directory
+        before = git.fingerprint() if own_tree else None
+        tree = git.tree_of_checkout(workspace.path) if workspace.level is IsolationLevel.NONE else None
+        lease = git.lease_descriptor(workspace) if workspace.level is not IsolationLevel.NONE else -1
+        if lease >= 0:
+            everything.supervisor.hold(workspace.task_id, lease)
+        try:
+            self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._attempt)
+            ended = run(
+                command,
+                cwd=workspace.path,
+                env=self._environment(workspace),
+                log=self._log,
+                limits=self._limits(),
+                cancellation=everything.cancellation,
+            )
+        finally:
+            if lease >= 0:
+                everything.supervisor.release(workspace.task_id)
+        if before is not None:
+            changed = before.differences(git.fingerprint(before))
+            self._notes += [f"{name} changed while the task ran" for name in changed]
+        if ended.leftovers:
+            self._notes.append(f"{ended.leftovers} processes it left behind were ended")
+        if ended.ending is not Ending.EXITED:
+            return self.result(_OUTCOMES[ended.ending], ended)
+        if ended.message:
+            self._notes.append(ended.message)
+        if ended.exit_code != 0:
+            return self.result(Outcome.FAILED, ended)
+        return self._keep_work(workspace, ended, tree)
+
+    def _keep_work(self, workspace: Workspace, ended: Ended, tree: str | None) -> TaskResult:
+        git = self._all.git
+        if workspace.level is IsolationLevel.NONE:
+            changed = git.tree_of_checkout(workspace.path) != tree
+            return self.result(Outcome.SUCCEEDED if changed else Outcome.UNCHANGED, ended)
+        try:
+            commit, left = git.commit_reporting(workspace, self._message(), self._trailers())
+            tip = git.tip(workspace)
+        except ModeratorError as error:
+            return self.result(Outcome.NOT_KEPT, ended, error=error)
+        if left:
+            self._notes.append(f"left in the base checkout, changed after the commit: {', '.join(left)}")
+        if commit is None and tip in (None, workspace.base):
+            return self.result(Outcome.UNCHANGED, ended)
+        return self.result(Outcome.SUCCEEDED, ended, commit=tip)
+
+    def _tidy(self, result: TaskResult) -> None:
+        """Remove the workspace if the policy says so and nothing would be lost."""
+        keep, level = self._all.keep, self._all.level
+        if level is IsolationLevel.NONE or keep == "always" or (keep == "failed" and not result.success):
+            return
+        try:
+            self._all.git.remove_workspace(result.task.id)
+            result.workspace_kept = False
+        except (ModeratorError, OSError) as error:
+            findings = "; ".join(getattr(error, "findings", ())) or str(error)
+            result.notes.append(f"the workspace was kept, because removing it would lose work: {findings}")
+
+    def result(
+        self,
+        outcome: Outcome,
+        ended: Ended | None,
+        commit: str | None = None,
+        error: Exception | None = None,
+    ) -> TaskResult:
+        workspace = self._workspace
+        message = None
+        if error is not None:
+            hint = getattr(error, "hint", "")
+            cause = getattr(error, "cause", "")
+            message = "; ".join(part for part in (str(error), cause, hint and f"hint: {hint}") if part)
+        elif ended is not None and not outcome.success:
+            message = ended.message or f"the command ended with exit code {ended.exit_code}"
+        return TaskResult(
+            task=self._task,
+            exit_code=ended.exit_code if ended else None,
+            stdout=ended.stdout if ended else "",
+            stderr=ended.stderr if ended else "",
+            duration_seconds=ended.duration_seconds if ended else 0.0,
+            artifacts_path=str(self._log.parent) if self._log else None,
+            error_message=message,
+            outcome=outcome,
+            run_id=self._all.run_id,
+            attempt=self._attempt,
+            backend=self._backend,
+            branch=workspace.branch if workspace else None,
+            base=self._all.base_commit,
+            commit=commit,
+            path=workspace.path if workspace else None,
+            log=str(self._log) if self._log else None,
+            workspace_kept=workspace is not None,
+            notes=self._notes,
+        )
+
+    def _limits(self) -> Limits:
+        default = self._all.limits
+        return Limits(
+            timeout=self._task.timeout if self._task.timeout is not None else default.timeout,
+            idle_timeout=self._task.idle_timeout if self._task.idle_timeout is not None else default.idle_timeout,
+            grace=default.grace,
+        )
+
+    def _environment(self, workspace: Workspace) -> dict[str, str]:
+        """Tasks are guests: nothing of ours that ties git to a repository, no gc that would get in the others' way."""
+        environment = scrubbed_environment(self._task.env, inherited=self._all.environment)
+        environment |= {
+            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_KEY_0": "gc.auto",
+            "GIT_CONFIG_VALUE_0": "0",
+            "GIT_CONFIG_KEY_1": "maintenance.auto",
+            "GIT_CONFIG_VALUE_1": "false",
+            "MODERATOR_TASK_ID": self._task.id,
+            "MODERATOR_WORKSPACE": workspace.path,
+            "MODERATOR_BRANCH": workspace.branch or "",
+            "MODERATOR_BASE": workspace.base,
+            "MODERATOR_STATE_DIR": os.path.abspath(workspace.state_dir),
+            "MODERATOR_RUN": self._all.run_id,
+            "MODERATOR_ATTEMPT": str(self._attempt),
+            "MODERATOR_SLOT": str(self._slot),
+        }
+        for name, value in environment.items():
+            if "\0" in name or "\0" in value or "=" in name:
+                raise ConfigurationError(f"the environment variable {name!r} cannot be passed on", hint="take it out")
+        return environment
+
+    def _message(self) -> str:
+        return self._task.description.strip() or f"Work of task {self._task.id}"
+
+    def _trailers(self) -> dict[str, str]:
+        return {
+            "Moderator-Task": self._task.id,
+            "Moderator-Run": self._all.run_id,
+            "Moderator-Attempt": str(self._attempt),
+        }

@@ -1,0 +1,150 @@
+"""From tasks and settings to everything a run will do, or every reason why it cannot.
+
+Pure: decides, creates nothing, and what it needs to know of the repository is handed in.  `--dry-run` prints the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moderator.context import ExecutionContext, IsolationLevel, overlaps
+from moderator.errors import ConfigurationError, InvalidTaskId, PlanError, WorkspaceOccupied
+from moderator.models import Task
+from moderator.naming import generate_task_directory
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """One task of a plan with its names and what executes it."""
+
+    task: Task
+    context: ExecutionContext
+    backend: str
+
+    @property
+    def branch(self) -> str | None:
+        return self.context.git_branch if self.context.isolation_level.isolates_branch else None
+
+    @property
+    def path(self) -> str:
+        return self.context.working_directory
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "task_id": self.task.id,
+            "description": self.task.description,
+            "backend": self.backend,
+            "run": self.task.run,
+            "branch": self.branch,
+            "path": self.path,
+            "timeout": self.task.timeout,
+            "idle_timeout": self.task.idle_timeout,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, in the order in which tasks start.
+
+    `base_branch` and `base_commit` are what every task forks from; `keep` says whose workspaces stay: always, failed, never.
+    """
+
+    base_context: ExecutionContext
+    base_branch: str
+    base_commit: str
+    level: IsolationLevel
+    workers: int
+    keep: str
+    tasks: tuple[PlannedTask, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "base": {"branch": self.base_branch, "commit": self.base_commit},
+            "isolation_level": self.level.value,
+            "workers": self.workers,
+            "keep": self.keep,
+            "tasks": [planned.to_dict() for planned in self.tasks],
+        }
+
+
+def make_plan(
+    tasks: Sequence[Task],
+    base_context: ExecutionContext,
+    base_commit: str,
+    workers: int | None,
+    default_workers: int = 4,
+    keep: str = "always",
+    backend_of: Callable[[Task, ExecutionContext], str] = lambda *_: "shell",
+    where: Callable[[int], str] = lambda index: f"task {index + 1}",
+) -> Plan:
+    """Return the plan of a run whose base context has the level every task gets.
+
+    `workers=None` means as many as the level allows, `default_workers` at most.  `where` names a task by its place in the
+    list.  Raises PlanError with every problem there is.
+    """
+    level = base_context.isolation_level
+    alone = not level.isolates_directory
+    problems = []
+    if not tasks:
+        problems.append("there are no tasks")
+    if workers is not None and alone and workers > 1:
+        problems.append(
+            f"level {level.value} runs in the base checkout, which one task at a time can have: "
+            f"{workers} workers are too many"
+        )
+    if workers is not None and not 1 <= workers <= 32:
+        problems.append(f"workers must be between 1 and 32, not {workers}")
+    planned: list[PlannedTask] = []
+    places: dict[str, str] = {}
+    for index, task in enumerate(tasks):
+        try:
+            generate_task_directory("", task.id)  # also where the level makes no names
+            if task.id in places:
+                problems.append(f"{where(index)}: the id {task.id!r} is taken by {places[task.id]}")
+                continue
+            context = ExecutionContext.named(base_context, task.id)
+            planned.append(PlannedTask(task, context, backend_of(task, context)))
+            places[task.id] = where(index)
+        except (InvalidTaskId, ConfigurationError) as error:
+            problems.append(f"{where(index)}: {error.message}")
+    problems.extend(
+        f"{places[overlap.second.task_id]}: {overlap}; rename one of them"
+        for overlap in overlaps(one.context for one in planned if one.context is not base_context)
+    )
+    if problems:
+        raise PlanError("these tasks cannot be run", problems, hint="mend the list; nothing was started")
+    return Plan(
+        base_context,
+        base_context.git_branch,
+        base_commit,
+        level,
+        1 if alone else (workers or default_workers),
+        keep,
+        tuple(planned),
+    )
+
+
+def refuse_taken(plan: Plan, branches: Collection[str], workspaces: Mapping[str, str]) -> None:
+    """Raise WorkspaceOccupied if an earlier run left something under the names of this plan.
+
+    `branches` are those that exist, `workspaces` the ids of tasks that own one already, with whose it is.
+    """
+    found = []
+    for planned in plan.tasks:
+        if planned.task.id in workspaces:
+            found.append(f"task {planned.task.id!r}: {workspaces[planned.task.id]}")
+        elif planned.branch in branches:
+            found.append(f"task {planned.task.id!r}: the branch {planned.branch!r} exists")
+    if found:
+        first = next(p for p in plan.tasks if p.task.id in workspaces or p.branch in branches)
+        branch = first.branch or first.task.id
+        raise WorkspaceOccupied(
+            f"{len(found)} of {len(plan.tasks)} tasks have a workspace or a branch from an earlier run; nothing was started",
+            hint=f"look at it: moderator show {first.task.id}\n"
+            f"keep it and run anew: moderator clean {first.task.id}, then git branch -m {branch} NEW-NAME\n"
+            f"run without it: moderator clean {first.task.id}, then git branch -d {branch} (refuses what is not merged)\n"
+            "or give the tasks other ids",
+            findings=found,
+        )

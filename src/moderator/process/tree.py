@@ -1,0 +1,187 @@
+"""Which processes belong to a command, and how every one of them is ended.
+
+Must not know what the command is or why it has to go.  Belonging is a matter of descent, of the command's own session
+and process group, of a mark in the environment (which survives setsid and being orphaned), of standard output or error
+that is the command's own pipe, and of having belonged before.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from moderator.process.child import open_pidfd
+from moderator.process.table import Process, ProcessTable
+
+_SECOND_LOOKS = (0.0, 0.001, 0.002, 0.004)  # seconds before each, where a look may have missed somebody
+_LONGEST_PAUSE = 0.1  # seconds between looks while processes take their time to end
+_FREEZING = 1.0  # seconds at most until all of them stand still
+_PATIENCE = 10.0  # seconds to wait for processes that SIGKILL does not end: they are stuck in the kernel
+
+Pause = Callable[[float], object]
+"""Waits about so many seconds; may return early."""
+
+
+def table_from_now() -> ProcessTable:
+    """Return a table of the processes that begin after this call."""
+    if sys.platform == "linux":
+        from moderator.process.table_linux import LinuxTable as Table
+    else:
+        from moderator.process.table_psutil import PsutilTable as Table
+    return Table.from_now()
+
+
+def table_from_my_start() -> ProcessTable:
+    """Return a table of the processes that began after this one did."""
+    if sys.platform == "linux":
+        from moderator.process.table_linux import LinuxTable as Table
+    else:
+        from moderator.process.table_psutil import PsutilTable as Table
+    return Table.from_my_start()
+
+
+class Sweep(NamedTuple):
+    """How many processes were ended, and those that could not be: not ours to signal, or stuck in the kernel."""
+
+    ended: int
+    survivors: list[Process]
+
+
+class Tree:
+    """The living processes that belong together.
+
+    `mark` is looked for in the environment, written as NUL-terminated entries with a NUL before the first.  `leader`
+    is the process id of the command, whose session and group it names; it must not be reaped (see `child`) while the
+    tree is in use, so that the number means nobody else.  `outputs` are pipes, written `pipe:[inode]`.
+    """
+
+    def __init__(
+        self, table: ProcessTable, mark: bytes, leader: int | None = None, outputs: Iterable[str] = ()
+    ) -> None:
+        self._table = table
+        self._mark = mark
+        self._leader = leader
+        self._outputs = frozenset(outputs)
+        self._seen: set[tuple[int, float]] = set()
+        self._out_of_reach: set[tuple[int, float]] = set()
+
+    def living(self) -> list[Process]:
+        """Return those that are alive; looks again where a look may have missed somebody."""
+        members, certain = self._look()
+        for pause in _SECOND_LOOKS:
+            if members or certain:
+                break
+            time.sleep(pause)
+            members, certain = self._look()
+        return members
+
+    def end(self, grace: float, pause: Pause, hurry: Callable[[], bool]) -> Sweep:
+        """End all of them: SIGTERM, then after `grace` seconds, or once `hurry()` says so, SIGKILL."""
+        alive = {process.identity for process in self.living()}
+        gone_before = self._seen - alive
+        asked: set[tuple[int, float]] = set()
+        deadline = time.monotonic() + grace
+        wait = 0.002
+        while (members := self._reachable()) and not hurry() and (left := deadline - time.monotonic()) > 0:
+            for process in members:
+                if process.identity not in asked:
+                    asked.add(process.identity)
+                    self._signal(process, signal.SIGTERM)
+                    self._signal(process, signal.SIGCONT)  # what is stopped cannot hear
+            pause(min(wait, left))
+            wait = min(wait * 2, _LONGEST_PAUSE)
+        survivors = self.kill(pause) if members else self.living()
+        return Sweep(len(self._seen - gone_before) - len(survivors), survivors)
+
+    def kill(self, pause: Pause = time.sleep) -> list[Process]:
+        """End all of them by SIGKILL; returns those that could not be ended."""
+        deadline = time.monotonic() + _PATIENCE
+        wait = 0.001
+        while (members := self._freeze()) and time.monotonic() < deadline:
+            for process in members:
+                self._signal(process, signal.SIGKILL)
+            self._signal_group(signal.SIGKILL)
+            pause(wait)
+            wait = min(wait * 2, _LONGEST_PAUSE)
+        return self.living()
+
+    def _freeze(self) -> list[Process]:
+        """Stop all of them, so that none forks while the others are being ended, and return them."""
+        deadline = time.monotonic() + _FREEZING
+        told: set[tuple[int, float]] = set()
+        while members := self._reachable():
+            untold = [process for process in members if process.identity not in told]
+            if not untold and all(process.stopped for process in members):
+                break
+            if time.monotonic() > deadline:
+                break  # somebody is stuck in the kernel, or waits for a vfork child that stands still
+            self._signal_group(signal.SIGSTOP)
+            for process in untold:
+                told.add(process.identity)
+                self._signal(process, signal.SIGSTOP)
+            if not untold:
+                time.sleep(0.0005)
+        return members
+
+    def _reachable(self) -> list[Process]:
+        return [process for process in self.living() if process.identity not in self._out_of_reach]
+
+    def _look(self) -> tuple[list[Process], bool]:
+        processes, certain = self._table.younger()
+        members: dict[int, Process] = {}
+        strangers: dict[int, Process] = {}
+        for process in processes:
+            belongs = self._belongs(process)
+            certain = certain and belongs is not None
+            (members if belongs else strangers)[process.pid] = process
+        grown = bool(members)
+        while grown:
+            children = [process for process in strangers.values() if process.parent in members]
+            for process in children:
+                members[process.pid] = strangers.pop(process.pid)
+            grown = bool(children)
+        members.pop(os.getpid(), None)
+        self._seen.update(process.identity for process in members.values())
+        return list(members.values()), certain
+
+    def _belongs(self, process: Process) -> bool | None:
+        """Tell without regard to descent; None if it cannot be told yet."""
+        if process.identity in self._seen:
+            return True
+        if self._leader is not None and self._leader in (process.pid, process.group, process.session):
+            return True
+        environment = self._table.environment(process)
+        if environment is not None and self._mark in b"\0" + environment + b"\0":
+            return True
+        if self._outputs and not self._outputs.isdisjoint(self._table.outputs(process)):
+            return True
+        return None if environment is None else False
+
+    def _signal(self, process: Process, number: signal.Signals) -> None:
+        try:
+            descriptor = open_pidfd(process.pid)
+            try:
+                # Open first, then compare: from then on the descriptor cannot mean anybody else.
+                if self._table.is_still(process):
+                    if descriptor is None:
+                        os.kill(process.pid, number)
+                    else:
+                        signal.pidfd_send_signal(descriptor, number)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            self._out_of_reach.add(process.identity)
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        """Signal the leader's group: one call that no fork inside the group can outrun."""
+        if self._leader is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._leader, number)

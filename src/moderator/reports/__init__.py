@@ -1,0 +1,1 @@
+"""What people read of runs and workspaces: values in, text out."""

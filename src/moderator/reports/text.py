@@ -1,0 +1,77 @@
+"""Tables and figures as plain text.
+
+Must not know the terminal: what it returns is the same in a pipe.  Colours are the printer's.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Return lines of columns two spaces apart; the columns in `right` are aligned to the right."""
+    lines = [list(heads), *(list(row) for row in rows)]
+    widths = [max(width(line[column]) for line in lines) for column in range(len(heads))]
+    return [
+        "  ".join(
+            _padded(cell, widths[column], column in right, column == len(heads) - 1) for column, cell in enumerate(line)
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def _padded(cell: str, wanted: int, right: bool, last: bool) -> str:
+    space = " " * (wanted - width(cell))
+    if right:
+        return space + cell
+    return cell if last else cell + space
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text in one line of at most `most` columns, with an ellipsis where something is left out."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if width(line) <= most:
+        return line
+    kept = ""
+    for char in line:
+        if width(kept + char) > most - 1:
+            break
+        kept += char
+    return kept + "…"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time as people say it: 0.4s, 12s, 3m 20s, 2h 5m, 3d."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours}h {minutes}m"
+    return f"{hours // 24}d"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people say it."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
