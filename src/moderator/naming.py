@@ -120,7 +120,7 @@ def _checked(task_id: str) -> str:
 def _mended(name: str) -> str:
     """Take away what git or a file system would choke on; the result is "task" rather than empty."""
     before = None
-    while name != before:  # one cure can bring out the next: "..lock" is ".lock" is ""
+    while name != before:  # one cure can bring out the next: "a.lock.lock" is "a.lock" is "a"
         before = name
         name = re.sub(r"\.{2,}", ".", name).lstrip(".-").rstrip(".")
         if name.lower().endswith(".lock"):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moderator.config import Config, config_from_mapping
 from moderator.context import ExecutionContext, IsolationLevel
-from moderator.errors import AggregateExecutionError, EnvironmentProblem
+from moderator.errors import AggregateExecutionError, EnvironmentProblem, StoreProblem
 from moderator.execution.base import LocalExecutor, ProgressCallback, new_run_id
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import log_file
@@ -153,13 +154,15 @@ class Orchestrator:
             except AggregateExecutionError as error:
                 results = list(error.failed_tasks)
             except BaseException:
-                store.finish_run(run_id, "interrupted", time.time())
+                with _told():
+                    store.finish_run(run_id, "interrupted", time.time())
                 raise
-            for result in results:
-                if result.outcome is Outcome.CANCELLED and result.exit_code is None:
-                    recorder.record(result)  # never began, so no callback told of it
             interrupted = self._cancellation.cancelled
-            store.finish_run(run_id, "interrupted" if interrupted else "finished", time.time())
+            with _told():
+                for result in results:
+                    if result.outcome is Outcome.CANCELLED and result.exit_code is None:
+                        recorder.record(result)  # never began, so no callback told of it
+                store.finish_run(run_id, "interrupted" if interrupted else "finished", time.time())
         return RunSummary(run_id, plan, results, interrupted)
 
     def _executor(self, plan: Plan, run_id: str) -> LocalExecutor:
@@ -203,6 +206,15 @@ class Orchestrator:
             ) from error
 
 
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """The work is done and safe by now: a record that cannot be written is said, and costs only history."""
+    try:
+        yield
+    except StoreProblem as problem:
+        log.warning("the end of the run could not be recorded: %s (%s)", problem.message, problem.cause)
+
+
 class _Recorder:
     """A progress callback that writes the record and passes everything on."""
 
@@ -214,9 +226,14 @@ class _Recorder:
         self._planned = {one.task.id: one for one in plan.tasks}
 
     def on_task_start(self, task: Task) -> None:
+        try:
+            self._begin(task)
+        finally:
+            if self._then:
+                self._then.on_task_start(task)
+
+    def _begin(self, task: Task) -> None:
         planned = self._planned[task.id]
-        if self._then:
-            self._then.on_task_start(task)
         self._store.begin_attempt(
             AttemptRecord(
                 run_id=self._run_id,

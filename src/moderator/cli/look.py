@@ -331,7 +331,7 @@ def _state(run: RunRecord) -> str:
 def _changes(status: WorkspaceStatus) -> str:
     if status.operation:
         return status.operation
-    return {None: "?", 0: "clean"}.get(status.dirty, f"{status.dirty} files")
+    return {None: "?", 0: "clean"}.get(status.dirty, text.counted(status.dirty or 0, "file"))
 
 
 def _outcome(attempt: AttemptRecord | None, status: WorkspaceStatus) -> str:

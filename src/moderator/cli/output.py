@@ -5,12 +5,14 @@ What is asked for goes to standard output, what is said to people to standard er
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -21,10 +23,19 @@ SCHEMA_VERSION = 1
 _BROKEN_PIPE = 141  # what a shell shows for a program ended by SIGPIPE
 _INTERRUPTED = 130
 _OUR_BUG = 5
+_ENVIRONMENT = 4
+_OF_THE_MACHINE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
+"""What no room can put in better words: mostly a full disk, or a terminal that is gone, behind our own output."""
 
 
 def failing(command: Callable[[], Any]) -> int:
     """Run a command; return its exit code after saying what went wrong, if anything did."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (`>&-`); also, the next file opened must not become it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process lasts
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
@@ -48,13 +59,29 @@ def failing(command: Callable[[], Any]) -> int:
         say("error", "interrupted", "red")
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()  # whoever read our output has gone
         return _BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            return _our_bug(error)
+        _silence()
+        with suppress(OSError):
+            say("error", f"the machine refused: {error}", "red")
+            say("hint", "check the disk, its permissions, and where the output goes", "cyan", indent=2)
+        return _ENVIRONMENT
     except Exception as error:  # noqa: BLE001 - the last place that can tell a person
-        say("error", f"this is a bug in moderator: {type(error).__name__}: {error}", "red")
-        say("hint", f"report it with the file {_trace()}", "cyan", indent=2)
-        return _OUR_BUG
+        return _our_bug(error)
+
+
+def _silence() -> None:
+    """Let nothing be left that would be written, and fail again, when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _our_bug(error: Exception) -> int:
+    say("error", f"this is a bug in moderator: {type(error).__name__}: {error}", "red")
+    say("hint", f"report it with the file {_trace()}", "cyan", indent=2)
+    return _OUR_BUG
 
 
 def say_error(error: ModeratorError) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
             }
         )
     else:
-        _show_summary(summary, orchestrator.git)
+        _show_summary(summary, orchestrator.git, repo)
     if summary.interrupted:
         return _CODES.get(received[0], 130) if received else 130
     return 0 if summary.success else 1
@@ -98,7 +99,8 @@ def _handled(cancellation: Cancellation, received: list[signal.Signals]) -> Iter
         received.append(signal.Signals(number))
         if len(received) == 1:
             cancellation.cancel()
-            os.write(2, b"\nending the tasks that run; once more ends them at once\n")
+            with suppress(OSError):  # a terminal that was closed takes no more
+                os.write(2, b"\nending the tasks that run; once more ends them at once\n")
         else:
             cancellation.kill()
 
@@ -115,7 +117,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         print_json({"plan": plan.to_dict()})
         return
     page(
-        f"{len(plan.tasks)} tasks, {plan.workers} at once, isolation {plan.level.value}, "
+        f"{text.counted(len(plan.tasks), 'task')}, {plan.workers} at once, isolation {plan.level.value}, "
         f"from {plan.base_branch} {plan.base_commit[:12]}; workspaces are kept: {plan.keep}"
     )
     rows = []
@@ -128,7 +130,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
     page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
 
 
-def _show_summary(summary: RunSummary, git: GitManager) -> None:
+def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
     results = summary.results
     rows = []
     for result in results:
@@ -136,7 +138,7 @@ def _show_summary(summary: RunSummary, git: GitManager) -> None:
         if result.commit and result.base and len(results) <= _MEASURED:
             changes = git.diff_between(result.base, result.commit)
             added, removed = sum(one.added or 0 for one in changes), sum(one.removed or 0 for one in changes)
-            changed = f"{len(changes)} files +{added} -{removed}"
+            changed = f"{text.counted(len(changes), 'file')} +{added} -{removed}"
         outcome = result.outcome.value if result.outcome else "?"
         rows.append(
             (
@@ -158,20 +160,24 @@ def _show_summary(summary: RunSummary, git: GitManager) -> None:
             say("note", f"{result.task.id}: {note}")
     good = sum(result.success for result in results)
     ended = "interrupted" if summary.interrupted else "done"
-    say(ended, f"{good} of {len(results)} tasks succeeded (run {summary.run_id})")
-    _say_what_next(summary)
+    say(ended, f"{good} of {text.counted(len(results), 'task')} succeeded (run {summary.run_id})")
+    _say_what_next(summary, repo)
 
 
-def _say_what_next(summary: RunSummary) -> None:
+def _say_what_next(summary: RunSummary, repo: str) -> None:
     ran = [result for result in summary.results if result.path]
     if not ran:
         return
     failed = next((result for result in ran if not result.success), ran[0])
     worked = next((result for result in ran if result.commit), ran[0])
+    # As it was called, and for the repository it was called for, so that the lines can be pasted.
+    program = "moderator" if shutil.which("moderator") else shlex.quote(sys.argv[0])
+    where = "" if repo == "." else f" --repo {shlex.quote(repo)}"
+    lines = [
+        (f"{program} list{where}", "what is in every workspace"),
+        (f"{program} show {shlex.quote(failed.task.id)}{where}", "how that task ended, and what it printed last"),
+        (f"{program} diff {shlex.quote(worked.task.id)}{where}", "what that task changed"),
+    ]
     click.echo("next:", err=True)
-    for command, why in (
-        ("moderator list", "what is in every workspace"),
-        (f"moderator show {shlex.quote(failed.task.id)}", "how that task ended, and the end of its output"),
-        (f"moderator diff {shlex.quote(worked.task.id)}", "what that task changed"),
-    ):
-        click.echo(f"  {command:<40} {why}", err=True)
+    for line in text.table(("", ""), lines)[1:]:
+        click.echo(f"  {line}", err=True)

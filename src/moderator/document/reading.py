@@ -16,12 +16,13 @@ from moderator.document.wording import Complaints
 LARGEST_FILE = 4 * 1024 * 1024
 """Bytes; a file beyond it is some other file."""
 
-# What YAML 1.2 does not call printable (5.1), and tells nothing to the eye.
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+# What YAML 1.2 does not call printable (5.1); the rest of it no decoding of UTF-8 lets through.
+_UNPRINTABLE = "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]"
+_LINE_BREAK = "\r\n|[\r\n\x85\u2028\u2029]"
+# Compiled when there is a file to read, not when every command starts.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Document:
     """What a file holds.  `root` is None if it is empty, or cannot be read, as `complaints` then says."""
 
@@ -77,7 +78,7 @@ def _decoded(content: bytes | None, complaints: Complaints) -> str | None:
         byte = content[error.start]
         complaints.add(f"the byte 0x{byte:02x} is not UTF-8; save the file as UTF-8", _end_of(before))
         return None
-    if found := _UNPRINTABLE.search(text):
+    if found := re.search(_UNPRINTABLE, text):
         code = ord(found[0])
         name = "a NUL character" if code == 0 else f"the control character U+{code:04X}"
         complaints.add(f"{name} stands here; is this a text file?", _end_of(text[: found.start()]))
@@ -86,5 +87,5 @@ def _decoded(content: bytes | None, complaints: Complaints) -> str | None:
 
 
 def _end_of(text: str) -> Place:
-    lines = _LINE_BREAK.split(text)
+    lines = re.split(_LINE_BREAK, text)
     return Place(len(lines), len(lines[-1]) + 1)

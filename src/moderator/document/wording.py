@@ -5,7 +5,6 @@ One place, so that settings and task lists speak alike.  Must not know what any 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -115,6 +114,8 @@ def unknown_key(key: str, section: str, known: Iterable[str]) -> str:
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """Return the end of a sentence that names the nearest of the known words; `otherwise` if none is near."""
+    import difflib  # here, because it is slow to import and seldom needed
+
     folded = {name.lower().replace("-", "_"): name for name in known}
     near = difflib.get_close_matches(word[:LONGEST_QUOTE].lower().replace("-", "_"), folded, n=1)
     return f"; did you mean '{folded[near[0]]}'?" if near else otherwise

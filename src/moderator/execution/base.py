@@ -27,6 +27,9 @@ from moderator.routing import Backend, BackendRouter
 
 log = logging.getLogger(__name__)
 
+_LONGEST_TAIL = 64 * 1024  # characters of one stream of one task that its result holds
+_TAILS_IN_ALL = 8 * 1024 * 1024  # of each stream over a whole run: a thousand results must not fill the memory
+
 
 class ProgressCallback(Protocol):
     """Who wants to know what happens.  Called from worker threads; an exception is logged and stops nothing."""
@@ -168,6 +171,7 @@ class LocalExecutor(TaskExecutor):
                     environment=os.environ if self._environment is None else self._environment,
                     supervisor=supervisor,
                     cancellation=self._cancellation,
+                    tail=min(_LONGEST_TAIL, max(_TAILS_IN_ALL // len(tasks), 1024)),
                 )
                 return _Workers(tasks, surroundings, Announcer(callback)).run(min(workers, len(tasks)))
         finally:

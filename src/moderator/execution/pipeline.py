@@ -16,7 +16,6 @@ from typing import Protocol
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError, ModeratorError
-from moderator.git.command import scrubbed_environment
 from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
 from moderator.models import Outcome, Task, TaskResult
@@ -44,7 +43,10 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all tasks of a run have in common."""
+    """What all tasks of a run have in common.
+
+    `tail` is how many characters of a task's output its result holds, of each stream.
+    """
 
     git: GitManager
     base_context: ExecutionContext
@@ -57,6 +59,7 @@ class Surroundings:
     environment: Mapping[str, str]
     supervisor: Supervisor
     cancellation: Cancellation
+    tail: int
 
 
 def run_task(task: Task, slot: int, surroundings: Surroundings, listener: Listener, attempt: int = 1) -> TaskResult:
@@ -70,7 +73,7 @@ def run_task(task: Task, slot: int, surroundings: Surroundings, listener: Listen
         if not isinstance(error, (ModeratorError, OSError)):
             log.exception("task %r could not be carried through", task.id)
         listener.broken(task, error)
-        result = steps.result(steps.failing, None, error=error)
+        result = steps.result(steps.failing, steps.ended, error=error)
     result.duration_seconds = time.monotonic() - began
     listener.completed(result)
     return result
@@ -83,6 +86,19 @@ def not_started(task: Task, surroundings: Surroundings) -> TaskResult:
         error_message="the run was interrupted before the task began", outcome=Outcome.CANCELLED,
         run_id=surroundings.run_id, base=surroundings.base_commit, workspace_kept=False,
     )  # fmt: skip
+
+
+def _meant_by(ended: Ended) -> Outcome:
+    """Return the outcome of a command that ended so, before anybody has seen to its work."""
+    if ended.ending is not Ending.EXITED:
+        return _OUTCOMES[ended.ending]
+    return Outcome.FAILED if ended.exit_code else Outcome.NOT_KEPT
+
+
+def _how_it_failed(ended: Ended) -> str:
+    """Return the exit code with the last thing the command said: mostly that is the reason."""
+    said = [line.strip() for line in (ended.stderr or ended.stdout).splitlines() if line.strip()]
+    return f"exit code {ended.exit_code}" + (f": {said[-1][:200]}" if said else "")
 
 
 def log_file(base_context: ExecutionContext, task_id: str, run_id: str, attempt: int) -> Path:
@@ -102,6 +118,7 @@ class _Steps:
         self._workspace: Workspace | None = None
         self._log: Path | None = None
         self._backend = ""
+        self.ended: Ended | None = None
         self._notes: list[str] = []
         self._kept = True
         self.failing = Outcome.COULD_NOT_START
@@ -142,28 +159,27 @@ class _Steps:
         finally:
             if lease >= 0:
                 everything.supervisor.release(workspace.task_id)
+        self.ended, self.failing = ended, _meant_by(ended)
         if before is not None:
             changed = before.differences(git.fingerprint(before))
             self._notes += [f"{name} changed while the task ran" for name in changed]
         if ended.leftovers:
-            self._notes.append(f"{ended.leftovers} processes it left behind were ended")
-        if ended.ending is not Ending.EXITED:
-            return self.result(_OUTCOMES[ended.ending], ended)
-        if ended.message:
+            self._notes.append(f"processes it left behind were ended: {ended.leftovers}")
+        if ended.message and ended.ending is Ending.EXITED:
             self._notes.append(ended.message)
-        if ended.exit_code != 0:
-            return self.result(Outcome.FAILED, ended)
+        if self.failing is not Outcome.NOT_KEPT:
+            return self.result(self.failing, ended)
         return self._keep_work(workspace, ended, tree)
 
     def _keep_work(self, workspace: Workspace, ended: Ended, tree: str | None) -> TaskResult:
         git = self._all.git
-        if workspace.level is IsolationLevel.NONE:
-            changed = git.tree_of_checkout(workspace.path) != tree
-            return self.result(Outcome.SUCCEEDED if changed else Outcome.UNCHANGED, ended)
         try:
+            if workspace.level is IsolationLevel.NONE:
+                changed = git.tree_of_checkout(workspace.path) != tree
+                return self.result(Outcome.SUCCEEDED if changed else Outcome.UNCHANGED, ended)
             commit, left = git.commit_reporting(workspace, self._message(), self._trailers())
             tip = git.tip(workspace)
-        except ModeratorError as error:
+        except (ModeratorError, OSError) as error:
             return self.result(Outcome.NOT_KEPT, ended, error=error)
         if left:
             self._notes.append(f"left in the base checkout, changed after the commit: {', '.join(left)}")
@@ -180,8 +196,9 @@ class _Steps:
             self._all.git.remove_workspace(result.task.id)
             result.workspace_kept = False
         except (ModeratorError, OSError) as error:
-            findings = "; ".join(getattr(error, "findings", ())) or str(error)
-            result.notes.append(f"the workspace was kept, because removing it would lose work: {findings}")
+            findings = "; ".join(getattr(error, "findings", ()))
+            reason = f"because removing it would lose work: {findings}" if findings else f"for it cannot be removed: {error}"
+            result.notes.append(f"the workspace was kept, {reason}")
 
     def result(
         self,
@@ -197,12 +214,12 @@ class _Steps:
             cause = getattr(error, "cause", "")
             message = "; ".join(part for part in (str(error), cause, hint and f"hint: {hint}") if part)
         elif ended is not None and not outcome.success:
-            message = ended.message or f"the command ended with exit code {ended.exit_code}"
+            message = ended.message or _how_it_failed(ended)
         return TaskResult(
             task=self._task,
             exit_code=ended.exit_code if ended else None,
-            stdout=ended.stdout if ended else "",
-            stderr=ended.stderr if ended else "",
+            stdout=ended.stdout[-self._all.tail :] if ended else "",
+            stderr=ended.stderr[-self._all.tail :] if ended else "",
             duration_seconds=ended.duration_seconds if ended else 0.0,
             artifacts_path=str(self._log.parent) if self._log else None,
             error_message=message,
@@ -229,13 +246,16 @@ class _Steps:
 
     def _environment(self, workspace: Workspace) -> dict[str, str]:
         """Tasks are guests: nothing of ours that ties git to a repository, no gc that would get in the others' way."""
-        environment = scrubbed_environment(self._task.env, inherited=self._all.environment)
+        inherited = {name: value for name, value in self._all.environment.items() if not name.startswith("GIT_")}
+        environment = {**inherited, **self._task.env}
+        given = environment.get("GIT_CONFIG_COUNT", "")
+        count = int(given) if given.isdecimal() else 0  # settings that the task's own `env` has stay
         environment |= {
-            "GIT_CONFIG_COUNT": "2",
-            "GIT_CONFIG_KEY_0": "gc.auto",
-            "GIT_CONFIG_VALUE_0": "0",
-            "GIT_CONFIG_KEY_1": "maintenance.auto",
-            "GIT_CONFIG_VALUE_1": "false",
+            "GIT_CONFIG_COUNT": str(count + 2),
+            f"GIT_CONFIG_KEY_{count}": "gc.auto",
+            f"GIT_CONFIG_VALUE_{count}": "0",
+            f"GIT_CONFIG_KEY_{count + 1}": "maintenance.auto",
+            f"GIT_CONFIG_VALUE_{count + 1}": "false",
             "MODERATOR_TASK_ID": self._task.id,
             "MODERATOR_WORKSPACE": workspace.path,
             "MODERATOR_BRANCH": workspace.branch or "",

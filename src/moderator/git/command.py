@@ -61,7 +61,7 @@ _NO_HOOKS = {"core.hooksPath": os.devnull}  # plumbing runs hooks too: update-re
 _NO_SIGNING = {"commit.gpgSign": "false"}
 
 _CONTENTION = re.compile(
-    r"could not lock config file|Unable to create '.*\.lock': File exists|cannot lock ref .*(File exists|is at .* but expected)"
+    r"could not lock config file|Unable to create '.*\.lock': File exists|cannot lock ref .*File exists"
     r"|failed to read .*commondir: Success|bad object worktrees/.*/HEAD|unable to create directory|could not create directory of"
 )
 _PATIENCE = 10.0  # seconds in all that a repeatable command is tried again under contention
@@ -140,7 +140,7 @@ def run_git(
             return answer
         if not repeatable or time.monotonic() > deadline or not _CONTENTION.search(answer.err):
             raise _failure(arguments, cwd, answer)
-        log.debug("git %s met contention, trying again: %s", arguments[0], answer.err.strip())
+        log.debug("git %s met contention, trying again: %s", _verb(arguments), answer.err.strip())
         time.sleep(random.uniform(0, pause))
         pause = min(pause * 2, 1.0)
 
@@ -188,7 +188,7 @@ def _once(
     except subprocess.TimeoutExpired as error:
         _end(process)
         raise EnvironmentProblem(
-            f"git {command[-1]} in {cwd!r} did not end within {timeout:g} seconds",
+            f"git in {cwd!r} did not end within {timeout:g} seconds",
             hint="look what keeps git waiting",
         ) from error
     except BaseException:  # KeyboardInterrupt: no child outlives its caller
@@ -208,15 +208,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.communicate()
 
 
+def _verb(arguments: Sequence[str]) -> str:
+    return next((argument for argument in arguments if not argument.startswith("-")), "")
+
+
 def _failure(arguments: Sequence[str], cwd: str, answer: Answer) -> Exception:
     said = answer.err.strip()
     lines = [line for line in said.splitlines() if line.startswith(("fatal:", "error:"))] or said.splitlines()
     cause = "\n".join(lines[:6])
-    what = f"git {arguments[0]} in {cwd!r}"
+    what = f"git {_verb(arguments)} in {cwd!r}"
     if "dubious ownership" in said:
+        cure = re.search(r"git config --global --add safe\.directory .*", said)  # names the top, in a shell's quotes
         return NotARepository(
             f"git refuses the repository at {cwd!r} because it belongs to another user",
-            hint=f"if you trust it: git config --global --add safe.directory {cwd}",
+            hint=f"if you trust it: {cure.group() if cure else 'see safe.directory in git help config'}",
             cause=cause,
         )
     if "not a git repository" in said:

@@ -35,7 +35,7 @@ class CommitStyle:
 
 def with_trailers(message: str, trailers: Mapping[str, str]) -> bytes:
     """Return the message with trailers at its end, as git-interpret-trailers(1) would put them."""
-    text = message.strip("\n")
+    text = message.replace("\0", "").strip("\n")
     lines = [f"{name}: {' '.join(str(value).split())}" for name, value in trailers.items()]
     if lines:
         last = text.rpartition("\n\n")[2].split("\n") if "\n\n" in text else []
@@ -58,11 +58,11 @@ def commit_worktree(
             f"{record.branch or 'a detached HEAD'!r}",
             hint=f"look at {record.path}, and put HEAD back with git switch",
         )
+    if record.branch is None and contents.head != record.base:  # the task's own commits
+        _anchor(repository, record, contents.head)
     if not contents.uncommitted:
-        if record.branch is None and contents.head != record.base:
-            _anchor(repository, record, contents.head)
         return None
-    worktree.git("add", "--all", settings=DURABLE, hooks=style.hooks)
+    worktree.git("add", "--all", "--sparse", settings=DURABLE, hooks=style.hooks)
     if style.hooks:
         answer = worktree.git(
             "commit", "--quiet", "--cleanup=verbatim", "--allow-empty-message", "--file=-",
@@ -116,7 +116,7 @@ def commit_checkout(
         tip = repository.commit_of(record.ref) or record.base
         if tree == repository.git("rev-parse", f"{record.base}^{{tree}}").text:
             return None, []
-        new = _commit_tree(repository, tree, tip, message, style)
+        new = _commit_tree(repository, _joined(repository, record, tree, tip), tip, message, style)
         repository.git(
             "update-ref",
             "-m",
@@ -127,8 +127,22 @@ def commit_checkout(
             settings=DURABLE,
             repeatable=True,
         )
-        left = _put_back(checkout, record.base, new, private)
+        left = _put_back(checkout, record.base, tree, private)
     return new, left
+
+
+def _joined(repository: Repository, record: Record, tree: str, tip: str) -> str:
+    """Return the tree that has both what is in the checkout and what the task had committed before, which was put back."""
+    if tip == record.base:
+        return tree
+    side = _commit_tree(repository, tree, record.base, b"in the checkout\n", CommitStyle())
+    merged = repository.git("merge-tree", "--write-tree", "--no-messages", tip, side, settings=DURABLE, accept=(0, 1))
+    if merged.code:
+        raise CannotCommit(
+            f"what task {record.task_id!r} changed conflicts with what it had committed on {record.branch!r} before",
+            hint=f"commit it by hand in {printable(record.checkout)}, or take the changes back",
+        )
+    return merged.text
 
 
 def tree_of(checkout: Worktree, repository: Repository) -> str:
@@ -147,7 +161,7 @@ def _private_index(checkout: Worktree, repository: Repository) -> Iterator[dict[
     try:
         with contextlib.suppress(FileNotFoundError):  # no index yet: nothing is tracked
             shutil.copyfile(os.path.join(checkout.git_dir, "index"), index)
-        checkout.git("add", "--all", env=private, settings=DURABLE)
+        checkout.git("add", "--all", "--sparse", env=private, settings=DURABLE)
         yield private
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -160,7 +174,7 @@ def _refuse_odd_states(worktree: Worktree, contents: Contents, record: Record) -
             f"task {record.task_id!r} left a {worktree.operation or 'conflict'} unfinished in {printable(worktree.tree)!r}",
             hint="finish or abort it there, then commit",
         )
-    nested = [path for path in contents.untracked if path.endswith("/")]
+    nested = contents.nested
     if nested:
         raise CannotCommit(
             f"task {record.task_id!r} left a repository of its own at {printable(nested[0])!r}, whose content no commit would hold",
@@ -189,10 +203,10 @@ def _anchor(repository: Repository, record: Record, commit: str) -> None:
     )  # fmt: skip
 
 
-def _put_back(checkout: Worktree, base: str, new: str, private: Mapping[str, str]) -> list[str]:
+def _put_back(checkout: Worktree, base: str, tree: str, private: Mapping[str, str]) -> list[str]:
     checkout.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
     differing = set(checkout.git("diff-files", "-z", "--name-only", env=private).fields)
-    changed = checkout.git("diff-tree", "-r", "-z", "--no-renames", "--name-status", base, new).fields
+    changed = checkout.git("diff-tree", "-r", "-z", "--no-renames", "--name-status", base, tree).fields
     pairs = list(zip(changed[::2], changed[1::2], strict=True))
     added = [path for letter, path in pairs if letter == "A" and path not in differing]
     others = [path for letter, path in pairs if letter != "A" and path not in differing]

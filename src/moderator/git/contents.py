@@ -50,10 +50,16 @@ class Contents:
     unmerged: list[str] = field(default_factory=list)
     untracked: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    became_repositories: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> Counts:
         return Counts(len(self.staged), len(self.modified), len(self.untracked), len(self.ignored), len(self.unmerged))
+
+    @property
+    def nested(self) -> list[str]:
+        """Repositories of their own whose content no commit of this one would hold."""
+        return [path for path in self.untracked if path.endswith("/")] + self.became_repositories
 
     @property
     def uncommitted(self) -> list[str]:
@@ -107,7 +113,9 @@ def _parsed(entries: Iterable[str]) -> Contents:
             elif name == "branch.head":
                 contents.branch = None if value == "(detached)" else value
         elif kind == "1":  # 1 XY sub mH mI mW hH hI path
-            xy, path = rest[:2], rest.split(" ", 7)[7]
+            xy, _, _, index_mode, tree_mode, _, _, path = rest.split(" ", 7)
+            if tree_mode == "160000" != index_mode:
+                contents.became_repositories.append(path)
             if xy[0] != ".":
                 contents.staged.append(path)
             if xy[1] != ".":
@@ -160,7 +168,7 @@ def printable(path: str) -> str:
 
 def _hidden(worktree: Worktree) -> list[str]:
     """Look at what `git status` is told not to see, and at repositories inside the tree."""
-    flagged, nested = [], []
+    flagged, nested, folders = [], [], set()
     for entry in worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields:
         tag, _, rest = entry.partition(" ")
         described, _, path = rest.partition("\t")
@@ -170,9 +178,13 @@ def _hidden(worktree: Worktree) -> list[str]:
                 nested.append(path)
         elif (tag.islower() or tag == "S") and os.path.lexists(there):
             flagged.append(path)
+        while (path := os.path.dirname(path)) and path not in folders:
+            folders.add(path)
+    # `git status` never mentions a `.git` in a directory that holds tracked files.
+    nested += sorted(path for path in folders if os.path.lexists(os.path.join(worktree.tree, path, ".git")))
     findings = []
     if nested or os.path.isdir(os.path.join(worktree.git_dir, "modules")):
-        findings.append(f"submodules with repositories of their own: {_shown(nested) or 'see the modules directory'}")
+        findings.append(f"repositories of their own, submodules say: {_shown(nested) or 'see the modules directory'}")
     if flagged and (differing := _differing(worktree, flagged)):
         findings.append(f"changed, but hidden by assume-unchanged or skip-worktree: {_shown(differing)}")
     return findings

@@ -14,7 +14,11 @@ from moderator.git.contents import Worktree
 from moderator.git.repository import Repository
 from moderator.git.values import Change, Commit
 
-_PLAIN = ("--no-ext-diff", "--no-color", "--find-renames")
+_PLAIN = (
+    "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--ignore-submodules=none", "--submodule=short",
+    "--src-prefix=a/", "--dst-prefix=b/",
+)  # fmt: skip
+"""What no setting of the user's may change: a patch is for `git apply`."""
 
 
 def changes_between(repository: Repository, base: str, tip: str) -> list[Change]:
@@ -47,7 +51,7 @@ def _everything_known(worktree: Worktree) -> Iterator[dict[str, str]]:
         private = polling({"GIT_INDEX_FILE": index})
         shutil.copyfile(os.path.join(worktree.git_dir, "index"), index)
         # A repository without commits inside the tree cannot be added; then it is not in the diff either.
-        worktree.git("add", "--intent-to-add", "--ignore-errors", "--all", env=private, accept=(0, 1, 128))
+        worktree.git("add", "--intent-to-add", "--ignore-errors", "--all", "--sparse", env=private, accept=(0, 1, 128))
         yield private
 
 
@@ -118,7 +122,8 @@ def read_commit(repository: Repository, commit: str) -> Commit:
 
 def _trailers(message: str) -> dict[str, str]:
     trailers = {}
-    for line in message.strip("\n").rpartition("\n\n")[2].split("\n"):
+    _, _, body = message.strip("\n").partition("\n\n")  # a subject such as "fix: it" is none
+    for line in body.rpartition("\n\n")[2].split("\n"):
         name, colon, value = line.partition(": ")
         if colon and " " not in name:
             trailers[name] = value.strip()

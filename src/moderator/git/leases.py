@@ -51,6 +51,9 @@ class Lease:
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
         if self.descriptor >= 0:
+            # Unlocked, not only closed: the supervisor may close its duplicate a moment later.
+            with contextlib.suppress(OSError):
+                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
             os.close(self.descriptor)
             self.descriptor = -1
 
@@ -70,9 +73,15 @@ def acquire(path: Path, what: str, patience: float = _PROBE_ALLOWANCE) -> Lease:
     deadline = time.monotonic() + patience
     while True:
         descriptor = _open(path)
-        if _locked(descriptor) and _still_named(path, descriptor):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(asdict(this_process())).encode(), 0)
+        try:
+            taken = _locked(descriptor, fcntl.LOCK_EX) and _still_named(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if taken:
+            with contextlib.suppress(OSError):  # a full disk: the lock holds, only its holder's name is missing
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(asdict(this_process())).encode(), 0)
             return Lease(path, descriptor)
         os.close(descriptor)
         if time.monotonic() >= deadline:
@@ -87,11 +96,13 @@ def acquire(path: Path, what: str, patience: float = _PROBE_ALLOWANCE) -> Lease:
 def holder(path: Path) -> Owner | None:
     """Return who holds the lock at `path` now, None if nobody does."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _no_lock(path, error) from error
     try:
-        if _locked(descriptor):
+        if _locked(descriptor, fcntl.LOCK_SH):  # those who only look do not meet each other
             return None
         return _written(path) or Owner("unknown", "", 0, 0)
     finally:
@@ -147,23 +158,26 @@ def _started(pid: int) -> int:
 
 
 def _open(path: Path) -> int:
+    if fcntl is None:
+        raise EnvironmentProblem("this system has no flock", hint="use Linux or macOS")
     for attempt in (1, 2):
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError as error:
             if attempt == 2:
                 raise _no_lock(path, error) from error
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as refused:
+                raise _no_lock(path, refused) from refused
         except OSError as error:
             raise _no_lock(path, error) from error
     raise AssertionError("unreachable")
 
 
-def _locked(descriptor: int) -> bool:
-    if fcntl is None:
-        raise EnvironmentProblem("this system has no flock", hint="use Linux or macOS")
+def _locked(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN):
             return False

@@ -22,7 +22,9 @@ from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import (
     CheckoutNotClean,
     ConfigurationError,
+    EnvironmentProblem,
     IsolationError,
+    ModeratorError,
     NotARepository,
     PersonNeeded,
     UnknownRevision,
@@ -44,9 +46,10 @@ Target = ExecutionContext | Workspace | str
 
 @dataclass
 class _Hold:
-    """A lease of this process and how many workspaces were given out on it."""
+    """A lease of this process, for whom it was taken, and how many workspaces were given out on it."""
 
     lease: leases.Lease
+    owner: object = None
     users: int = 1
 
 
@@ -144,15 +147,18 @@ class GitManager:
         key = key_of(context.task_id)
         with self._one_at_a_time(key):
             hold = self._take(self._registry.lease_path(key), f"the workspace of task {context.task_id!r}")
+            release = self._releaser(hold)
             try:
+                if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
+                    release = self._with_checkout(context, release)
                 record = self._settled(context, base)
                 if record is None:
                     record = self._make(context, base, hold.lease)
-                release = self._releaser(hold)
-                if level is IsolationLevel.BRANCH:
-                    release = self._with_checkout(context, release)
             except BaseException:
-                self._give_back(hold, forget=self._registry.owner_of_name(context.task_id) is None)
+                with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
+                    if self._registry.owner_of_name(context.task_id) is None:
+                        hold.lease.forget()
+                release()
                 raise
         return _workspace(record, context, release)
 
@@ -208,7 +214,7 @@ class GitManager:
         text = committing.with_trailers(message or f"Work of task {record.task_id}", trailers or {})
         left: list[str] = []
         if record.level is IsolationLevel.BRANCH:
-            checkout = self._checkout_at(self._directory_of(target, record))
+            checkout = self._checkout_at(record.checkout)
             new, left = committing.commit_checkout(self._repository, record, checkout, text, self._style)
         else:
             self._require_tree(record)
@@ -294,7 +300,9 @@ class GitManager:
         if record is None:
             return None
         _refuse_other_names(record, context)
-        if record.level is not IsolationLevel.BRANCH:
+        if record.level is IsolationLevel.BRANCH:
+            self._require_checkout_at(context, Base(record.base_branch, record.base))
+        else:
             self._require_tree(record)
         if base is not None and self.resolve_base(base).commit != record.base:
             raise WorkspaceOccupied(
@@ -346,6 +354,7 @@ class GitManager:
             entry=worktrees.new_entry_id(task_slug(context.task_id)) if path else "",
             token=secrets.token_hex(16),
             created_at=time.time(),
+            checkout="" if path else os.path.abspath(context.working_directory),
         )
         if path:
             worktrees.check_place(self._repository, context.task_id, path)
@@ -357,12 +366,15 @@ class GitManager:
                 worktrees.publish(self._repository, record, lease)
             else:
                 worktrees.create_branch(self._repository, record)
-            record = replace(record, state=READY)
-            self._registry.replace(record)
+            ready = replace(record, state=READY)
+            self._registry.replace(ready)
         except BaseException:
-            self._registry.drop(record)
+            # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
+            with contextlib.suppress(ModeratorError, OSError):
+                worktrees.discard(self._repository, record)
+                self._registry.drop(record)
             raise
-        return record
+        return ready
 
     def _retire(self, record: Record) -> None:
         recovered = self._recovered(record)
@@ -404,16 +416,18 @@ class GitManager:
         checkout = self._checkout_at(context.working_directory)
         name = f"checkout@{hashlib.sha256(os.fsencode(checkout.git_dir)).hexdigest()[:16]}"
         with self._one_at_a_time(name):
-            lease = leases.acquire(self._registry.lease_path(name), f"the checkout {checkout.tree!r}")
-        try:
-            if clean:
-                self.require_clean_checkout(context.working_directory)
-        except BaseException:
-            lease.release()
-            raise
+            owner = context.task_id or object()  # a task may ask again; whoever has no id shares with nobody
+            hold = self._take(self._registry.lease_path(name), f"the checkout {checkout.tree!r}", owner)
+            release_checkout = self._releaser(hold)
+            try:
+                if clean and hold.users == 1:  # later the changes are the task's own
+                    self.require_clean_checkout(context.working_directory)
+            except BaseException:
+                release_checkout()
+                raise
 
         def release_both() -> None:
-            lease.release()
+            release_checkout()
             release()
 
         return release_both
@@ -440,7 +454,6 @@ class GitManager:
                 f"level branch runs in the checkout, which is at {head[:12] or 'no commit'}, not at the base {fork.commit[:12]}",
                 hint=f"git switch {fork.name} there, or use level full",
             )
-        self.require_clean_checkout(context.working_directory)
 
     def _status(self, record: Record, size: bool, changes: bool) -> WorkspaceStatus:
         repository, state, counts, operation = self._repository, record.state, None, None
@@ -455,8 +468,11 @@ class GitManager:
                 state = READY if state == MAKING else state
                 worktree = worktrees.worktree_of(repository, record)
                 operation = worktree.operation
-                if changes:
-                    counts = worktree.contents().counts
+                try:
+                    if changes:
+                        counts = worktree.contents().counts
+                except ModeratorError:  # one that git cannot read must not hide the others
+                    state = "missing" if worktrees.is_missing(record) else "damaged"
                 if size:
                     measured = _bytes_in(record.path)
         ahead = behind = None
@@ -467,7 +483,7 @@ class GitManager:
         return WorkspaceStatus(
             record.task_id,
             record.level,
-            record.path or (self._repository.main_top or ""),
+            record.path or record.checkout,
             record.branch,
             record.base,
             record.base_branch,
@@ -520,12 +536,6 @@ class GitManager:
                 hint="look at its .git file and at git worktree list",
             )
 
-    def _directory_of(self, target: Target, record: Record) -> str:
-        context = target.context if isinstance(target, Workspace) else target
-        if isinstance(context, ExecutionContext):
-            return context.working_directory
-        return self._repository.main_top or record.path
-
     # -- leases ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -535,12 +545,13 @@ class GitManager:
         with lock:
             yield
 
-    def _take(self, path: Path, what: str) -> _Hold:
+    def _take(self, path: Path, what: str, owner: object = None) -> _Hold:
         with self._guard:
-            if hold := self._holds.get(path):
+            hold = self._holds.get(path)
+            if hold and hold.owner == owner:
                 hold.users += 1
                 return hold
-        hold = _Hold(leases.acquire(path, what))
+        hold = _Hold(leases.acquire(path, what), owner)
         with self._guard:
             self._holds[path] = hold
         return hold
@@ -548,10 +559,11 @@ class GitManager:
     def _give_back(self, hold: _Hold, forget: bool = False) -> None:
         with self._guard:
             hold.users -= 1
-            if forget:
+            if forget:  # for all its users: what they held is gone
                 hold.lease.forget()
-            if hold.users <= 0:
-                self._holds.pop(hold.lease.path, None)
+            if forget or hold.users <= 0:
+                if self._holds.get(hold.lease.path) is hold:
+                    del self._holds[hold.lease.path]
                 hold.lease.release()
 
     def _releaser(self, hold: _Hold) -> Callable[[], None]:
@@ -627,7 +639,7 @@ def _is_base(target: Target) -> bool:
 def _context_of(record: Record) -> ExecutionContext:
     return ExecutionContext(
         record.project_id,
-        record.path,
+        record.path or record.checkout,
         record.branch or record.base_branch,
         record.state_dir,
         record.level,
@@ -639,7 +651,7 @@ def _context_of(record: Record) -> ExecutionContext:
 def _workspace(record: Record, context: ExecutionContext, release: Callable[[], None] = lambda: None) -> Workspace:
     return Workspace(
         record.task_id,
-        record.path or os.path.abspath(context.working_directory),
+        record.path or record.checkout,
         record.branch,
         record.base,
         record.base_branch,
@@ -654,13 +666,13 @@ def _refuse_other_names(record: Record, context: ExecutionContext) -> None:
     level = context.isolation_level
     same = (
         record.level is level
-        and (not level.isolates_directory or record.path == os.path.abspath(context.working_directory))
+        and (record.path or record.checkout) == os.path.abspath(context.working_directory)
         and (not level.isolates_branch or record.branch == context.git_branch)
     )
     if not same:
         raise WorkspaceOccupied(
             f"task {record.task_id!r} already has a workspace with other names: {record.branch or 'no branch'} in "
-            f"{printable(record.path) or 'the base checkout'}",
+            f"{printable(record.path or record.checkout)!r}",
             hint=f"remove it first (moderator clean {record.task_id}), or give the task another id",
         )
 

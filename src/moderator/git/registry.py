@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -27,8 +26,9 @@ _VERSION = 1
 class Record:
     """What was promised to a task.
 
-    `path` is the worktree, "" for a level without one; `entry` the id of its administrative directory; `token` is random and
-    also stands in the reflog of the branch, so that after a crash one can tell whether the branch is ours.
+    `path` is the worktree, "" for a level without one; `checkout` is where such a level runs.  `entry` is the id of the
+    worktree's administrative directory; `token` is random and also stands in the reflog of the branch, so that after a
+    crash one can tell whether the branch is ours.
     """
 
     task_id: str
@@ -43,6 +43,7 @@ class Record:
     token: str
     created_at: float
     state: str = MAKING
+    checkout: str = ""
 
     @property
     def key(self) -> str:
@@ -128,10 +129,12 @@ class Registry:
 
     def _write_aside(self, record: Record, durable: bool) -> Path:
         values = asdict(record) | {"level": record.level.value, "version": _VERSION}
-        aside = self._records / f".{record.key}.{secrets.token_hex(4)}"
+        # One name a task, since only the holder of its lease writes: a killed process leaves no second file behind.
+        aside = self._records / f".{record.key}.new"
         text = json.dumps(values, indent=1).encode("ascii")
         try:
             self._records.mkdir(parents=True, exist_ok=True)
+            aside.unlink(missing_ok=True)  # never written over: it may be linked to its name already
             with aside.open("xb") as file:
                 file.write(text)
                 file.flush()
@@ -153,6 +156,8 @@ class Registry:
             text = path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _unreadable(path, error) from error
         try:
             values = json.loads(text)
             if values.pop("version") != _VERSION:
@@ -162,11 +167,15 @@ class Registry:
                 raise ValueError("fields are missing or unknown")
             return Record(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EnvironmentProblem(
-                f"the record {str(path)!r} cannot be read, so nobody knows whose workspace it is",
-                hint="upgrade moderator if a newer one wrote it; otherwise move the file aside and look at the workspace by hand",
-                cause=str(error),
-            ) from error
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"the record {str(path)!r} cannot be read, so nobody knows whose workspace it is",
+        hint="upgrade moderator if a newer one wrote it; otherwise move the file aside and look at the workspace by hand",
+        cause=str(error),
+    )
 
 
 def _sync(directory: Path) -> None:

@@ -47,6 +47,11 @@ class Repository:
             cwd=where, accept=(0, 128),
         )  # fmt: skip
         lines = answer.text.split("\n")
+        if len(lines) > 3:
+            raise NotARepository(
+                f"the path of the repository at {where!r} holds a line break, and git keeps the paths of worktrees a line each",
+                hint="rename the directory",
+            )
         if answer.code and "must be run in a work tree" not in answer.err:
             # Ask again with no code accepted: the runner has the words for why.
             run_git("rev-parse", "--git-common-dir", cwd=where)
@@ -128,9 +133,10 @@ class Repository:
 
     @property
     def mirrored_by(self) -> str | None:
-        """The remote whose next `fetch --prune` would delete every ref of ours, if there is one."""
+        """The remote whose next `fetch --prune` would delete branches of ours, if there is one."""
+        ours = (":refs/*", ":refs/heads/*")
         for key, values in self.settings.items():
-            if key.startswith("remote.") and key.endswith(".fetch") and any(v.endswith(":refs/*") for v in values):
+            if key.startswith("remote.") and key.endswith(".fetch") and any(v.endswith(ours) for v in values):
                 return key.removeprefix("remote.").removesuffix(".fetch")
         return None
 
@@ -147,10 +153,11 @@ class Repository:
         """
         if revision in ("", "HEAD", "@"):
             return self._checked_out()
-        if revision.startswith("-") or "\0" in revision or not revision.strip():
+        if revision.startswith(("-", "^")) or "\0" in revision or not revision.strip():
             raise UnknownRevision(f"{revision!r} cannot be a base", hint="name a branch, a tag or a commit")
-        if commit := self.commit_of(f"refs/heads/{revision}"):
-            return Base(revision, commit)
+        branch = self.git("show-ref", "--verify", "--hash", f"refs/heads/{revision}", accept=(0, 1, 128))
+        if branch.code == 0:  # not asked as a revision: "main~2" is no branch
+            return Base(revision, branch.text)
         run = {"cwd": self.top or self.directory, "accept": (0, 1, 128)}
         verified = run_git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", **run)  # type: ignore[arg-type]
         if verified.code:

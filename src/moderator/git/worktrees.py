@@ -22,7 +22,6 @@ from moderator.errors import (
     EnvironmentProblem,
     GitFailed,
     IsolationError,
-    ModeratorError,
     PersonNeeded,
     WorkspaceOccupied,
     WouldLoseWork,
@@ -36,6 +35,7 @@ from moderator.naming import task_directory_name
 OUR_LOCK = "moderator: "
 """How the reason in a `locked` file begins when it is ours; any other text is a person's."""
 _TRASH = ".trash"
+_ASIDE = ".git.new"  # the next `.git` file, until it is renamed into place
 _PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
 
 _cores = os.cpu_count() or 1
@@ -73,6 +73,11 @@ def check_place(repository: Repository, task_id: str, path: str) -> None:
                 hint=f"look where it leads, then remove the link: rm {link}",
             )
     real = os.path.realpath(path)
+    if "\n" in real:
+        raise IsolationError(
+            f"{printable(path)!r} holds a line break, and git keeps the paths of worktrees a line each",
+            hint="choose a working directory without one",
+        )
     if os.path.commonpath([real, repository.common]) == repository.common:
         raise IsolationError(
             f"{printable(path)!r} lies inside the repository's own git directory",
@@ -143,26 +148,21 @@ def branch_is_ours(repository: Repository, record: Record) -> bool:
 def publish(repository: Repository, record: Record, lease: leases.Lease) -> None:
     """Make the record's worktree: entry, `.git` file, branch, files.  The place was checked, the name is claimed.
 
-    Whatever goes wrong, nothing half-made stays behind, and the error is raised.
+    Whatever goes wrong is raised; `discard` takes away what had been made.
     """
     if remote := repository.mirrored_by:
         raise EnvironmentProblem(
             f"the next fetch from {remote!r} would delete the branches of tasks: it mirrors every ref",
             hint=f"git config remote.{remote}.fetch '+refs/heads/*:refs/remotes/{remote}/*'",
         )
-    try:
-        if record.branch:
-            create_branch(repository, record)
-        _make_directory(record.path)
-        if repository.takes_written_entries:
-            _write_entry(repository, record)
-        else:
-            _add_by_git(repository, record, lease)
-        _check_out(repository, record, lease)
-    except BaseException:
-        with contextlib.suppress(ModeratorError, OSError):
-            discard(repository, record)
-        raise
+    if record.branch:
+        create_branch(repository, record)
+    _make_directory(record.path)
+    if repository.takes_written_entries:
+        _write_entry(repository, record)
+    else:
+        _add_by_git(repository, record, lease)
+    _check_out(repository, record, lease)
 
 
 def discard(repository: Repository, record: Record) -> None:
@@ -181,10 +181,11 @@ def _discard_tree(repository: Repository, record: Record) -> None:
     entry = entry_dir(repository, record)
     entries = [entry, *_entries_by_git(repository, record)]
     trash, pointer = _trash_of(record), Path(record.path, ".git")
-    if any(_points_at(record.path, each) for each in entries):
-        _into_trash(record)
-    elif _half_written(pointer, repository):
-        pointer.unlink()
+    if os.path.lexists(pointer):
+        if any(_points_at(record.path, each) or _names(each, record.path) for each in entries):
+            _into_trash(record)
+        elif _half_written(pointer, entry):
+            pointer.unlink()
     if os.path.isdir(trash) and not _foreign_files(repository, trash, record.base):
         _delete(trash)
     for folder in (record.path, os.path.dirname(trash)):
@@ -316,12 +317,7 @@ def _refuse_unless_ours(repository: Repository, record: Record, entry: str) -> N
         raise PersonNeeded(f"{shown!r} has become a symbolic link", hint="look where it leads; nothing was removed")
     if os.path.realpath(record.path) == repository.main_top:
         raise PersonNeeded(f"{shown!r} is the main worktree", hint="nothing was removed")
-    try:
-        back = Path(entry, "gitdir").read_bytes().removesuffix(b"\n")
-    except OSError:
-        back = b""
-    here = os.path.join(os.path.realpath(record.path), ".git")
-    if not _points_at(record.path, entry) or os.path.realpath(os.path.join(entry, os.fsdecode(back))) != here:
+    if not _points_at(record.path, entry) or not _names(entry, record.path):
         raise PersonNeeded(
             f"{shown!r} and its entry in the repository do not point at each other, so it may be somebody else's",
             hint=f"look at {shown}/.git; git worktree repair mends a moved worktree",
@@ -381,11 +377,15 @@ def _write_entry(repository: Repository, record: Record) -> None:
                     raise
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
-        raise EnvironmentProblem(
-            f"the worktree of task {record.task_id!r} could not be entered in the repository",
-            hint="check permissions and space",
-            cause=str(error),
-        ) from error
+        raise _not_entered(record, error) from error
+
+
+def _not_entered(record: Record, error: OSError) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"the worktree of task {record.task_id!r} could not be entered in the repository",
+        hint="check permissions and space",
+        cause=str(error),
+    )
 
 
 def _link_or_copy(source: Path, target: Path, record: Record) -> None:
@@ -408,16 +408,15 @@ def _add_by_git(repository: Repository, record: Record, lease: leases.Lease) -> 
             "worktree", "add", "--no-checkout", "--lock", "--reason", _reason_by_git(record), *where,
             descriptors=(lease.descriptor, alone.descriptor),
         )  # fmt: skip
-        made = os.fsdecode(Path(record.path, ".git").read_bytes()).strip().removeprefix("gitdir: ")
-        made = os.path.realpath(os.path.join(record.path, made))
-        # Renamed to the id in our record, so that the record stays true; the pointer is replaced whole.
-        target = entry_dir(repository, record)
-        os.rename(made, target)
-        aside = Path(f"{target}/pointer")
-        aside.write_bytes(os.fsencode(f"gitdir: {target}\n"))
-        shutil.copyfile(aside, Path(record.path, ".git.new"))
-        os.replace(Path(record.path, ".git.new"), Path(record.path, ".git"))
-        aside.unlink()
+        pointer, aside, target = Path(record.path, ".git"), Path(record.path, _ASIDE), entry_dir(repository, record)
+        try:
+            made = os.fsdecode(pointer.read_bytes()).strip().removeprefix("gitdir: ")
+            # Renamed to the id in our record, so that the record stays true; the pointer is replaced whole.
+            os.rename(os.path.realpath(os.path.join(record.path, made)), target)
+            aside.write_bytes(os.fsencode(f"gitdir: {target}\n"))
+            os.replace(aside, pointer)
+        except OSError as error:
+            raise _not_entered(record, error) from error
 
 
 def _reason_by_git(record: Record) -> str:
@@ -458,13 +457,21 @@ def _points_at(path: str, entry: str) -> bool:
     return pointer.startswith(b"gitdir: ") and os.path.realpath(os.path.join(path, named)) == os.path.realpath(entry)
 
 
-def _half_written(pointer: Path, repository: Repository) -> bool:
-    """Whether a `.git` file is one of ours that a full disk or a crash cut short."""
+def _names(entry: str, path: str) -> bool:
+    """Whether an administrative directory is that of the tree at `path`."""
     try:
-        text = pointer.read_bytes()
+        named = os.fsdecode(Path(entry, "gitdir").read_bytes().removesuffix(b"\n"))
     except OSError:
         return False
-    return f"gitdir: {repository.common}/worktrees/".encode("utf-8", "surrogateescape").startswith(text)
+    return os.path.realpath(os.path.join(entry, named)) == os.path.join(os.path.realpath(path), ".git")
+
+
+def _half_written(pointer: Path, entry: str) -> bool:
+    """Whether a `.git` file is one of ours that a full disk or a crash cut short."""
+    try:
+        return os.fsencode(f"gitdir: {entry}\n").startswith(pointer.read_bytes())
+    except OSError:
+        return False
 
 
 def _trash_of(record: Record) -> str:
@@ -499,14 +506,14 @@ def _foreign_files(repository: Repository, tree: str, commit: str) -> list[str]:
         path
         for where, _, names in os.walk(tree)
         for name in names
-        if (path := os.path.relpath(os.path.join(where, name), tree)) not in listed and path != ".git"
+        if (path := os.path.relpath(os.path.join(where, name), tree)) not in listed and path not in (".git", _ASIDE)
     ]
 
 
 def _delete(folder: str) -> None:
     """Delete what was proven to hold nothing of its own.  What cannot be deleted stays in the trash."""
 
-    def writable_again(function: object, path: str, _: object) -> None:
+    def writable_again(_function: object, path: str, _error: object) -> None:
         # Read-only directories refuse the deletion of their files.
         with contextlib.suppress(OSError):
             os.chmod(os.path.dirname(path), 0o700)

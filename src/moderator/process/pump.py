@@ -5,10 +5,10 @@ Must not know limits nor how a command is ended.  One thread, one selector; noth
 
 from __future__ import annotations
 
-import fcntl
 import os
 import selectors
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +17,9 @@ from typing import IO
 from moderator.process.cancellation import Cancellation
 from moderator.process.child import has_ended, open_pidfd
 from moderator.process.output import Log, Tail
+
+if sys.platform == "linux":
+    import fcntl
 
 _CHUNK = 1 << 16  # bytes of one read: what a pipe holds
 _LARGE_CHUNK = 1 << 18  # the same for a command that prints a lot; more would eat up the user's share of pipe pages
@@ -147,12 +150,11 @@ class Pump:
 
     def _enlarge(self, pipe: IO[bytes]) -> None:
         """Let the pipe hold more, and take more at once: half the system calls, half the time."""
-        if not hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux only
-            return
-        with suppress(OSError):
-            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _LARGE_CHUNK)
-            if len(self._room) < _LARGE_CHUNK:
-                self._room = memoryview(bytearray(_LARGE_CHUNK))
+        if sys.platform == "linux":
+            with suppress(OSError):
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _LARGE_CHUNK)
+                if len(self._room) < _LARGE_CHUNK:
+                    self._room = memoryview(bytearray(_LARGE_CHUNK))
 
     def _feed(self) -> None:
         pipe = self._command.stdin

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from moderator.process.child import open_pidfd
 from moderator.process.table import Process, ProcessTable
 
-_SECOND_LOOKS = (0.0, 0.001, 0.002, 0.004)  # seconds before each, where a look may have missed somebody
+_DOUBTING = 0.01  # seconds to look again where a look may have missed somebody
+_INSISTING = 1.0  # seconds of the same where there was somebody before
 _LONGEST_PAUSE = 0.1  # seconds between looks while processes take their time to end
 _FREEZING = 1.0  # seconds at most until all of them stand still
 _PATIENCE = 10.0  # seconds to wait for processes that SIGKILL does not end: they are stuck in the kernel
@@ -73,10 +74,9 @@ class Tree:
     def living(self) -> list[Process]:
         """Return those that are alive; looks again where a look may have missed somebody."""
         members, certain = self._look()
-        for pause in _SECOND_LOOKS:
-            if members or certain:
-                break
-            time.sleep(pause)
+        deadline = time.monotonic() + (_INSISTING if self._seen else _DOUBTING)
+        while not members and not certain and time.monotonic() < deadline:
+            time.sleep(0)
             members, certain = self._look()
         return members
 

@@ -50,6 +50,11 @@ def shortened(text: str, most: int) -> str:
     return kept + "…"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where there is not one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def duration(seconds: float | None) -> str:
     """Return a length of time as people say it: 0.4s, 12s, 3m 20s, 2h 5m, 3d."""
     if seconds is None:

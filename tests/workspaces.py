@@ -1,0 +1,109 @@
+"""What tests about workspaces share: contexts, whole listings, and processes killed at a chosen step.
+
+`killed_before` starts a process that kills itself at its n-th change of the disk, as Python's audit hooks tell of them:
+nothing of ours is replaced, the process only ends there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from moderator.context import ExecutionContext, IsolationLevel
+
+FULL, DIRECTORY, BRANCH, NONE = (
+    IsolationLevel.FULL,
+    IsolationLevel.DIRECTORY,
+    IsolationLevel.BRANCH,
+    IsolationLevel.NONE,
+)
+
+
+def context(
+    folder: Path, task_id: str, level: IsolationLevel = FULL, base: str = "main", checkout: Path | None = None
+) -> ExecutionContext:
+    """The context of a task; `checkout` is where levels without a worktree run."""
+    directory = checkout or folder / "checkouts"
+    return ExecutionContext.create_isolated_context(
+        ExecutionContext("project", str(directory), base, str(folder / "state")), task_id, level
+    )
+
+
+def listing(*folders: Path) -> dict[str, object]:
+    """Everything below some folders: each file with its mode and bytes, each link with its target."""
+    found: dict[str, object] = {}
+    for folder in folders:
+        for where, names, files in os.walk(folder):
+            for name in [*names, *files]:
+                path = Path(where, name)
+                if path.is_symlink():
+                    found[str(path)] = os.readlink(path)
+                elif path.is_dir():
+                    found[str(path)] = "directory"
+                else:
+                    found[str(path)] = (path.stat().st_mode, path.read_bytes())
+    return found
+
+
+def files(folder: Path | str) -> dict[str, bytes | str]:
+    """The files of a working tree, without its `.git`."""
+    folder = Path(folder)
+    return {
+        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if ".git" not in path.relative_to(folder).parts and (path.is_symlink() or path.is_file())
+    }
+
+
+_DRIVER = """
+import os, signal, subprocess, sys
+from moderator.context import ExecutionContext, IsolationLevel
+from moderator.git.manager import GitManager
+
+folder, repository, task_id, level, action, nth = sys.argv[1:]
+directory = repository if level == "branch" else folder + "/checkouts"
+base = ExecutionContext("project", directory, "main", folder + "/state")
+context = ExecutionContext.create_isolated_context(base, task_id, IsolationLevel(level))
+manager = GitManager(repository)
+if action == "remove":
+    manager.create_workspace(context).release()
+steps = 0
+CHANGES = {"os.rename", "os.link", "os.mkdir", "os.rmdir", "os.remove"}
+COMMANDS = {"update-ref", "read-tree", "worktree"}
+
+def is_step(event, arguments):
+    if event == "open":
+        return arguments[0] != os.devnull and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    return event in CHANGES or event == "subprocess.Popen" and COMMANDS & set(arguments[1])
+
+def watch(event, arguments):
+    global steps
+    if is_step(event, arguments):
+        steps += 1
+        if steps == int(nth):
+            print(event, *arguments[:2], flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+manager.create_workspace(context) if action == "create" else manager.remove_workspace(context)
+"""
+
+
+def killed_before(
+    step: int, folder: Path, repository: Path, task_id: str, action: str, level: IsolationLevel = FULL
+) -> str | None:
+    """Kill a process just before its n-th change of the disk, or git command that makes one.
+
+    Return what it was about to do; None if it has done all before.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _DRIVER, str(folder), str(repository), task_id, level.value, action, str(step)],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode not in (0, -signal.SIGKILL):
+        raise AssertionError(done.stderr)
+    return done.stdout if done.returncode else None
