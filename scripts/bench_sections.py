@@ -75,6 +75,8 @@ class Row:
                     aim, met = f"{self.most_ratio:g}x", "yes" if middle <= self.most_ratio else "**no**"
             if self.most is not None:
                 aim = _shown(self.most, self.unit)
+                if self.unit == "s":
+                    ours += f", least {_shown(min(pair[1] for pair in self.pairs), self.unit)}"
                 met = "yes" if second < self.most else "scaled" if second < self.most * self.scaled else "**no**"
         if self.failed is not None:
             theirs, ours = (f"{count} of {self.failed[2]} failed" for count in self.failed[:2])
@@ -328,7 +330,7 @@ def run(ground: Ground) -> Iterator[Row]:
     """Whole runs: `moderator run` against xargs with a shell script that takes the same steps."""
     count = ground.sizes.tasks
     names = [f"t{number:03d}" for number in range(count)]
-    for files in (min(100, ground.sizes.files[0]), ground.sizes.files[0]):
+    for files in sorted({min(100, ground.sizes.files[0]), ground.sizes.files[0]}):
         for kind, command in _COMMANDS.items():
             commits = 0 if kind == "do nothing" else count
             for jobs in sorted({2, min(CORES, 32)}):

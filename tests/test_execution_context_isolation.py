@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from moderator import context as module
-from moderator.context import ExecutionContext, IsolationLevel, ensure_disjoint
+from moderator.context import ExecutionContext, IsolationLevel, ensure_disjoint, overlaps
 from moderator.errors import ConfigurationError, InvalidTaskId, IsolationError
 from moderator.naming import task_directory_name
 
@@ -532,6 +532,30 @@ def test_links_to_one_place_do_not_hide_an_overlap(tmp_path: Path) -> None:
     for other in (linked, dotted):
         other.git_branch = "another"
         assert "the working directory" in overlap(straight, other)
+
+
+def test_every_overlap_is_told_once() -> None:
+    """Who wants to tell all problems at once gets every context that meets an earlier one, once each."""
+    contexts = [
+        named("A"),
+        named("a"),
+        named("b"),
+        named("A", BRANCH),
+        named("c", git_branch="main-task-b/x", working_directory="/nowhere/checkouts/tasks/b"),
+        named("d", state_dir="/nowhere/checkouts"),
+    ]
+    assert [(one.first.task_id, one.second.task_id, str(one)) for one in overlaps(contexts)] == [
+        ("A", "a", "tasks 'A' and 'a' would share the branch 'main-task-a'"),
+        ("A", "A", "tasks 'A' and 'A' would share the branch 'main-task-A'"),
+        (
+            "d",
+            "d",
+            "task 'd' would overlap itself: the working directory '/nowhere/checkouts/tasks/d'"
+            " and the state directory '/nowhere/checkouts/tasks/d'",
+        ),
+        ("b", "c", "tasks 'b' and 'c' would overlap: the branch 'main-task-b' holds the branch 'main-task-b/x-task-c'"),
+    ]
+    assert list(overlaps([contexts[0], contexts[2]])) == []
 
 
 def test_ten_thousand_contexts_are_disjoint() -> None:

@@ -780,5 +780,5 @@ def test_a_large_record_opens_at_once_and_knows_the_last_attempts(path: Path) ->
         read = time.perf_counter()
     assert {attempt.run_id for attempt in last.values()} == {"99"}
     assert len(last) == 1000
-    assert opened - begun < 0.1
-    assert read - opened < 0.5
+    assert opened - begun < 0.2
+    assert read - opened < 1.0

@@ -179,69 +179,89 @@ class ExecutionContext:
         return cls(**values)
 
 
-_Claim = tuple[ExecutionContext, str]
-"""Whose it is, and how people call it."""
-
-
 def ensure_disjoint(contexts: Iterable[ExecutionContext]) -> None:
     """Raise IsolationError if two of the contexts would meet.
 
     Compared is, for each context, what its level isolates: directories resolved and nested ones too, names
-    without regard to case or Unicode form, since that is how common file systems see them.
+    without regard to case or Unicode form, since that is how common file systems see them.  Branches nest as
+    well: git keeps no branch `a/b` beside a branch `a`.  A context whose own directories meet is refused too.
     """
     for overlap in overlaps(contexts):
-        raise IsolationError(
-            str(overlap), hint="rename one of them: ids must differ in more than letter case, '_', '-' and spaces"
-        )
+        raise IsolationError(overlap.message, hint=overlap.hint)
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Two contexts that would meet, and where."""
+    """Two contexts that would meet, said in a sentence, and the way out."""
 
     first: ExecutionContext
     second: ExecutionContext
-    where: str
+    message: str
+    hint: str
 
     def __str__(self) -> str:
-        return f"tasks {self.first.task_id!r} and {self.second.task_id!r} would share {self.where}"
+        return self.message
+
+
+_Claim = tuple[ExecutionContext, str]
+"""Whose it is, and how people call it."""
 
 
 def overlaps(contexts: Iterable[ExecutionContext]) -> Iterator[Overlap]:
     """Yield every context that meets an earlier one, as `ensure_disjoint` judges, once each."""
-    branches: dict[str, ExecutionContext] = {}
-    paths: dict[tuple[str, ...], tuple[ExecutionContext, str]] = {}
+    claims: dict[tuple[str, ...], _Claim] = {}
+    told: set[int] = set()
     for context in contexts:
-        level = context.isolation_level
-        name = _folded(context.git_branch)
-        wanted = [
-            (Path(_folded(os.path.realpath(path))).parts, path)
-            for isolated, path in (
-                (level.isolates_directory, context.working_directory),
-                (level.isolates_state, context.state_dir),
-            )
-            if isolated
-        ]
-        if level.isolates_branch and name in branches:
-            yield Overlap(branches[name], context, f"the branch {context.git_branch!r}")
-            continue
-        shared = next(((parts, path) for parts, path in wanted if parts in paths), None)
-        if shared:
-            yield Overlap(paths[shared[0]][0], context, f"the directory {shared[1]!r}")
-            continue
-        if len(wanted) == 2 and wanted[0][0] == wanted[1][0]:
-            yield Overlap(context, context, f"the directory {wanted[0][1]!r}, for work and for state")
-            continue
-        if level.isolates_branch:
-            branches[name] = context
-        paths.update({parts: (context, path) for parts, path in wanted})
-    for parts, (context, path) in paths.items():
-        for length in range(1, len(parts)):
-            if parts[:length] in paths:
-                outer, outer_path = paths[parts[:length]]
-                yield Overlap(outer, context, f"the directory {outer_path!r}, which holds {path!r}")
+        for key, what in _claims(context):
+            if key in claims:
+                yield _overlap(claims[key], (context, what), nested=False)
+                told.add(id(context))
                 break
+            claims[key] = (context, what)
+    for key, inner in claims.items():
+        for length in range(1, len(key)):
+            if key[:length] in claims and id(inner[0]) not in told:
+                yield _overlap(claims[key[:length]], inner, nested=True)
+                told.add(id(inner[0]))
+
+
+def _claims(context: ExecutionContext) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what the context's level isolates: the parts that would clash, and how people call it."""
+    level = context.isolation_level
+    if level.isolates_branch:
+        yield ("branch", *_folded(context.git_branch).split("/")), f"the branch {context.git_branch!r}"
+    for isolated, path, kind in (
+        (level.isolates_directory, context.working_directory, "working"),
+        (level.isolates_state, context.state_dir, "state"),
+    ):
+        if isolated:
+            parts = Path(_folded(os.path.realpath(path))).parts
+            yield ("directory", *parts), f"the {kind} directory {path!r}"
 
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _overlap(first: _Claim, second: _Claim, *, nested: bool) -> Overlap:
+    (one, what), (other, other_what) = first, second
+    if one is other and what != other_what:
+        return Overlap(
+            one,
+            other,
+            f"task {one.task_id!r} would overlap itself: {what} and {other_what}",
+            "give the base context a state directory outside its working directory",
+        )
+    if nested:
+        return Overlap(
+            one,
+            other,
+            f"tasks {one.task_id!r} and {other.task_id!r} would overlap: {what} holds {other_what}",
+            "give them base contexts whose directories and branches do not hold each other",
+        )
+    return Overlap(
+        one,
+        other,
+        f"tasks {one.task_id!r} and {other.task_id!r} would share {other_what}",
+        "rename one of them: ids must differ in more than letter case, '_', '-' and spaces",
+    )

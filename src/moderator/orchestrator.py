@@ -126,8 +126,7 @@ class Orchestrator:
         self, plan: Plan, progress_callback: ProgressCallback | None = None, command_line: str = ""
     ) -> RunSummary:
         """Do what the plan says and record it.  A task's failure is in the summary, never raised."""
-        self._make_root(plan)
-        with Store(history_file(self.git)) as store:
+        with self._record(plan) as store:
             run_id = new_run_id()
             process = this_process()
             store.begin_run(
@@ -189,6 +188,18 @@ class Orchestrator:
 
     def _checkout(self) -> str:
         return self.git.checkout or self.git.state_root
+
+    def _record(self, plan: Plan) -> Store:
+        """Open the record of runs and make the root of the workspaces; where one cannot be had, the other is not begun."""
+        path = history_file(self.git)
+        found = Store.existing(path)
+        try:
+            self._make_root(plan)
+        except BaseException:
+            if found:
+                found.close()
+            raise
+        return found or Store(path)
 
     def _make_root(self, plan: Plan) -> None:
         if not plan.level.isolates_directory:

@@ -5,6 +5,7 @@ Pure: decides, creates nothing, and what it needs to know of the repository is h
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,12 +140,16 @@ def refuse_taken(plan: Plan, branches: Collection[str], workspaces: Mapping[str,
             found.append(f"task {planned.task.id!r}: the branch {planned.branch!r} exists")
     if found:
         first = next(p for p in plan.tasks if p.task.id in workspaces or p.branch in branches)
-        branch = first.branch or first.task.id
+        hints, ours = ["or give the tasks other ids"], shlex.quote(first.task.id)
+        if first.branch:
+            branch = shlex.quote(first.branch)
+            hints.insert(0, f"keep its branch under another name: git branch -m {branch} NEW-NAME")
+            hints.insert(1, f"or delete its branch: git branch -d {branch} (refuses what is not merged)")
+        if first.task.id in workspaces:
+            hints.insert(0, f"look at it: moderator show {ours}")
+            hints.insert(1, f"remove its workspace first: moderator clean {ours}")
         raise WorkspaceOccupied(
             f"{len(found)} of {len(plan.tasks)} tasks have a workspace or a branch from an earlier run; nothing was started",
-            hint=f"look at it: moderator show {first.task.id}\n"
-            f"keep it and run anew: moderator clean {first.task.id}, then git branch -m {branch} NEW-NAME\n"
-            f"run without it: moderator clean {first.task.id}, then git branch -d {branch} (refuses what is not merged)\n"
-            "or give the tasks other ids",
+            hint="\n".join(hints),
             findings=found,
         )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moderator.cli.options import json_option, repo_option
-from moderator.cli.output import page, paint, print_bytes, print_json, say
-from moderator.errors import UnknownWorkspace, UsageError
+from moderator.cli.output import page, paint, print_bytes, print_json, say, say_error
+from moderator.errors import StoreProblem, UnknownWorkspace, UsageError
 from moderator.git.manager import GitManager
 from moderator.reports import text
 
@@ -74,7 +74,7 @@ def list_command(look: bool, as_json: bool, repo: str) -> None:
 def show_command(task: str, as_json: bool, repo: str) -> None:
     """Show TASK's workspace, its last attempt, its commits and the files it changed."""
     git = GitManager(repo)
-    status, attempt = _status_of(git, task), _attempt_of(git, task)
+    status, attempt = _status_of(git, task), _attempt_if_readable(git, task)
     if status is None and attempt is None:
         git.find(task)  # says what is there instead
     changes, commits = _work(git, task, status, attempt)
@@ -126,7 +126,7 @@ def show_command(task: str, as_json: bool, repo: str) -> None:
 def diff_command(task: str, stat: bool, as_json: bool, repo: str) -> None:
     """Show what TASK changed since the fork, committed or not, as a patch that git apply takes."""
     git = GitManager(repo)
-    status, attempt = _status_of(git, task), _attempt_of(git, task)
+    status, attempt = _status_of(git, task), _attempt_if_readable(git, task)
     if status is None and (attempt is None or not attempt.commit):
         git.find(task)
     if as_json or stat:
@@ -289,12 +289,25 @@ def _work(
     return [], []
 
 
+def _attempt_if_readable(git: GitManager, task: str) -> AttemptRecord | None:
+    """Return the same, None after saying so where the record cannot be read: a workspace can be shown without it."""
+    try:
+        return _attempt_of(git, task)
+    except StoreProblem as problem:
+        say_error(problem)
+        return None
+
+
 def _last_attempts(git: GitManager) -> dict[str, AttemptRecord]:
-    store = _store(git)
-    if store is None:
+    try:
+        store = _store(git)
+        if store is None:
+            return {}
+        with store:
+            return store.last_attempts()
+    except StoreProblem as problem:
+        say_error(problem)
         return {}
-    with store:
-        return store.last_attempts()
 
 
 def _store(git: GitManager) -> Store | None:

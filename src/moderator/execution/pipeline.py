@@ -197,7 +197,9 @@ class _Steps:
             result.workspace_kept = False
         except (ModeratorError, OSError) as error:
             findings = "; ".join(getattr(error, "findings", ()))
-            reason = f"because removing it would lose work: {findings}" if findings else f"for it cannot be removed: {error}"
+            reason = (
+                f"because removing it would lose work: {findings}" if findings else f"for it cannot be removed: {error}"
+            )
             result.notes.append(f"the workspace was kept, {reason}")
 
     def result(
