@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 MODERATOR = str(Path(sys.executable).with_name("moderator"))
@@ -68,18 +69,24 @@ def git(cwd: Path, *arguments: str) -> str:
     return done(["git", *arguments], cwd)
 
 
+@cache
+def _language() -> tuple[list[bytes], bytes]:
+    """Return words, and a long text of them, that compresses about as well as source code."""
+    chance = random.Random(0)
+    words = [
+        "".join(chance.choices("etaoinshrdlucmfwypvbgk_", k=chance.randint(2, 11))).encode() for _ in range(_WORDS)
+    ]
+    ends = chance.choices((b" ", b" ", b" ", b" ", b"\n"), k=_POOL // 7)
+    return words, b"".join(word + end for word, end in zip(chance.choices(words, k=_POOL // 7), ends, strict=True))
+
+
 def repository(folder: Path, files: int) -> Path:
     """Make a repository with one commit of so many files, as a clone would have it: one pack, checked out.
 
     Sizes are log-normal (median 2 kB, mean about 5 kB), directories up to six deep with a dozen files each; the same every time.
     """
     chance = random.Random(files)
-    words = [
-        "".join(chance.choices("etaoinshrdlucmfwypvbgk_", k=chance.randint(2, 11))).encode() for _ in range(_WORDS)
-    ]
-    pool = b"".join(
-        word + chance.choice((b" ", b" ", b" ", b" ", b"\n")) for word in chance.choices(words, k=_POOL // 7)
-    )
+    words, pool = _language()
     places = [""]
     while len(places) < max(2, files // 12):
         parent = chance.choice(places)

@@ -21,7 +21,6 @@ from moderator.context import ExecutionContext, IsolationLevel
 from moderator.git.manager import GitManager
 
 CORES = os.cpu_count() or 1
-AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -30,20 +29,22 @@ class Sizes:
 
     files: tuple[int, ...]  # of the repositories in which one workspace is made
     rounds: tuple[int, ...]  # for each of them
-    at_once: int  # rounds of 16 at once
+    width: int  # how many at once
+    at_once: int  # rounds of them
     races: int  # the same on the ordinary file system, to count failures
-    present: int  # workspaces, beside 10
+    present: tuple[int, int]  # workspaces: few and many
     flat: int  # rounds
     tasks: int
     runs: int  # pairs of runs
+    listed: int  # workspaces with changes
     starts: int  # rounds
     queued: int  # tasks
     printed: int  # bytes
 
 
-FULL = Sizes((2_000, 30_000), (15, 7), 6, 24, 1_000, 15, 200, 3, 20, 1_000, 2_000_000_000)
-QUICK = Sizes((2_000, 10_000), (5, 2), 1, 2, 200, 5, 40, 1, 5, 100, 200_000_000)
-SMOKE = Sizes((50, 100), (1, 1), 1, 1, 12, 1, 4, 1, 1, 5, 1_000_000)
+FULL = Sizes((2_000, 30_000), (15, 7), 16, 6, 24, (10, 1_000), 15, 200, 3, 10, 20, 1_000, 2_000_000_000)
+QUICK = Sizes((2_000, 10_000), (4, 2), 16, 1, 1, (10, 100), 4, 20, 1, 10, 4, 50, 200_000_000)
+SMOKE = Sizes((10, 20), (1, 1), 2, 1, 1, (1, 2), 1, 2, 1, 2, 1, 2, 1_000_000)
 
 
 @dataclass
@@ -163,42 +164,42 @@ def create(ground: Ground) -> Iterator[Row]:
 
 
 def together(ground: Ground) -> Iterator[Row]:
-    """Making sixteen at once; then the same on an ordinary file system, where races show."""
-    files = ground.sizes.files[0]
-    sides: list[tuple[str, Callable[[Path, str], _Side]]] = [("threads", _threads), ("processes", _processes)]
+    """Making many at once; then the same on an ordinary file system, where races show."""
+    files, width = ground.sizes.files[0], ground.sizes.width
+    sides: list[tuple[str, Callable[[Path, list[str]], _Side]]] = [("threads", _threads), ("processes", _processes)]
     for kind, side in sides:
         pairs, failed = [], [0, 0]
         for number in range(ground.sizes.at_once):
-            pair, lost = _sixteen(ground, ground.folder, files, number, side, "once")
+            pair, lost = _at_once(ground, ground.folder, files, number, side, "once")
             pairs.append(pair)
             failed = [failed[0] + lost[0], failed[1] + lost[1]]
             _clear(ground.folder, "once-")
-        what = f"create {AT_ONCE} at once ({kind}), {files:,} files"
+        what = f"create {width} at once ({kind}), {files:,} files"
         yield Row(what, pairs, most_ratio=1.0)
-        yield Row(f"{what}: failures", [], failed=(failed[0], failed[1], AT_ONCE * len(pairs)))
+        yield Row(f"{what}: failures", [], failed=(failed[0], failed[1], width * len(pairs)))
     small = min(100, files)
     for kind, side in sides:
         failed, rounds = [0, 0], ground.sizes.races
         for number in range(rounds):
-            _, lost = _sixteen(ground, ground.race_folder, small, number, side, f"race-{kind}")
+            _, lost = _at_once(ground, ground.race_folder, small, number, side, f"race-{kind}")
             failed = [failed[0] + lost[0], failed[1] + lost[1]]
-        what = f"create {AT_ONCE} at once ({kind}), {small:,} files, ordinary file system: failures"
-        yield Row(what, [], failed=(failed[0], failed[1], AT_ONCE * rounds))
+        what = f"create {width} at once ({kind}), {small:,} files, ordinary file system: failures"
+        yield Row(what, [], failed=(failed[0], failed[1], width * rounds))
 
 
 _Side = Callable[[], list[str]]
 
 
-def _sixteen(
-    ground: Ground, folder: Path, files: int, number: int, side: Callable[[Path, str], _Side], name: str
+def _at_once(
+    ground: Ground, folder: Path, files: int, number: int, side: Callable[[Path, list[str]], _Side], name: str
 ) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Time sixteen at once with plain git and with ours; return the times, and how many failed on each side."""
+    """Time them at once with plain git and with ours; return the times, and how many failed on each side."""
     places = [folder / f"{name}-theirs", folder / f"{name}-ours"]
     for place in places:
         if not place.exists():
             copy(ground.template(files), place)
-    prefix = f"r{number:02d}"
-    theirs, ours = _git_processes(places[0], prefix), side(places[1], prefix)
+    names = [f"r{number:02d}-{one:02d}" for one in range(ground.sizes.width)]
+    theirs, ours = _git_processes(places[0], names), side(places[1], names)
     lost: list[list[str]] = [[], []]
 
     def keep(whose: int, side: _Side) -> None:
@@ -211,14 +212,14 @@ def _sixteen(
     return pair, (len(lost[0]), len(lost[1]))
 
 
-def _git_processes(place: Path, prefix: str) -> _Side:
+def _git_processes(place: Path, names: list[str]) -> _Side:
     def start() -> list[str]:
         running = [
             subprocess.Popen(
                 ["git", "worktree", "add", "-b", f"main-task-{name}", f"{place}.trees/{name}", "main"],
                 cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             )
-            for name in _names(prefix)
+            for name in names
         ]  # fmt: skip
         ended = [(process.communicate()[1], process.returncode) for process in running]
         return [said for said, code in ended if code]
@@ -226,12 +227,12 @@ def _git_processes(place: Path, prefix: str) -> _Side:
     return start
 
 
-def _threads(place: Path, prefix: str) -> _Side:
+def _threads(place: Path, names: list[str]) -> _Side:
     ours = _Ours(place)
 
     def start() -> list[str]:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            made = [pool.submit(ours.create, name) for name in _names(prefix)]
+        with ThreadPoolExecutor(len(names)) as pool:
+            made = [pool.submit(ours.create, name) for name in names]
         return [f"{error} {getattr(error, 'cause', '')}" for one in made if (error := one.exception())]
 
     return start
@@ -252,14 +253,14 @@ except Exception as error:
 """
 
 
-def _processes(place: Path, prefix: str) -> _Side:
+def _processes(place: Path, names: list[str]) -> _Side:
     here = str(Path(__file__).parent)
     running = [
         subprocess.Popen(
             [sys.executable, "-c", _CHILD, str(place), name, here],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
-        for name in _names(prefix)
+        for name in names
     ]  # fmt: skip
     for process in running:
         assert process.stdout is not None
@@ -277,13 +278,9 @@ def _processes(place: Path, prefix: str) -> _Side:
     return start
 
 
-def _names(prefix: str) -> list[str]:
-    return [f"{prefix}-{number:02d}" for number in range(AT_ONCE)]
-
-
 def flat(ground: Ground) -> Iterator[Row]:
     """Making one where few and where many exist already."""
-    few, many = 10, ground.sizes.present
+    few, many = ground.sizes.present
     template = ground.template(20)
     sides = {}
     for present in (few, many):
@@ -388,7 +385,7 @@ def _tasks_file(place: Path, names: Sequence[str], command: str) -> Path:
 def start(ground: Ground) -> Iterator[Row]:
     """Whole processes, beside the bare interpreter."""
     ours = _Ours(copy(ground.template(ground.sizes.files[0]), ground.folder / "start-ours"))
-    for number in range(10):
+    for number in range(ground.sizes.listed):
         ours.create(f"t{number}")
         tree = Path(ours.manager.find(f"t{number}").path)
         changed = next(path for path in sorted(tree.rglob("*.txt")) if path.is_file())
@@ -400,8 +397,8 @@ def start(ground: Ground) -> Iterator[Row]:
         "bare": bare,
         "`python -I -S -c pass`": [sys.executable, "-I", "-S", "-c", "pass"],
         "`moderator --version`": [MODERATOR, "--version"],
-        "`moderator path`": [MODERATOR, "path", "t3", *repo],
-        "`moderator list`, 10 workspaces with changes": [MODERATOR, "list", *repo],
+        "`moderator path`": [MODERATOR, "path", "t1", *repo],
+        f"`moderator list`, {ground.sizes.listed} workspaces with changes": [MODERATOR, "list", *repo],
     }
     aims = dict(zip(list(commands)[2:], (0.06, 0.08, 0.2), strict=True))
     figures: dict[str, list[float]] = {what: [] for what in commands}

@@ -29,7 +29,13 @@ def test_every_variable_that_ties_git_to_a_repository_is_known(tmp_path: Path) -
 
 def test_an_environment_is_scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repository variables and configuration by number go, everything else stays, and what a call adds wins."""
-    given = {"GIT_DIR": "/x", "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "a.b", "GIT_CONFIG_VALUE_0": "c", "HOME": "/h"}
+    given = {
+        "GIT_DIR": "/x",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "a.b",
+        "GIT_CONFIG_VALUE_0": "c",
+        "HOME": "/h",
+    }
     assert scrubbed_environment({"GIT_INDEX_FILE": "i"}, given) == {"HOME": "/h", "GIT_INDEX_FILE": "i"}
 
 
@@ -65,7 +71,11 @@ def with_old_git(folder: Path) -> str:
     ("body", "message", "hint"),
     [
         (None, "git is not installed, or not on PATH", "install git 2.38 or newer"),
-        ("echo git version 2.30.2", "git is too old: found 'git version 2.30.2', 2.38 is needed", "install git 2.38 or newer"),
+        (
+            "echo git version 2.30.2",
+            "git is too old: found 'git version 2.30.2', 2.38 is needed",
+            "install git 2.38 or newer",
+        ),
     ],
     ids=["missing", "too old"],
 )

@@ -35,7 +35,9 @@ def leftovers(folder: Path, repo: Path) -> list[str]:
     """Everything of ours but records, locks of workspaces that exist, and their trees."""
     places = [repo / ".git/moderator/trash", repo / ".git/moderator/staging", folder / "checkouts/tasks/.trash"]
     hidden = (repo / ".git/moderator/workspaces").glob(".*")
-    return [str(path) for place in places if place.is_dir() for path in place.rglob("*")] + [str(path) for path in hidden]
+    return [str(path) for place in places if place.is_dir() for path in place.rglob("*")] + [
+        str(path) for path in hidden
+    ]
 
 
 def assert_whole(folder: Path, repo: Path, level: IsolationLevel) -> None:
@@ -43,125 +45,151 @@ def assert_whole(folder: Path, repo: Path, level: IsolationLevel) -> None:
     tree = folder / "checkouts/tasks/t"
     assert len(entries(repo)) == 1
     assert files(tree) == TREE
-    assert git(tree, "status", "--porcelain", "--branch") == ("## main-task-t" if level is FULL else "## HEAD (no branch)")
+    assert git(tree, "status", "--porcelain", "--branch") == (
+        "## main-task-t" if level is FULL else "## HEAD (no branch)"
+    )
     assert git(repo, "fsck", "--strict", "--no-dangling") == ""
     assert (folder / "checkouts/tasks/.trash").exists() is False
     assert [(w.task_id, w.path) for w in GitManager(repo).workspaces()] == [("t", str(tree))]
 
 
-@pytest.mark.parametrize(("level", "fallback"), [(FULL, False), (DIRECTORY, False), (FULL, True)], ids=str)
-def test_killed_at_any_step_of_making_a_workspace(tmp_path: Path, level: IsolationLevel, fallback: bool) -> None:
-    """Wherever its maker is killed, the next attempt gets a whole workspace, and only that."""
-    step, steps = 1, []
-    while True:
-        folder = tmp_path / str(step)
-        repo = repository_in(folder, fallback)
-        what = killed_before(step, folder, repo, "t", "create", level)
-        if what is None:
-            break
-        steps.append(what)
+MAKING = {
+    "before the claim": "os.link workspaces/.t.new",
+    "claim written": "Popen git update-ref",
+    "branch created": "os.mkdir staging",
+    "entry staged": "os.link pointer",
+    ".git linked": "os.rename staging",
+    "entry renamed": "Popen git read-tree",
+    "checked out": "os.rename workspaces/.t.new",
+}
+MAKING_BY_GIT = {
+    "branch created": "Popen git worktree",
+    "worktree added": "os.rename worktrees/t",
+    "entry renamed": "open .git.new",
+    "pointer written": "os.rename .git.new",
+    "pointer renamed": "Popen git read-tree",
+}
+REMOVING = {
+    "before the intent": "os.rename workspaces/.t.new",
+    "intent noted": "os.rename checkouts/tasks/t",
+    "tree renamed": "os.rename worktrees/t",
+    "entry renamed": "shutil.rmtree .trash",
+    "tree half deleted": "os.remove README.md",
+    "tree deleted": "shutil.rmtree moderator/trash",
+    "all deleted": "os.remove workspaces/t.json",
+}
+"""Names of the steps that were done last, and what the process was about to do when it was killed."""
+
+
+def assert_made_after(step: int | str, folder: Path, level: IsolationLevel, fallback: bool) -> bool:
+    repo = repository_in(folder, fallback)
+    what = killed_before(step, folder, repo, "t", "create", level)
+    if what:
         with GitManager(repo).create_workspace(context(folder, "t", level)):
             assert_whole(folder, repo, level)
             assert leftovers(folder, repo) == [], what
-        step += 1
-    assert len(steps) > 12
+    return what is not None
 
 
-@pytest.mark.parametrize("fallback", [False, True])
-def test_killed_at_any_step_of_removing_a_workspace(tmp_path: Path, fallback: bool) -> None:
-    """Wherever its remover is killed, the workspace is whole or gone; asked for again, it is whole."""
-    step, ends = 1, []
-    while True:
-        folder = tmp_path / str(step)
-        repo = repository_in(folder, fallback)
-        what = killed_before(step, folder, repo, "t", "remove")
-        if what is None:
-            break
+def assert_removed_after(step: int | str, folder: Path) -> bool:
+    repo = repository_in(folder, False)
+    what = killed_before(step, folder, repo, "t", "remove")
+    if what:
         manager = GitManager(repo)
         if manager.owners(["t"]):
             manager.remove_workspace("t")
-            ends.append("finished")
-        else:
-            ends.append("gone")
         assert (manager.workspaces(), entries(repo), leftovers(folder, repo)) == ([], [], []), what
-        assert (files(folder / "checkouts"), git(repo, "rev-parse", "main-task-t")) == ({}, git(repo, "rev-parse", "main"))
-        step += 1
-    assert "finished" in ends and len(ends) > 5
+        assert (files(folder / "checkouts"), git(repo, "rev-parse", "main-task-t")) == (
+            {},
+            git(repo, "rev-parse", "main"),
+        )
+    return what is not None
 
 
-def test_a_removal_that_was_killed_can_be_taken_back(tmp_path: Path) -> None:
-    """Wherever a remover is killed before it decided, asking for the workspace again gives it back with its commits."""
-    step, ends = 1, set()
-    while True:
-        folder = tmp_path / str(step)
-        repo = repository_in(folder, False)
-        what = killed_before(step, folder, repo, "t", "remove")
-        if what is None:
-            break
-        if not entries(repo):
-            ends.add("gone")
+def assert_taken_back_after(step: int | str, folder: Path) -> bool:
+    repo = repository_in(folder, False)
+    what = killed_before(step, folder, repo, "t", "remove")
+    if what:
+        if not entries(repo):  # it was past the point of return
             GitManager(repo).owners(["t"]) and GitManager(repo).remove_workspace("t")
             git(repo, "branch", "-D", "main-task-t")
-        else:
-            ends.add("back")
         with GitManager(repo).create_workspace(context(folder, "t")):
             assert_whole(folder, repo, FULL)
-            assert leftovers(folder, repo) == [], what
+            assert [path for path in leftovers(folder, repo) if not path.endswith(".t.new")] == [], what
+    return what is not None
+
+
+@pytest.mark.parametrize("step", MAKING)
+def test_killed_while_making_a_workspace(tmp_path: Path, step: str) -> None:
+    """Wherever its maker is killed, the next attempt gets a whole workspace, and only that."""
+    assert assert_made_after(MAKING[step], tmp_path, FULL, fallback=False)
+
+
+@pytest.mark.parametrize("step", MAKING_BY_GIT)
+def test_killed_while_git_makes_a_worktree(tmp_path: Path, step: str) -> None:
+    """The same where the worktree is added by git, under git's own name for it."""
+    assert assert_made_after(MAKING_BY_GIT[step], tmp_path, FULL, fallback=True)
+
+
+@pytest.mark.parametrize("step", REMOVING)
+def test_killed_while_removing_a_workspace(tmp_path: Path, step: str) -> None:
+    """Wherever its remover is killed, the workspace is whole or gone; the next removal ends it, its branch stays."""
+    assert assert_removed_after(REMOVING[step], tmp_path)
+
+
+@pytest.mark.parametrize("step", REMOVING)
+def test_a_removal_that_was_killed_is_taken_back(tmp_path: Path, step: str) -> None:
+    """Wherever a remover is killed before it decided, asking for the workspace again gives it back with its commits."""
+    assert assert_taken_back_after(REMOVING[step], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("way", ["full", "directory", "by git", "removed", "taken back"])
+def test_killed_at_any_step(tmp_path: Path, way: str) -> None:
+    """The same for every single change of the disk."""
+    attempt = {
+        "full": lambda step, folder: assert_made_after(step, folder, FULL, False),
+        "directory": lambda step, folder: assert_made_after(step, folder, DIRECTORY, False),
+        "by git": lambda step, folder: assert_made_after(step, folder, FULL, True),
+        "removed": assert_removed_after,
+        "taken back": assert_taken_back_after,
+    }[way]
+    step = 1
+    while attempt(step, tmp_path / str(step)):
         step += 1
-    assert ends == {"gone", "back"}
+    assert step > 10
 
 
 def test_work_done_between_a_killed_removal_and_the_next_is_kept(tmp_path: Path) -> None:
     """A removal killed after it renamed the tree away is looked at anew: what was written since is found."""
-    step = 1
-    while what := killed_before(step, tmp_path / str(step), repository_in(tmp_path / str(step), False), "t", "remove"):
-        folder = tmp_path / str(step)
-        trash = folder / "checkouts/tasks/.trash"
-        if trash.is_dir() and entries(folder / "repo") and (trees := list(trash.iterdir())):
-            (trees[0] / "late").write_text("work")
-            with pytest.raises(WouldLoseWork, match="would lose work") as caught:
-                GitManager(folder / "repo").remove_workspace("t")
-            assert caught.value.findings == ("untracked: late",)
-            assert (folder / "checkouts/tasks/t/late").read_text() == "work"
-            return
-        step += 1
-    raise AssertionError(f"no step leaves the tree in the trash: {what}")
+    repo = repository_in(tmp_path, False)
+    assert killed_before(REMOVING["tree renamed"], tmp_path, repo, "t", "remove")
+    (tree,) = (tmp_path / "checkouts/tasks/.trash").iterdir()
+    (tree / "late").write_text("work")
+    with pytest.raises(WouldLoseWork, match="would lose work") as caught:
+        GitManager(repo).remove_workspace("t")
+    assert caught.value.findings == ("untracked: late",)
+    assert (tmp_path / "checkouts/tasks/t/late").read_text() == "work"
 
 
-def test_killed_at_any_step_of_claiming_a_branch(tmp_path: Path) -> None:
-    """Level branch: the next attempt gets the branch, and the worktrees of others are not touched."""
-    step, steps = 1, []
-    while True:
-        folder = tmp_path / str(step)
-        repo = repository_in(folder, False)
-        git(repo, "worktree", "add", "--quiet", "-b", "person", folder / "person")
-        before = listing(repo / ".git/worktrees", folder / "person")
-        what = killed_before(step, folder, repo, "t", "create", BRANCH)
-        if what is None:
-            break
-        steps.append(what)
-        with GitManager(repo).create_workspace(context(folder, "t", BRANCH, checkout=repo)) as workspace:
+@pytest.mark.parametrize("again", ["create", "remove"])
+@pytest.mark.parametrize("step", ["before the claim", "claim written", "checked out"])
+def test_killed_while_claiming_a_branch(tmp_path: Path, step: str, again: str) -> None:
+    """Level branch: the next attempt gets the branch or takes the claim away, and nobody's worktree is touched."""
+    repo = repository_in(tmp_path, False)
+    git(repo, "worktree", "add", "--quiet", "-b", "person", tmp_path / "person")
+    before = listing(repo / ".git/worktrees", tmp_path / "person")
+    assert killed_before(MAKING[step], tmp_path, repo, "t", "create", BRANCH)
+    manager = GitManager(repo)
+    if again == "create":
+        with manager.create_workspace(context(tmp_path, "t", BRANCH, checkout=repo)) as workspace:
             assert (workspace.path, workspace.branch) == (str(repo), "main-task-t")
-        assert listing(repo / ".git/worktrees", folder / "person") == before, what
-        assert git(repo, "status", "--porcelain", "--branch") == "## main"
-        step += 1
-    assert len(steps) > 4
-
-
-def test_a_removal_of_a_claimed_branch_touches_no_worktree(tmp_path: Path) -> None:
-    """A claim of level branch that never got its branch is removed without a look at anybody's worktree."""
-    step = 1
-    while True:
-        folder = tmp_path / str(step)
-        repo = repository_in(folder, False)
-        git(repo, "worktree", "add", "--quiet", "-b", "person", folder / "person")
-        before = listing(repo / ".git/worktrees", folder / "person")
-        if killed_before(step, folder, repo, "t", "create", BRANCH) is None:
-            break
-        if GitManager(repo).owners(["t"]):
-            GitManager(repo).remove_workspace("t")
-        assert (listing(repo / ".git/worktrees", folder / "person"), GitManager(repo).workspaces()) == (before, [])
-        step += 1
+    elif manager.owners(["t"]):
+        manager.remove_workspace("t")
+        assert manager.workspaces() == []
+    assert listing(repo / ".git/worktrees", tmp_path / "person") == before
+    assert git(repo, "status", "--porcelain", "--branch") == "## main"
 
 
 HALF_WAY = """
@@ -200,18 +228,12 @@ def test_killed_in_the_middle_of_a_checkout(tmp_path: Path, victims: str) -> Non
 
 def test_foreign_files_in_a_half_made_tree_stay_in_the_trash(tmp_path: Path) -> None:
     """What somebody wrote into a half-made workspace is not deleted with it."""
-    step = 1
-    while True:
-        folder = tmp_path / str(step)
-        repo = repository_in(folder, False)
-        what = killed_before(step, folder, repo, "t", "create")
-        if what and "read-tree" in what:
-            break
-        step += 1
-    (folder / "checkouts/tasks/t/notes").write_text("mine")
-    with GitManager(repo).create_workspace(context(folder, "t")) as workspace:
+    repo = repository_in(tmp_path, False)
+    assert killed_before(MAKING["entry renamed"], tmp_path, repo, "t", "create")
+    (tmp_path / "checkouts/tasks/t/notes").write_text("mine")
+    with GitManager(repo).create_workspace(context(tmp_path, "t")) as workspace:
         assert files(workspace.path) == TREE
-    kept = list((folder / "checkouts/tasks/.trash").glob("*/notes"))
+    kept = list((tmp_path / "checkouts/tasks/.trash").glob("*/notes"))
     assert [path.read_text() for path in kept] == ["mine"]
 
 

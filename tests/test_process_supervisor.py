@@ -93,6 +93,14 @@ def is_free(lease: Path) -> bool:
     return True
 
 
+def wait_until_up(supervisor: Supervisor, folder: Path) -> None:
+    with (folder / "greeting").open("w") as lease:
+        fcntl.flock(lease, fcntl.LOCK_EX)
+        supervisor.hold("greeting", lease.fileno())
+    supervisor.release("greeting")
+    assert eventually(lambda: is_free(folder / "greeting"))
+
+
 def start_parent(run_id: str, mark: str, folder: Path, ending: str) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-c", PARENT, run_id, mark, str(folder), ending]
     return subprocess.Popen(arguments, stdin=subprocess.PIPE)
@@ -121,11 +129,11 @@ def test_a_death_right_after_the_start_is_noticed(run_id: str, mark: str, tmp_pa
     assert eventually(lambda: carriers(mark) == [] and carriers(run_id) == [])
 
 
-def test_a_clean_end_kills_nothing(run_id: str, mark: str) -> None:
+def test_a_clean_end_kills_nothing(run_id: str, mark: str, tmp_path: Path) -> None:
     """After a goodbye the supervisor is gone, and whoever carries the run's id lives; closing again does nothing."""
     with subprocess.Popen(["sleep", mark], env={**os.environ, "MODERATOR_RUN": run_id}) as sleeper:
         with Supervisor(run_id) as supervisor:
-            supervisor_of(run_id)
+            wait_until_up(supervisor, tmp_path)
         supervisor.close()
         assert (carriers(run_id), sleeper.poll()) == ([], None)
         sleeper.kill()
@@ -146,18 +154,18 @@ def test_a_lease_is_held_until_it_is_released(run_id: str, tmp_path: Path) -> No
     assert [is_free(tmp_path / name) for name in ("one", "three")] == [True, True]
 
 
-def test_the_supervisor_keeps_to_itself(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_supervisor_keeps_to_itself(run_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No sign of a run in its environment, no directory, terminal or descriptor of ours, deaf to polite signals."""
     monkeypatch.setenv("MODERATOR_RUN", run_id)
     leaky = os.open("/", os.O_RDONLY)
     os.set_inheritable(leaky, True)
-    with Supervisor(run_id):
+    with Supervisor(run_id) as supervisor:
+        wait_until_up(supervisor, tmp_path)
         process = supervisor_of(run_id)
         assert not [name for name in process.environ() if name.startswith("MODERATOR_")]
         assert (process.cwd(), os.getsid(process.pid)) == ("/", process.pid)
         assert {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)} == {os.devnull}
         assert process.num_fds() == 4
-        time.sleep(0.1)  # signals are ignored from its first line on, which it has reached by now
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             process.send_signal(number)
         time.sleep(0.05)

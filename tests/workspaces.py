@@ -63,7 +63,7 @@ import os, signal, subprocess, sys
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.git.manager import GitManager
 
-folder, repository, task_id, level, action, nth = sys.argv[1:]
+folder, repository, task_id, level, action, last = sys.argv[1:]
 directory = repository if level == "branch" else folder + "/checkouts"
 base = ExecutionContext("project", directory, "main", folder + "/state")
 context = ExecutionContext.create_isolated_context(base, task_id, IsolationLevel(level))
@@ -71,7 +71,7 @@ manager = GitManager(repository)
 if action == "remove":
     manager.create_workspace(context).release()
 steps = 0
-CHANGES = {"os.rename", "os.link", "os.mkdir", "os.rmdir", "os.remove"}
+CHANGES = {"os.rename", "os.link", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree"}
 COMMANDS = {"update-ref", "read-tree", "worktree"}
 
 def is_step(event, arguments):
@@ -79,12 +79,17 @@ def is_step(event, arguments):
         return arguments[0] != os.devnull and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     return event in CHANGES or event == "subprocess.Popen" and COMMANDS & set(arguments[1])
 
+def is_last(step):
+    words = last.split()
+    return steps == int(last) if last.isdigit() else all(word in step for word in words)
+
 def watch(event, arguments):
     global steps
     if is_step(event, arguments):
         steps += 1
-        if steps == int(nth):
-            print(event, *arguments[:2], flush=True)
+        step = " ".join(map(str, (event, *arguments[:2])))
+        if is_last(step):
+            print(step, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(watch)
@@ -93,9 +98,9 @@ manager.create_workspace(context) if action == "create" else manager.remove_work
 
 
 def killed_before(
-    step: int, folder: Path, repository: Path, task_id: str, action: str, level: IsolationLevel = FULL
+    step: int | str, folder: Path, repository: Path, task_id: str, action: str, level: IsolationLevel = FULL
 ) -> str | None:
-    """Kill a process just before its n-th change of the disk, or git command that makes one.
+    """Kill a process just before its n-th change of the disk or git command that makes one, or the first with these words in it.
 
     Return what it was about to do; None if it has done all before.
     """

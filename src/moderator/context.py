@@ -210,19 +210,19 @@ _Claim = tuple[ExecutionContext, str]
 def overlaps(contexts: Iterable[ExecutionContext]) -> Iterator[Overlap]:
     """Yield every context that meets an earlier one, as `ensure_disjoint` judges, once each."""
     claims: dict[tuple[str, ...], _Claim] = {}
-    told: set[int] = set()
+    told: dict[int, ExecutionContext] = {}  # by identity, and kept, so that none is used again
     for context in contexts:
         for key, what in _claims(context):
             if key in claims:
                 yield _overlap(claims[key], (context, what), nested=False)
-                told.add(id(context))
+                told[id(context)] = context
                 break
             claims[key] = (context, what)
     for key, inner in claims.items():
         for length in range(1, len(key)):
             if key[:length] in claims and id(inner[0]) not in told:
                 yield _overlap(claims[key[:length]], inner, nested=True)
-                told.add(id(inner[0]))
+                told[id(inner[0])] = inner[0]
 
 
 def _claims(context: ExecutionContext) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -115,7 +115,9 @@ def make_plan(
         for overlap in overlaps(one.context for one in planned if one.context is not base_context)
     )
     if problems:
-        raise PlanError("these tasks cannot be run", problems, hint="mend the list; nothing was started")
+        raise PlanError(
+            "these tasks cannot be run", problems, hint="nothing was started; mend what is named here and run again"
+        )
     return Plan(
         base_context,
         base_context.git_branch,

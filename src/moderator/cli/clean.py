@@ -6,6 +6,7 @@ import click
 
 from moderator.cli.options import json_option, repo_option
 from moderator.cli.output import page, print_json, say_error
+from moderator.reports.text import one_line
 
 
 @click.command("clean")
@@ -20,7 +21,10 @@ def clean_command(tasks: tuple[str, ...], everything: bool, dry_run: bool, as_js
     from moderator.git.manager import GitManager
 
     if bool(tasks) == everything:
-        raise UsageError("say which workspaces to remove", hint="moderator clean TASK..., or moderator clean --all")
+        raise UsageError(
+            "say which workspaces to remove: some by name, or all of them",
+            hint="moderator clean TASK..., or moderator clean --all",
+        )
     git = GitManager(repo)
     # All names are looked up first, so that a misspelt one changes nothing.
     workspaces = git.workspaces() if everything else list({one.task_id: one for one in map(git.find, tasks)}.values())
@@ -36,7 +40,7 @@ def clean_command(tasks: tuple[str, ...], everything: bool, dry_run: bool, as_js
             if not as_json:
                 verb = "would remove" if dry_run else "removed"
                 stays = f"; its branch {workspace.branch} stays" if workspace.branch else ""
-                page(f"{verb} {workspace.task_id}{stays}")
+                page(f"{verb} {one_line(workspace.task_id)}{stays}")
         except ModeratorError as error:
             reasons = list(getattr(error, "findings", ())) or [error.message]
             entry |= {"removed": False, "would_remove": False, "reasons": reasons}

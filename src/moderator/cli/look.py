@@ -88,14 +88,14 @@ def show_command(task: str, as_json: bool, repo: str) -> None:
             }
         )
         return
-    page(paint(f"task {status.task_id if status else task}", "bright_white"))
+    page(paint(f"task {text.one_line(status.task_id if status else task)}", "bright_white"))
     if attempt:
         page(f"  description  {text.shortened(attempt.description, 100)}")
         page(f"  outcome      {_attempt_outcome(attempt, status)}, {text.duration(attempt.duration_seconds)}")
         if attempt.error_message:
-            page(f"  reason       {attempt.error_message}")
+            page(f"  reason       {text.one_line(attempt.error_message)}")
         for note in attempt.notes:
-            page(f"  note         {note}")
+            page(f"  note         {text.one_line(note)}")
         page(f"  run          {attempt.run_id}")
         page(f"  log          {attempt.log or '-'}")
     if status:
@@ -177,7 +177,7 @@ def logs_command(task: str, follow: bool, only_path: bool, repo: str) -> None:
 
 @click.command("history")
 @click.argument("run", required=False)
-@click.option("-n", "limit", default=20, show_default=True, help="How many runs.")
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many runs.")
 @json_option
 @repo_option
 def history_command(run: str | None, limit: int, as_json: bool, repo: str) -> None:
@@ -185,6 +185,8 @@ def history_command(run: str | None, limit: int, as_json: bool, repo: str) -> No
     git = GitManager(repo)
     store = _store(git)
     if store is None:
+        if run:
+            raise UsageError(f"no run's id begins with {run!r}", hint="no run has been recorded yet")
         if as_json:
             print_json({"runs": []})
         else:
@@ -294,7 +296,7 @@ def _attempt_if_readable(git: GitManager, task: str) -> AttemptRecord | None:
     try:
         return _attempt_of(git, task)
     except StoreProblem as problem:
-        say_error(problem)
+        say_error(problem, "warning")
         return None
 
 
@@ -306,7 +308,7 @@ def _last_attempts(git: GitManager) -> dict[str, AttemptRecord]:
         with store:
             return store.last_attempts()
     except StoreProblem as problem:
-        say_error(problem)
+        say_error(problem, "warning")
         return {}
 
 

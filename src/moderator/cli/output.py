@@ -84,9 +84,9 @@ def _our_bug(error: Exception) -> int:
     return _OUR_BUG
 
 
-def say_error(error: ModeratorError) -> None:
-    """Print an error: what happened, its particulars, git's own words, what to type."""
-    say("error", error.message, "red")
+def say_error(error: ModeratorError, kind: str = "error") -> None:
+    """Print an error, or a warning: what happened, its particulars, git's own words, what to type."""
+    say(kind, error.message, "red" if kind == "error" else "yellow")
     particulars = getattr(error, "problems", None) or getattr(error, "findings", None) or ()
     for one in particulars:
         click.echo(f"    {one}", err=True)

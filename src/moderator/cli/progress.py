@@ -45,7 +45,7 @@ class PlainProgress:
         self._lock = threading.Lock()
 
     def on_task_start(self, task: Task) -> None:
-        self._say(f"started   {task.id}: {text.shortened(task.description, 80)}")
+        self._say(f"started   {text.one_line(task.id)}: {text.shortened(task.description, 80)}")
 
     def on_task_complete(self, result: TaskResult) -> None:
         with self._lock:
@@ -64,7 +64,7 @@ def ended_line(result: TaskResult) -> str:
     outcome = result.outcome.value if result.outcome else ""
     reason = "" if result.success else f": {text.shortened(result.error_message or '', 80)}"
     mark = "✓" if result.success else "✗"
-    return f"{mark} {result.task.id} {outcome} in {text.duration(result.duration_seconds)}{reason}"
+    return f"{mark} {text.one_line(result.task.id)} {outcome} in {text.duration(result.duration_seconds)}{reason}"
 
 
 class LiveProgress:

@@ -124,7 +124,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
     for number, one in enumerate(plan.tasks, 1):
         run = one.task.run
         command = run if isinstance(run, str) else shlex.join(run or [])
-        rows.append((str(number), one.task.id, one.branch or "-", text.shortened(command, 70)))
+        rows.append((str(number), text.shortened(one.task.id, 32), one.branch or "-", text.shortened(command, 70)))
     for line in text.table(("", "TASK", "BRANCH", "COMMAND"), rows, right=(0,)):
         page(line)
     page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
@@ -157,7 +157,7 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
         click.echo(click.style(line, fg=fg) if colour else line, err=True, color=True)
     for result in results:
         for note in result.notes:
-            say("note", f"{result.task.id}: {note}")
+            say("note", text.one_line(f"{result.task.id}: {note}"))
     good = sum(result.success for result in results)
     ended = "interrupted" if summary.interrupted else "done"
     say(ended, f"{good} of {text.counted(len(results), 'task')} succeeded (run {summary.run_id})")
@@ -172,6 +172,8 @@ def _say_what_next(summary: RunSummary, repo: str) -> None:
     worked = next((result for result in ran if result.commit), ran[0])
     # As it was called, and for the repository it was called for, so that the lines can be pasted.
     program = "moderator" if shutil.which("moderator") else shlex.quote(sys.argv[0])
+    if sys.argv[0].endswith("__main__.py"):
+        program = f"{shlex.quote(sys.executable)} -m moderator"
     where = "" if repo == "." else f" --repo {shlex.quote(repo)}"
     lines = [
         (f"{program} list{where}", "what is in every workspace"),
@@ -180,4 +182,4 @@ def _say_what_next(summary: RunSummary, repo: str) -> None:
     ]
     click.echo("next:", err=True)
     for line in text.table(("", ""), lines)[1:]:
-        click.echo(f"  {line}", err=True)
+        click.echo(f"  {line if line.isprintable() else text.one_line(line)}", err=True)

@@ -161,7 +161,7 @@ class _Steps:
                 everything.supervisor.release(workspace.task_id)
         self.ended, self.failing = ended, _meant_by(ended)
         if before is not None:
-            changed = before.differences(git.fingerprint(before))
+            changed = before.differences(git.fingerprint())
             self._notes += [f"{name} changed while the task ran" for name in changed]
         if ended.leftovers:
             self._notes.append(f"processes it left behind were ended: {ended.leftovers}")
@@ -177,15 +177,14 @@ class _Steps:
             if workspace.level is IsolationLevel.NONE:
                 changed = git.tree_of_checkout(workspace.path) != tree
                 return self.result(Outcome.SUCCEEDED if changed else Outcome.UNCHANGED, ended)
-            commit, left = git.commit_reporting(workspace, self._message(), self._trailers())
-            tip = git.tip(workspace)
+            kept = git.keep(workspace, self._message(), self._trailers())
         except (ModeratorError, OSError) as error:
             return self.result(Outcome.NOT_KEPT, ended, error=error)
-        if left:
-            self._notes.append(f"left in the base checkout, changed after the commit: {', '.join(left)}")
-        if commit is None and tip in (None, workspace.base):
+        if kept.left:
+            self._notes.append(f"left in the base checkout, changed after the commit: {', '.join(kept.left)}")
+        if kept.commit is None and kept.head == workspace.base:
             return self.result(Outcome.UNCHANGED, ended)
-        return self.result(Outcome.SUCCEEDED, ended, commit=tip)
+        return self.result(Outcome.SUCCEEDED, ended, commit=kept.head)
 
     def _tidy(self, result: TaskResult) -> None:
         """Remove the workspace if the policy says so and nothing would be lost."""

@@ -232,6 +232,8 @@ def _failure(arguments: Sequence[str], cwd: str, answer: Answer) -> Exception:
         )
     if "No space left on device" in said or "Disk quota exceeded" in said:
         return EnvironmentProblem(f"{what} ran out of disk space", hint="free some space and try again", cause=cause)
+    if "unable to write file" in said:  # while checking out; git does not say why
+        return EnvironmentProblem(f"{what} could not write its files", hint="look for free space there", cause=cause)
     if "Read-only file system" in said or "Permission denied" in said:
         return EnvironmentProblem(f"{what} was not allowed to write", hint="check who owns the directory", cause=cause)
     return GitFailed(f"{what} failed with exit code {answer.code}", cause=cause)

@@ -33,6 +33,19 @@ class CommitStyle:
     signing: bool = False
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What became of a workspace's work.
+
+    `commit` is the new commit, None if there was nothing to commit; `head` the newest commit the work is in, the task's own
+    included; `left` the paths that changed again after the commit and were left in the base checkout.
+    """
+
+    commit: str | None
+    head: str
+    left: tuple[str, ...] = ()
+
+
 def with_trailers(message: str, trailers: Mapping[str, str]) -> bytes:
     """Return the message with trailers at its end, as git-interpret-trailers(1) would put them."""
     text = message.replace("\0", "").strip("\n")
@@ -45,8 +58,8 @@ def with_trailers(message: str, trailers: Mapping[str, str]) -> bytes:
 
 def commit_worktree(
     repository: Repository, record: Record, worktree: Worktree, message: bytes, style: CommitStyle
-) -> str | None:
-    """Commit everything in a worktree of its own; return the new commit, None if there was nothing to commit.
+) -> Kept:
+    """Commit everything in a worktree of its own.
 
     Raises CannotCommit, with the workspace untouched, where no commit should be made.
     """
@@ -61,7 +74,7 @@ def commit_worktree(
     if record.branch is None and contents.head != record.base:  # the task's own commits
         _anchor(repository, record, contents.head)
     if not contents.uncommitted:
-        return None
+        return Kept(None, contents.head)
     worktree.git("add", "--all", "--sparse", settings=DURABLE, hooks=style.hooks)
     if style.hooks:
         answer = worktree.git(
@@ -78,10 +91,10 @@ def commit_worktree(
         new = worktree.git("rev-parse", "HEAD").text
         if record.branch is None:
             _anchor(repository, record, new)
-        return new
+        return Kept(new, new)
     tree = worktree.git("write-tree", settings=DURABLE).text
     if tree == worktree.git("rev-parse", "HEAD^{tree}").text:
-        return None
+        return Kept(None, contents.head)
     new = _commit_tree(repository, tree, contents.head, message, style)
     moves = [f"update HEAD {new} {contents.head}"]
     if record.branch is None:  # the detached HEAD and the ref that holds it move together or not at all
@@ -91,16 +104,16 @@ def commit_worktree(
         "update-ref", "--stdin", "--create-reflog", "-m", "moderator: work committed",
         stdin="".join(f"{line}\n" for line in moves).encode(), settings=DURABLE, repeatable=True,
     )  # fmt: skip
-    return new
+    return Kept(new, new)
 
 
 def commit_checkout(
     repository: Repository, record: Record, checkout: Worktree, message: bytes, style: CommitStyle
-) -> tuple[str | None, list[str]]:
+) -> Kept:
     """Commit what a task did in the base checkout on its own branch, then put the checkout back.
 
     HEAD and the real index stay where they are until the commit exists.  Only paths whose content is exactly what was
-    committed are put back; the others are returned.
+    committed are put back.
     """
     contents = checkout.contents(ignored=False)
     _refuse_odd_states(checkout, contents, record)
@@ -109,26 +122,18 @@ def commit_checkout(
             f"the base checkout moved from {record.base[:12]} to {contents.head[:12]} while task {record.task_id!r} ran",
             hint=f"look at {checkout.tree}: nothing was committed or put back",
         )
+    tip = repository.commit_of(record.ref) or record.base
     if not contents.uncommitted:
-        return None, []
+        return Kept(None, tip)
     with _private_index(checkout, repository) as private:
         tree = checkout.git("write-tree", env=private, settings=DURABLE).text
-        tip = repository.commit_of(record.ref) or record.base
         if tree == repository.git("rev-parse", f"{record.base}^{{tree}}").text:
-            return None, []
+            return Kept(None, tip)
         new = _commit_tree(repository, _joined(repository, record, tree, tip), tip, message, style)
-        repository.git(
-            "update-ref",
-            "-m",
-            "moderator: work committed",
-            record.ref,
-            new,
-            tip,
-            settings=DURABLE,
-            repeatable=True,
-        )
+        move = ("update-ref", "-m", "moderator: work committed", record.ref, new, tip)
+        repository.git(*move, settings=DURABLE, repeatable=True)
         left = _put_back(checkout, record.base, tree, private)
-    return new, left
+    return Kept(new, new, tuple(left))
 
 
 def _joined(repository: Repository, record: Record, tree: str, tip: str) -> str:

@@ -229,7 +229,8 @@ def _only_named_here(repository: Repository, worktree: Worktree, ref: str | None
     # HEAD is left out on purpose: a commit that only a detached HEAD names is not safe.
     lost = set(repository.git("rev-list", "--stdin", "--not", "--glob=refs/*", stdin=asked).text.split())
     if lost and ref:
-        lost -= set(repository.git("rev-list", "--walk-reflogs", ref, accept=(0, 128)).text.split())
+        # `--`: in the common directory a loose ref is a file of that name too.
+        lost -= set(repository.git("rev-list", "--walk-reflogs", ref, "--", accept=(0, 128)).text.split())
     if not lost:
         return []
     return [f"commits that no branch holds: {_shown(sorted(name[:12] for name in lost))}"]

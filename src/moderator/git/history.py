@@ -18,6 +18,7 @@ _PLAIN = (
     "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--ignore-submodules=none", "--submodule=short",
     "--src-prefix=a/", "--dst-prefix=b/",
 )  # fmt: skip
+_FOR_APPLY = {"diff.context": "3", "diff.interHunkContext": "0"}
 """What no setting of the user's may change: a patch is for `git apply`."""
 
 
@@ -28,7 +29,7 @@ def changes_between(repository: Repository, base: str, tip: str) -> list[Change]
 
 def patch_between(repository: Repository, base: str, tip: str) -> bytes:
     """Return the patch that leads from one commit to the other, in git's own bytes."""
-    return repository.git("diff", *_PLAIN, "--binary", base, tip, "--").out
+    return repository.git("diff", *_PLAIN, "--binary", base, tip, "--", settings=_FOR_APPLY).out
 
 
 def changes_in(worktree: Worktree, base: str) -> list[Change]:
@@ -40,7 +41,7 @@ def changes_in(worktree: Worktree, base: str) -> list[Change]:
 def patch_in(worktree: Worktree, base: str) -> bytes:
     """Return the patch from `base` to what is in the working tree now, untracked files included."""
     with _everything_known(worktree) as private:
-        return worktree.git("diff", *_PLAIN, "--binary", base, "--", env=private).out
+        return worktree.git("diff", *_PLAIN, "--binary", base, "--", env=private, settings=_FOR_APPLY).out
 
 
 @contextmanager
@@ -86,7 +87,13 @@ def commits_between(repository: Repository, base: str, tip: str, limit: int | No
 
     try:
         with git.Repo(repository.common) as opened:
-            opened.git.update_environment(GIT_DIR=repository.common)  # not one inherited from a hook
+            # GitPython can only add to the environment: overrule what a hook may have left there.
+            opened.git.update_environment(
+                GIT_DIR=repository.common,
+                GIT_COMMON_DIR=repository.common,
+                GIT_OBJECT_DIRECTORY=os.path.join(repository.common, "objects"),
+                GIT_NAMESPACE="",
+            )
             found = opened.iter_commits(f"{base}..{tip}", max_count=limit if limit is not None else -1)
             return [
                 Commit(

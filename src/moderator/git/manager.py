@@ -10,47 +10,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import (
     CheckoutNotClean,
     ConfigurationError,
     EnvironmentProblem,
-    IsolationError,
-    ModeratorError,
-    NotARepository,
-    PersonNeeded,
     UnknownRevision,
     UnknownWorkspace,
     WorkspaceBusy,
-    WorkspaceOccupied,
 )
 from moderator.git import committing, history, leases, worktrees
-from moderator.git.committing import CommitStyle
-from moderator.git.contents import Worktree, printable
-from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry, key_of
+from moderator.git.committing import CommitStyle, Kept
+from moderator.git.contents import printable
+from moderator.git.fingerprint import Fingerprint
+from moderator.git.holds import Holds
+from moderator.git.inspection import Inspector
+from moderator.git.lifecycle import Lifecycle, checkout_at
+from moderator.git.registry import Record, Registry, key_of
 from moderator.git.repository import Repository
 from moderator.git.values import Base, Change, Commit, Workspace, WorkspaceStatus
-from moderator.naming import task_slug
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or the task's id (or exact branch)."""
-
-
-@dataclass
-class _Hold:
-    """A lease of this process, for whom it was taken, and how many workspaces were given out on it."""
-
-    lease: leases.Lease
-    owner: object = None
-    users: int = 1
 
 
 class GitManager:
@@ -65,9 +48,9 @@ class GitManager:
         self._repository = Repository.open(repository)
         self._registry = Registry(self._repository.ours)
         self._style = style or CommitStyle()
-        self._holds: dict[Path, _Hold] = {}
-        self._guard = threading.Lock()
-        self._keys: dict[str, threading.Lock] = {}
+        self._holds = Holds()
+        self._lifecycle = Lifecycle(self._repository, self._registry)
+        self._untouched: Fingerprint | None = None
 
     # -- the repository -------------------------------------------------------------------------------------------
 
@@ -103,7 +86,7 @@ class GitManager:
 
     def require_clean_checkout(self, directory: str) -> None:
         """Raise CheckoutNotClean unless the checkout at `directory` has nothing uncommitted."""
-        checkout = self._checkout_at(directory)
+        checkout = checkout_at(self._repository, directory)
         dirty = checkout.contents(ignored=False).uncommitted
         if dirty or checkout.operation:
             shown = ", ".join(printable(path) for path in dirty[:5]) or f"a {checkout.operation} in progress"
@@ -112,16 +95,14 @@ class GitManager:
                 hint="commit or stash them, or use --isolation full, which does not touch the checkout",
             )
 
-    def fingerprint(self, before: Fingerprint | None = None) -> Fingerprint:
-        """Return what tasks must leave alone: the main checkout's HEAD and index, and the shared configuration.
-
-        `before`, an earlier one, saves the work where nothing was touched.
-        """
-        return Fingerprint.of(self._repository, before)
+    def fingerprint(self) -> Fingerprint:
+        """Return what tasks must leave alone: the main checkout's HEAD and index, and the shared configuration."""
+        self._untouched = Fingerprint.of(self._repository, self._untouched)
+        return self._untouched
 
     def tree_of_checkout(self, directory: str) -> str:
         """Return the id of everything in the checkout at `directory` as git would commit it; the index is not touched."""
-        return committing.tree_of(self._checkout_at(directory), self._repository)
+        return committing.tree_of(checkout_at(self._repository, directory), self._repository)
 
     # -- workspaces -----------------------------------------------------------------------------------------------
 
@@ -144,16 +125,14 @@ class GitManager:
                 "this context belongs to no task",
                 hint="derive one with ExecutionContext.create_isolated_context",
             )
-        key = key_of(context.task_id)
-        with self._one_at_a_time(key):
-            hold = self._take(self._registry.lease_path(key), f"the workspace of task {context.task_id!r}")
-            release = self._releaser(hold)
+        lease_path = self._registry.lease_path(key_of(context.task_id))
+        with self._holds.turn(lease_path):
+            hold = self._holds.take(lease_path, f"the workspace of task {context.task_id!r}")
+            release = self._holds.releaser(hold)
             try:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
-                record = self._settled(context, base)
-                if record is None:
-                    record = self._make(context, base, hold.lease)
+                record = self._lifecycle.make(context, base, hold.lease)
             except BaseException:
                 with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
                     if self._registry.owner_of_name(context.task_id) is None:
@@ -186,15 +165,11 @@ class GitManager:
 
     def status(self, target: Target, size: bool = False, changes: bool = True) -> WorkspaceStatus:
         """Return what a workspace holds now; `size` measures the disk, `changes=False` does not look into the tree."""
-        return self._status(self._record(target), size, changes)
+        return Inspector(self._repository, self._registry, [self._record(target)]).status(0, size, changes)
 
     def statuses(self, changes: bool = True) -> list[WorkspaceStatus]:
         """Return the status of every workspace, looked up as many at once as there are cores."""
-        records = list(self._registry)
-        if not records:
-            return []
-        with ThreadPoolExecutor(max_workers=min(len(records), 2 * (os.cpu_count() or 1))) as pool:
-            return list(pool.map(lambda record: self._status(record, False, changes), records))
+        return Inspector(self._repository, self._registry, list(self._registry)).all(changes)
 
     def commit(self, target: Target, message: str, trailers: Mapping[str, str] | None = None) -> Commit | None:
         """Commit everything in the workspace, untracked files included; None if there is nothing.
@@ -202,25 +177,23 @@ class GitManager:
         Where the commit goes is the level's: the branch, or `refs/moderator/result/{slug}` for DIRECTORY; for NONE nothing
         is committed.  Raises CannotCommit, changing nothing, for a merge in progress, another branch, a nested repository.
         """
-        return self.commit_reporting(target, message, trailers)[0]
+        kept = self.keep(target, message, trailers)
+        return history.read_commit(self._repository, kept.commit) if kept.commit else None
 
-    def commit_reporting(
-        self, target: Target, message: str, trailers: Mapping[str, str] | None = None
-    ) -> tuple[Commit | None, list[str]]:
-        """Like `commit`; also return, for level BRANCH, the paths that were left in the base checkout."""
+    def keep(self, target: Target, message: str, trailers: Mapping[str, str] | None = None) -> Kept:
+        """Like `commit`, and return what an executor needs to know of it."""
         if _is_base(target):
-            return None, []
+            return Kept(None, "")
         record = self._record(target)
-        text = committing.with_trailers(message or f"Work of task {record.task_id}", trailers or {})
-        left: list[str] = []
+        text = committing.with_trailers(
+            message if message.strip() else f"Work of task {record.task_id}", trailers or {}
+        )
         if record.level is IsolationLevel.BRANCH:
-            checkout = self._checkout_at(record.checkout)
-            new, left = committing.commit_checkout(self._repository, record, checkout, text, self._style)
-        else:
-            self._require_tree(record)
-            worktree = worktrees.worktree_of(self._repository, record)
-            new = committing.commit_worktree(self._repository, record, worktree, text, self._style)
-        return (history.read_commit(self._repository, new) if new else None), left
+            checkout = checkout_at(self._repository, record.checkout)
+            return committing.commit_checkout(self._repository, record, checkout, text, self._style)
+        self._lifecycle.require_tree(record)
+        worktree = worktrees.worktree_of(self._repository, record)
+        return committing.commit_worktree(self._repository, record, worktree, text, self._style)
 
     def diff(self, target: Target) -> list[Change]:
         """Return the paths that differ between the fork point and the workspace as it is now, untracked ones included."""
@@ -264,17 +237,18 @@ class GitManager:
         if _is_base(target):
             return
         record = self._record(target)
-        with self._one_at_a_time(record.key):
-            hold = self._take(self._registry.lease_path(record.key), f"the workspace of task {record.task_id!r}")
+        lease_path = self._registry.lease_path(record.key)
+        with self._holds.turn(lease_path):
+            hold = self._holds.take(lease_path, f"the workspace of task {record.task_id!r}")
             gone = False
             try:
                 current = self._registry.find(record.task_id)
                 if current is None:
                     raise _unknown(record.task_id)
-                self._retire(current)
+                self._lifecycle.retire(current)
                 gone = True
             finally:
-                self._give_back(hold, forget=gone)
+                self._holds.give_back(hold, forget=gone)
 
     def check_removal(self, target: Target) -> None:
         """Raise what `remove_workspace` would, without removing anything."""
@@ -285,114 +259,6 @@ class GitManager:
             worktrees.check_retirement(self._repository, record)
 
     # -- how ------------------------------------------------------------------------------------------------------
-
-    def _settled(self, context: ExecutionContext, base: str | None) -> Record | None:
-        """Return the workspace that is there already, after mending what a dead process left; None if there is none."""
-        record = self._registry.owner_of_name(context.task_id)
-        if record is None:
-            return None
-        if record.task_id != context.task_id:
-            raise IsolationError(
-                f"task {context.task_id!r} cannot have its names: they belong to task {record.task_id!r}",
-                hint="rename one of the two: ids must differ in more than letter case, '_', '-' and spaces",
-            )
-        record = self._recovered(record)
-        if record is None:
-            return None
-        _refuse_other_names(record, context)
-        if record.level is IsolationLevel.BRANCH:
-            self._require_checkout_at(context, Base(record.base_branch, record.base))
-        else:
-            self._require_tree(record)
-        if base is not None and self.resolve_base(base).commit != record.base:
-            raise WorkspaceOccupied(
-                f"task {record.task_id!r} has a workspace that forked from {record.base[:12]}, not from {base!r}",
-                hint=f"remove it first (moderator clean {record.task_id}), or leave the base out",
-            )
-        return record
-
-    def _recovered(self, record: Record) -> Record | None:
-        """Bring a record whose owner died in the middle to one of its ends.  The caller holds the lease."""
-        if record.state == RETIRING:
-            if os.path.isdir(worktrees.entry_dir(self._repository, record)):
-                worktrees.undo_retiring(record)
-                record = replace(record, state=READY)
-                self._registry.replace(record)
-                return record
-            worktrees.finish_retiring(self._repository, record)
-            self._registry.drop(record)
-            return None
-        if record.state == MAKING:
-            if record.level is IsolationLevel.BRANCH:
-                whole = self._repository.commit_of(record.ref) is not None and worktrees.branch_is_ours(
-                    self._repository, record
-                )
-            else:
-                whole = worktrees.is_whole(self._repository, record)
-            if whole:
-                record = replace(record, state=READY)
-                self._registry.replace(record)
-                return record
-            worktrees.discard(self._repository, record)
-            self._registry.drop(record)
-            return None
-        return record
-
-    def _make(self, context: ExecutionContext, base: str | None, lease: leases.Lease) -> Record:
-        level = context.isolation_level
-        fork = self.resolve_base(base if base is not None else context.base_branch)
-        path = os.path.abspath(context.working_directory) if level.isolates_directory else ""
-        record = Record(
-            task_id=context.task_id,
-            project_id=context.project_id,
-            level=level,
-            branch=context.git_branch if level.isolates_branch else None,
-            path=path,
-            state_dir=context.state_dir,
-            base_branch=context.base_branch,
-            base=fork.commit,
-            entry=worktrees.new_entry_id(task_slug(context.task_id)) if path else "",
-            token=secrets.token_hex(16),
-            created_at=time.time(),
-            checkout="" if path else os.path.abspath(context.working_directory),
-        )
-        if path:
-            worktrees.check_place(self._repository, context.task_id, path)
-        else:
-            self._require_checkout_at(context, fork)
-        self._registry.claim(record)
-        try:
-            if path:
-                worktrees.publish(self._repository, record, lease)
-            else:
-                worktrees.create_branch(self._repository, record)
-            ready = replace(record, state=READY)
-            self._registry.replace(ready)
-        except BaseException:
-            # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
-            with contextlib.suppress(ModeratorError, OSError):
-                worktrees.discard(self._repository, record)
-                self._registry.drop(record)
-            raise
-        return ready
-
-    def _retire(self, record: Record) -> None:
-        recovered = self._recovered(record)
-        if recovered is None:
-            return
-        record = recovered
-        if record.path:
-            self._registry.replace(replace(record, state=RETIRING), durable=True)
-            try:
-                if worktrees.is_missing(record):
-                    worktrees.retire_missing(self._repository, record)
-                else:
-                    worktrees.retire(self._repository, record)
-            except BaseException:
-                if os.path.isdir(worktrees.entry_dir(self._repository, record)):
-                    self._registry.replace(record)
-                raise
-        self._registry.drop(record)
 
     def _use_checkout(self, context: ExecutionContext) -> Workspace:
         base = self.resolve_base(context.git_branch or "")
@@ -413,12 +279,13 @@ class GitManager:
         self, context: ExecutionContext, release: Callable[[], None], clean: bool = True
     ) -> Callable[[], None]:
         """Hold the base checkout too: a level that runs there shares it with nobody."""
-        checkout = self._checkout_at(context.working_directory)
+        checkout = checkout_at(self._repository, context.working_directory)
         name = f"checkout@{hashlib.sha256(os.fsencode(checkout.git_dir)).hexdigest()[:16]}"
-        with self._one_at_a_time(name):
+        lease_path = self._registry.lease_path(name)
+        with self._holds.turn(lease_path):
             owner = context.task_id or object()  # a task may ask again; whoever has no id shares with nobody
-            hold = self._take(self._registry.lease_path(name), f"the checkout {checkout.tree!r}", owner)
-            release_checkout = self._releaser(hold)
+            hold = self._holds.take(lease_path, f"the checkout {checkout.tree!r}", owner)
+            release_checkout = self._holds.releaser(hold)
             try:
                 if clean and hold.users == 1:  # later the changes are the task's own
                     self.require_clean_checkout(context.working_directory)
@@ -431,78 +298,6 @@ class GitManager:
             release()
 
         return release_both
-
-    def _checkout_at(self, directory: str) -> Worktree:
-        opened = Repository.open(directory)
-        if opened.common != self._repository.common:
-            raise NotARepository(
-                f"{printable(directory)!r} is a checkout of another repository",
-                hint="use that repository's own manager",
-            )
-        if opened.top is None:
-            raise NotARepository(
-                f"{printable(directory)!r} is not in a checkout",
-                hint="levels none and branch run in a checkout; use directory or full",
-            )
-        return Worktree(opened.top, opened.git_dir)
-
-    def _require_checkout_at(self, context: ExecutionContext, fork: Base) -> None:
-        checkout = self._checkout_at(context.working_directory)
-        head = checkout.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1, 128)).text
-        if head != fork.commit:
-            raise UnknownRevision(
-                f"level branch runs in the checkout, which is at {head[:12] or 'no commit'}, not at the base {fork.commit[:12]}",
-                hint=f"git switch {fork.name} there, or use level full",
-            )
-
-    def _status(self, record: Record, size: bool, changes: bool) -> WorkspaceStatus:
-        repository, state, counts, operation = self._repository, record.state, None, None
-        tip = self._tip(record)
-        measured = None
-        if record.path:
-            if worktrees.is_missing(record):
-                state = "missing" if state == READY else state
-            elif not worktrees.is_whole(repository, record):
-                state = "damaged" if state == READY else state
-            else:
-                state = READY if state == MAKING else state
-                worktree = worktrees.worktree_of(repository, record)
-                operation = worktree.operation
-                try:
-                    if changes:
-                        counts = worktree.contents().counts
-                except ModeratorError:  # one that git cannot read must not hide the others
-                    state = "missing" if worktrees.is_missing(record) else "damaged"
-                if size:
-                    measured = _bytes_in(record.path)
-        ahead = behind = None
-        if tip:
-            base_tip = repository.commit_of(f"refs/heads/{record.base_branch}") or record.base
-            ahead = self._count(record.base, tip)
-            behind = self._count(tip, base_tip) if base_tip != record.base else 0
-        return WorkspaceStatus(
-            record.task_id,
-            record.level,
-            record.path or record.checkout,
-            record.branch,
-            record.base,
-            record.base_branch,
-            tip,
-            ahead,
-            behind,
-            state,
-            record.created_at,
-            counts,
-            operation,
-            measured,
-            self._registry.holder(record),
-            worktrees.person_lock(repository, record) if record.path else None,
-        )
-
-    def _count(self, without: str, tip: str) -> int:
-        if without == tip:
-            return 0
-        return int(self._repository.git("rev-list", "--count", f"{without}..{tip}").text)
 
     def _tip(self, record: Record) -> str | None:
         return self._repository.commit_of(record.ref) or (record.base if record.branch is None else None)
@@ -524,111 +319,10 @@ class GitManager:
             return record
         raise _unknown(target, [record.task_id for record in self._registry])
 
-    def _require_tree(self, record: Record) -> None:
-        if worktrees.is_missing(record):
-            raise PersonNeeded(
-                f"the directory of task {record.task_id!r} was deleted by hand: {printable(record.path)}",
-                hint=f"its commits are on {record.branch or record.result_ref}; moderator clean {record.task_id} removes the rest",
-            )
-        if not worktrees.is_whole(self._repository, record):
-            raise PersonNeeded(
-                f"the worktree of task {record.task_id!r} at {printable(record.path)!r} is not as moderator made it",
-                hint="look at its .git file and at git worktree list",
-            )
-
-    # -- leases ---------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _one_at_a_time(self, key: str) -> Iterator[None]:
-        with self._guard:
-            lock = self._keys.setdefault(key, threading.Lock())
-        with lock:
-            yield
-
-    def _take(self, path: Path, what: str, owner: object = None) -> _Hold:
-        with self._guard:
-            hold = self._holds.get(path)
-            if hold and hold.owner == owner:
-                hold.users += 1
-                return hold
-        hold = _Hold(leases.acquire(path, what), owner)
-        with self._guard:
-            self._holds[path] = hold
-        return hold
-
-    def _give_back(self, hold: _Hold, forget: bool = False) -> None:
-        with self._guard:
-            hold.users -= 1
-            if forget:  # for all its users: what they held is gone
-                hold.lease.forget()
-            if forget or hold.users <= 0:
-                if self._holds.get(hold.lease.path) is hold:
-                    del self._holds[hold.lease.path]
-                hold.lease.release()
-
-    def _releaser(self, hold: _Hold) -> Callable[[], None]:
-        released = threading.Event()
-
-        def release() -> None:
-            with self._guard:
-                if released.is_set():
-                    return
-                released.set()
-            self._give_back(hold)
-
-        return release
-
     def lease_descriptor(self, target: Target) -> int:
         """Return the descriptor that holds the workspace's lease: for a supervisor that must outlive this process."""
         record = self._record(target)
-        with self._guard:
-            hold = self._holds.get(self._registry.lease_path(record.key))
-            return hold.lease.descriptor if hold else -1
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What tasks must leave alone, in a form that can be compared."""
-
-    head: bytes
-    config: bytes
-    index: tuple[int, ...]
-    staged: str
-
-    @classmethod
-    def of(cls, repository: Repository, before: Fingerprint | None = None) -> Fingerprint:
-        common = Path(repository.common)
-        head = _content(common / "HEAD")
-        config = hashlib.sha256(_content(common / "config")).digest()
-        try:
-            stat = (common / "index").stat()
-            index: tuple[int, ...] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        except FileNotFoundError:
-            return cls(head, config, (), "")
-        if before and before.index == index:
-            return cls(head, config, index, before.staged)
-        # `git status` rewrites the index without changing what is staged; only the latter counts.
-        listed = repository.git("ls-files", "--stage", "-z", accept=(0, 128))
-        return cls(head, config, index, hashlib.sha256(listed.out).hexdigest())
-
-    def differences(self, after: Fingerprint) -> list[str]:
-        """Return the names of what changed between this and a later one."""
-        return [
-            name
-            for name, same in (
-                ("HEAD of the main checkout", self.head == after.head),
-                ("the index of the main checkout", self.staged == after.staged),
-                ("the repository's configuration", self.config == after.config),
-            )
-            if not same
-        ]
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+        return self._holds.descriptor(self._registry.lease_path(record.key))
 
 
 def _is_base(target: Target) -> bool:
@@ -662,21 +356,6 @@ def _workspace(record: Record, context: ExecutionContext, release: Callable[[], 
     )
 
 
-def _refuse_other_names(record: Record, context: ExecutionContext) -> None:
-    level = context.isolation_level
-    same = (
-        record.level is level
-        and (record.path or record.checkout) == os.path.abspath(context.working_directory)
-        and (not level.isolates_branch or record.branch == context.git_branch)
-    )
-    if not same:
-        raise WorkspaceOccupied(
-            f"task {record.task_id!r} already has a workspace with other names: {record.branch or 'no branch'} in "
-            f"{printable(record.path or record.checkout)!r}",
-            hint=f"remove it first (moderator clean {record.task_id}), or give the task another id",
-        )
-
-
 def _unknown(name: str, known: Iterable[str] = ()) -> UnknownWorkspace:
     import difflib
 
@@ -685,12 +364,3 @@ def _unknown(name: str, known: Iterable[str] = ()) -> UnknownWorkspace:
         f"no workspace belongs to {name!r}",
         hint=f"did you mean {' or '.join(map(repr, close))}?" if close else "moderator list shows what there is",
     )
-
-
-def _bytes_in(folder: str) -> int:
-    total = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(where, name)).st_blocks * 512
-    return total

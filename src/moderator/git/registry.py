@@ -121,16 +121,19 @@ class Registry:
 
     def drop(self, record: Record) -> None:
         """Free the name."""
-        with contextlib.suppress(FileNotFoundError):
-            self._file(record.key).unlink()
+        for path in (self._file(record.key), self._aside(record.key)):
+            path.unlink(missing_ok=True)
 
     def _file(self, key: str) -> Path:
         return self._records / f"{key}.json"
 
+    def _aside(self, key: str) -> Path:
+        # One name a task, since only the holder of its lease writes: a killed process leaves nothing for ever.
+        return self._records / f".{key}.new"
+
     def _write_aside(self, record: Record, durable: bool) -> Path:
         values = asdict(record) | {"level": record.level.value, "version": _VERSION}
-        # One name a task, since only the holder of its lease writes: a killed process leaves no second file behind.
-        aside = self._records / f".{record.key}.new"
+        aside = self._aside(record.key)
         text = json.dumps(values, indent=1).encode("ascii")
         try:
             self._records.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from moderator.errors import EnvironmentProblem, NotARepository, UnknownRevision
 from moderator.git.command import Answer, run_git
 from moderator.git.values import Base
 
+_WHOLE_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 OLDEST_GIT = (2, 38)
 """`git merge-tree --write-tree` came with 2.38."""
 
@@ -115,6 +117,15 @@ class Repository:
             "user.email": self.setting("user.email", "moderator@localhost"),
         }
 
+    @cached_property
+    def accepted_bases(self) -> set[str]:
+        """The base names of which git is known to accept branches."""
+        return set()
+
+    @cached_property
+    def _seen_commits(self) -> set[str]:
+        return set()
+
     @property
     def takes_written_entries(self) -> bool:
         """Whether a worktree's administrative directory may be written by hand.
@@ -144,6 +155,18 @@ class Repository:
         """Return the commit that a full ref name or object id names, None if it names none."""
         answer = self.git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", accept=(0, 1, 128))
         return answer.text if answer.code == 0 else None
+
+    def commits_of(self, revisions: Sequence[str]) -> dict[str, str | None]:
+        """Return the commit that each full ref name or object id names, asking git once for all of them."""
+        if not revisions:
+            return {}
+        asked = "".join(f"{revision}^{{commit}}\n" for revision in revisions)
+        answer = self.git("cat-file", "--batch-check=%(objectname)", stdin=asked.encode("utf-8", "surrogateescape"))
+        lines = answer.text.split("\n")
+        return {
+            revision: None if line.endswith((" missing", " ambiguous")) else line
+            for revision, line in zip(revisions, lines, strict=True)
+        }
 
     def base(self, revision: str = "") -> Base:
         """Return the base that `revision` names: a branch, a tag, a commit; "" or HEAD is what is checked out here.

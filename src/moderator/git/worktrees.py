@@ -126,6 +126,9 @@ def branch_exists(task_id: str, branch: str) -> WorkspaceOccupied:
 
 
 def _check_branch_name(repository: Repository, record: Record) -> None:
+    # What is added to the base's name suits git whatever the id; so one name answers for all with that base.
+    if record.base_branch in repository.accepted_bases:
+        return
     answer = repository.git("check-ref-format", "--branch", str(record.branch), accept=(0, 1, 128, 129))
     if answer.code or answer.text != record.branch:
         raise IsolationError(
@@ -133,6 +136,7 @@ def _check_branch_name(repository: Repository, record: Record) -> None:
             hint="use a base branch with an ordinary name",
             cause=answer.err.strip(),
         )
+    repository.accepted_bases.add(record.base_branch)
 
 
 def _reflog_message(record: Record) -> str:
@@ -228,14 +232,15 @@ def is_missing(record: Record) -> bool:
         return False
 
 
-def is_whole(repository: Repository, record: Record) -> bool:
-    """Whether everything `publish` makes is there: the index comes last, when every file is checked out."""
+def is_whole(repository: Repository, record: Record, has_branch: bool | None = None) -> bool:
+    """Whether everything `publish` makes is there: the index comes last, when every file is checked out.
+
+    `has_branch` says whether its branch is, for callers who know; None asks git.
+    """
     entry = entry_dir(repository, record)
-    return (
-        os.path.isfile(os.path.join(entry, "index"))
-        and _points_at(record.path, entry)
-        and (record.branch is None or repository.commit_of(record.ref) is not None)
-    )
+    if not os.path.isfile(os.path.join(entry, "index")) or not _points_at(record.path, entry):
+        return False
+    return record.branch is None or (repository.commit_of(record.ref) is not None if has_branch is None else has_branch)
 
 
 def person_lock(repository: Repository, record: Record) -> str | None:

@@ -96,13 +96,16 @@ class Pump:
         while (left := until - time.monotonic()) > 0 and self._urgent() == was:
             self.turn(left)
 
-    def drain(self) -> None:
-        """Take what is in the pipes, without waiting for anybody who still holds them."""
+    def drain(self, seconds: float = 0.0) -> None:
+        """Take what is in the pipes, waiting at most so long for those who are about to close them."""
         for pipe, tail in ((self._command.stdout, self.stdout), (self._command.stderr, self.stderr)):
             assert pipe is not None
             for _ in range(32):  # a stranger may write for ever; ours can have left no more than the pipe holds
                 if pipe.fileno() not in self._selector.get_map() or not self._receive(pipe, tail):
                     break
+        until = time.monotonic() + seconds
+        while not self.drained and (left := until - time.monotonic()) > 0:
+            self.turn(left)
 
     def _urgent(self) -> tuple[bool, bool]:
         return self.exited, self._cancellation is not None and self._cancellation.killed

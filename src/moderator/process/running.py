@@ -106,7 +106,7 @@ def _see_through(
         sweep = Sweep(0, [])
         if ending is not Ending.EXITED or _somebody_stays(tree, pump):
             sweep = tree.end(limits.grace, pump.pause, hurry)
-        pump.drain()
+        pump.drain(_SETTLING)
         log.close()
         notes = [reason, log.failure]
         if sweep.survivors:
@@ -145,7 +145,8 @@ def _until_over(pump: Pump, limits: Limits, cancellation: Cancellation | None, s
 def _somebody_stays(tree: Tree, pump: Pump) -> bool:
     """Tell whether processes are left, after a moment for those that are about to end by themselves."""
     deadline = time.monotonic() + _SETTLING
-    while stay := bool(tree.living()):
+    pump.drain()
+    while (stay := bool(tree.living())) or not pump.drained:
         if time.monotonic() >= deadline:
             break
         pump.pause(0.01)

@@ -7,6 +7,7 @@ behind cheap, and a safeguard against confusing a process with an older one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 
@@ -28,10 +29,11 @@ class Process(NamedTuple):
 class ProcessTable(Protocol):
     """The processes that began since a moment."""
 
-    def younger(self) -> tuple[list[Process], bool]:
-        """Return the living ones, and whether the look can be trusted to have missed none.
+    def younger(self) -> Iterator[Process | None]:
+        """Yield the living ones, each as soon as it is read, the newest first as a rule.
 
-        It cannot where somebody died between being listed and being read: children made meanwhile are not listed.
+        None stands for somebody who ended between being listed and being read, or is just ending: children made
+        meanwhile are not listed, so such a look may have missed somebody.
         """
 
     def environment(self, process: Process) -> bytes | None:

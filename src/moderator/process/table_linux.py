@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from moderator.process.table import Process
 
-_KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
+_EXITING, _KERNEL_THREAD = 0x00000004, 0x00200000  # PF_EXITING and PF_KTHREAD of linux/sched.h
 
 
 class LinuxTable:
@@ -33,9 +34,8 @@ class LinuxTable:
         own = _stat(str(os.getpid()))
         return cls(own.process.started if own else 0, {})
 
-    def younger(self) -> tuple[list[Process], bool]:
-        processes, certain = [], True
-        for name, inode in _listing().items():
+    def younger(self) -> Iterator[Process | None]:
+        for name, inode in reversed(_listing().items()):
             if self._settled.get(name) == inode:
                 continue
             try:
@@ -44,15 +44,16 @@ class LinuxTable:
                 self._settled[name] = inode
                 continue
             if stat is None:
-                certain = False
+                yield None
             elif stat.of_the_kernel or stat.process.started < self._since:
                 self._settled[name] = inode
             elif stat.dead:
                 self._settled[name] = inode
-                certain = False
+                yield None
+            elif stat.dying:
+                yield None
             else:
-                processes.append(stat.process)
-        return processes, certain
+                yield stat.process
 
     def environment(self, process: Process) -> bytes | None:
         try:
@@ -77,6 +78,7 @@ class LinuxTable:
 
 class _Stat(NamedTuple):
     process: Process
+    dying: bool
     dead: bool
     of_the_kernel: bool
 
@@ -92,11 +94,13 @@ def _stat(name: str) -> _Stat | None:
         return None
     # The command's name, in parentheses, may hold anything; what follows begins with the third field.
     state, parent, group, session, _, _, flags, *rest = text[text.rindex(b")") + 2 :].split()
-    threads, started = int(rest[10]), int(rest[12])
+    number_of_threads, started = int(rest[10]), int(rest[12])
     process = Process(int(name), started, int(parent), int(group), int(session), state in (b"T", b"t"))
     # A main thread that has ended is shown as a zombie while other threads of the process go on.
-    dead = state in (b"X", b"x") or (state == b"Z" and threads <= 1)
-    return _Stat(process, dead, bool(int(flags) & _KERNEL_THREAD))
+    alone = number_of_threads <= 1
+    dying = alone and bool(int(flags) & _EXITING)  # forks no more, but may still hold its descriptors
+    dead = state in (b"X", b"x") or (state == b"Z" and alone)
+    return _Stat(process, dying, dead, bool(int(flags) & _KERNEL_THREAD))
 
 
 def _read(path: str) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import psutil
@@ -33,17 +34,14 @@ class PsutilTable:
         """Return a table of the processes that began after this one did."""
         return cls(psutil.Process().create_time())
 
-    def younger(self) -> tuple[list[Process], bool]:
-        processes = []
+    def younger(self) -> Iterator[Process | None]:
         for found in psutil.process_iter():
             with suppress(*_GONE_OR_CLOSED):
                 with found.oneshot():
                     started, status, parent = found.create_time(), found.status(), found.ppid()
                 if started >= self._since and status not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
                     group, session = os.getpgid(found.pid), os.getsid(found.pid)
-                    stopped = status == psutil.STATUS_STOPPED
-                    processes.append(Process(found.pid, started, parent, group, session, stopped))
-        return processes, True
+                    yield Process(found.pid, started, parent, group, session, status == psutil.STATUS_STOPPED)
 
     def environment(self, process: Process) -> bytes | None:
         with suppress(*_GONE_OR_CLOSED):

@@ -18,8 +18,10 @@ from typing import NamedTuple
 from moderator.process.child import open_pidfd
 from moderator.process.table import Process, ProcessTable
 
-_DOUBTING = 0.01  # seconds to look again where a look may have missed somebody
-_INSISTING = 1.0  # seconds of the same where there was somebody before
+_LOOKS = 8  # at least, where a look may have missed somebody
+_DOUBTING = 0.01  # seconds of such looks
+_INSISTING = 1.0  # seconds of such looks where there was somebody before
+_EXEC = 0.05  # seconds for which an environment may be out of sight while a process is replaced by exec
 _LONGEST_PAUSE = 0.1  # seconds between looks while processes take their time to end
 _FREEZING = 1.0  # seconds at most until all of them stand still
 _PATIENCE = 10.0  # seconds to wait for processes that SIGKILL does not end: they are stuck in the kernel
@@ -69,15 +71,18 @@ class Tree:
         self._leader = leader
         self._outputs = frozenset(outputs)
         self._seen: set[tuple[int, float]] = set()
+        self._blank: dict[tuple[int, float], float] = {}
         self._out_of_reach: set[tuple[int, float]] = set()
 
-    def living(self) -> list[Process]:
+    def living(self, strike: signal.Signals | None = None) -> list[Process]:
         """Return those that are alive; looks again where a look may have missed somebody."""
-        members, certain = self._look()
+        members, certain = self._look(strike)
         deadline = time.monotonic() + (_INSISTING if self._seen else _DOUBTING)
-        while not members and not certain and time.monotonic() < deadline:
+        looks = 1
+        while not members and not certain and (looks < _LOOKS or time.monotonic() < deadline):
             time.sleep(0)
-            members, certain = self._look()
+            members, certain = self._look(strike)
+            looks += 1
         return members
 
     def end(self, grace: float, pause: Pause, hurry: Callable[[], bool]) -> Sweep:
@@ -88,8 +93,9 @@ class Tree:
         deadline = time.monotonic() + grace
         wait = 0.002
         while (members := self._reachable()) and not hurry() and (left := deadline - time.monotonic()) > 0:
-            for process in members:
-                if process.identity not in asked:
+            # Newcomers may be at work for somebody who was asked and is tidying up; they are asked once nobody is.
+            if asked.isdisjoint(process.identity for process in members):
+                for process in members:
                     asked.add(process.identity)
                     self._signal(process, signal.SIGTERM)
                     self._signal(process, signal.SIGCONT)  # what is stopped cannot hear
@@ -111,42 +117,50 @@ class Tree:
         return self.living()
 
     def _freeze(self) -> list[Process]:
-        """Stop all of them, so that none forks while the others are being ended, and return them."""
+        """Stop all of them, so that none forks while the others are being ended, and return them.
+
+        Each is stopped at the moment it is seen: some live for a millisecond only, and leave a child.
+        """
         deadline = time.monotonic() + _FREEZING
-        told: set[tuple[int, float]] = set()
-        while members := self._reachable():
-            untold = [process for process in members if process.identity not in told]
-            if not untold and all(process.stopped for process in members):
+        known: set[tuple[int, float]] = set()
+        self._signal_group(signal.SIGSTOP)
+        while members := self._reachable(signal.SIGSTOP):
+            identities = {process.identity for process in members}
+            if identities <= known and all(process.stopped for process in members):
                 break
             if time.monotonic() > deadline:
                 break  # somebody is stuck in the kernel, or waits for a vfork child that stands still
-            self._signal_group(signal.SIGSTOP)
-            for process in untold:
-                told.add(process.identity)
-                self._signal(process, signal.SIGSTOP)
-            if not untold:
-                time.sleep(0.0005)
+            known |= identities
         return members
 
-    def _reachable(self) -> list[Process]:
-        return [process for process in self.living() if process.identity not in self._out_of_reach]
+    def _reachable(self, strike: signal.Signals | None = None) -> list[Process]:
+        return [process for process in self.living(strike) if process.identity not in self._out_of_reach]
 
-    def _look(self) -> tuple[list[Process], bool]:
-        processes, certain = self._table.younger()
+    def _look(self, strike: signal.Signals | None = None) -> tuple[list[Process], bool]:
+        """Return the living members and whether none can have been missed; signals each as soon as it is seen."""
         members: dict[int, Process] = {}
         strangers: dict[int, Process] = {}
-        for process in processes:
-            belongs = self._belongs(process)
-            certain = certain and belongs is not None
-            (members if belongs else strangers)[process.pid] = process
-        grown = bool(members)
-        while grown:
-            children = [process for process in strangers.values() if process.parent in members]
+        certain = True
+
+        def admit(process: Process) -> None:
+            members[process.pid] = process
+            self._seen.add(process.identity)
+            if strike is not None:
+                self._signal(process, strike)
+
+        for process in self._table.younger():
+            if process is None:
+                certain = False
+            elif process.pid == os.getpid():
+                continue
+            elif belongs := self._belongs(process):
+                admit(process)
+            else:
+                strangers[process.pid] = process
+                certain = certain and belongs is False
+        while children := [process for process in strangers.values() if process.parent in members]:
             for process in children:
-                members[process.pid] = strangers.pop(process.pid)
-            grown = bool(children)
-        members.pop(os.getpid(), None)
-        self._seen.update(process.identity for process in members.values())
+                admit(strangers.pop(process.pid))
         return list(members.values()), certain
 
     def _belongs(self, process: Process) -> bool | None:
@@ -160,7 +174,10 @@ class Tree:
             return True
         if self._outputs and not self._outputs.isdisjoint(self._table.outputs(process)):
             return True
-        return None if environment is None else False
+        if environment is None:
+            first_look = self._blank.setdefault(process.identity, time.monotonic())
+            return None if time.monotonic() - first_look < _EXEC else False
+        return False
 
     def _signal(self, process: Process, number: signal.Signals) -> None:
         try:

@@ -37,9 +37,14 @@ def _padded(cell: str, wanted: int, right: bool, last: bool) -> str:
     return cell if last else cell + space
 
 
+def one_line(text: str) -> str:
+    """Return a text that others wrote as a terminal can take it: in one line, nothing in it that would control it."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def shortened(text: str, most: int) -> str:
     """Return a text in one line of at most `most` columns, with an ellipsis where something is left out."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    line = one_line(text)
     if width(line) <= most:
         return line
     kept = ""
@@ -59,11 +64,11 @@ def duration(seconds: float | None) -> str:
     """Return a length of time as people say it: 0.4s, 12s, 3m 20s, 2h 5m, 3d."""
     if seconds is None:
         return "-"
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f}s"
-    if seconds < 60:
-        return f"{seconds:.0f}s"
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest}s"
     if minutes < 60:
         return f"{minutes}m {rest}s"
     hours, minutes = divmod(minutes, 60)

@@ -1,0 +1,204 @@
+"""From a claim to a workspace and from a workspace to nothing, each step such that a killed process can be followed.
+
+Whoever calls holds the workspace's lease.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from dataclasses import replace
+
+from moderator.context import ExecutionContext, IsolationLevel
+from moderator.errors import (
+    IsolationError,
+    ModeratorError,
+    NotARepository,
+    PersonNeeded,
+    UnknownRevision,
+    WorkspaceOccupied,
+)
+from moderator.git import leases, worktrees
+from moderator.git.contents import Worktree, printable
+from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry
+from moderator.git.repository import Repository
+from moderator.git.values import Base
+from moderator.naming import task_slug
+
+
+class Lifecycle:
+    """Makes and retires the workspaces of one repository."""
+
+    def __init__(self, repository: Repository, registry: Registry) -> None:
+        self._repository = repository
+        self._registry = registry
+
+    def make(self, context: ExecutionContext, base: str | None, lease: leases.Lease) -> Record:
+        """Return the record of the context's workspace: the one that is there already, or a new one."""
+        return self._settled(context, base) or self._made(context, base, lease)
+
+    def _settled(self, context: ExecutionContext, base: str | None) -> Record | None:
+        """Return the workspace that is there already, after mending what a dead process left; None if there is none."""
+        record = self._registry.owner_of_name(context.task_id)
+        if record is None:
+            return None
+        if record.task_id != context.task_id:
+            raise IsolationError(
+                f"task {context.task_id!r} cannot have its names: they belong to task {record.task_id!r}",
+                hint="rename one of the two: ids must differ in more than letter case, '_', '-' and spaces",
+            )
+        record = self.recovered(record)
+        if record is None:
+            return None
+        _refuse_other_names(record, context)
+        if record.level is IsolationLevel.BRANCH:
+            self._require_checkout_at(context, Base(record.base_branch, record.base))
+        else:
+            self.require_tree(record)
+        if base is not None and self._base(base).commit != record.base:
+            raise WorkspaceOccupied(
+                f"task {record.task_id!r} has a workspace that forked from {record.base[:12]}, not from {base!r}",
+                hint=f"remove it first (moderator clean {record.task_id}), or leave the base out",
+            )
+        return record
+
+    def recovered(self, record: Record) -> Record | None:
+        """Bring a record whose owner died in the middle to one of its ends.  The caller holds the lease."""
+        if record.state == RETIRING:
+            if os.path.isdir(worktrees.entry_dir(self._repository, record)):
+                worktrees.undo_retiring(record)
+                record = replace(record, state=READY)
+                self._registry.replace(record)
+                return record
+            worktrees.finish_retiring(self._repository, record)
+            self._registry.drop(record)
+            return None
+        if record.state == MAKING:
+            if record.level is IsolationLevel.BRANCH:
+                whole = self._repository.commit_of(record.ref) is not None and worktrees.branch_is_ours(
+                    self._repository, record
+                )
+            else:
+                whole = worktrees.is_whole(self._repository, record)
+            if whole:
+                record = replace(record, state=READY)
+                self._registry.replace(record)
+                return record
+            worktrees.discard(self._repository, record)
+            self._registry.drop(record)
+            return None
+        return record
+
+    def _made(self, context: ExecutionContext, base: str | None, lease: leases.Lease) -> Record:
+        level = context.isolation_level
+        fork = self._base(base if base is not None else context.base_branch)
+        path = os.path.abspath(context.working_directory) if level.isolates_directory else ""
+        record = Record(
+            task_id=context.task_id,
+            project_id=context.project_id,
+            level=level,
+            branch=context.git_branch if level.isolates_branch else None,
+            path=path,
+            state_dir=context.state_dir,
+            base_branch=context.base_branch,
+            base=fork.commit,
+            entry=worktrees.new_entry_id(task_slug(context.task_id)) if path else "",
+            token=secrets.token_hex(16),
+            created_at=time.time(),
+            checkout="" if path else os.path.abspath(context.working_directory),
+        )
+        if path:
+            worktrees.check_place(self._repository, context.task_id, path)
+        else:
+            self._require_checkout_at(context, fork)
+        self._registry.claim(record)
+        try:
+            if path:
+                worktrees.publish(self._repository, record, lease)
+            else:
+                worktrees.create_branch(self._repository, record)
+            ready = replace(record, state=READY)
+            self._registry.replace(ready)
+        except BaseException:
+            # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
+            with contextlib.suppress(ModeratorError, OSError):
+                worktrees.discard(self._repository, record)
+                self._registry.drop(record)
+            raise
+        return ready
+
+    def retire(self, record: Record) -> None:
+        recovered = self.recovered(record)
+        if recovered is None:
+            return
+        record = recovered
+        if record.path:
+            self._registry.replace(replace(record, state=RETIRING), durable=True)
+            try:
+                if worktrees.is_missing(record):
+                    worktrees.retire_missing(self._repository, record)
+                else:
+                    worktrees.retire(self._repository, record)
+            except BaseException:
+                if os.path.isdir(worktrees.entry_dir(self._repository, record)):
+                    self._registry.replace(record)
+                raise
+        self._registry.drop(record)
+
+    def require_tree(self, record: Record) -> None:
+        """Raise PersonNeeded unless the worktree is there and as it was made."""
+        if worktrees.is_missing(record):
+            raise PersonNeeded(
+                f"the directory of task {record.task_id!r} was deleted by hand: {printable(record.path)}",
+                hint=f"its commits are on {record.branch or record.result_ref}; moderator clean {record.task_id} removes the rest",
+            )
+        if not worktrees.is_whole(self._repository, record):
+            raise PersonNeeded(
+                f"the worktree of task {record.task_id!r} at {printable(record.path)!r} is not as moderator made it",
+                hint="look at its .git file and at git worktree list",
+            )
+
+    def _require_checkout_at(self, context: ExecutionContext, fork: Base) -> None:
+        checkout = checkout_at(self._repository, context.working_directory)
+        head = checkout.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1, 128)).text
+        if head != fork.commit:
+            raise UnknownRevision(
+                f"level branch runs in the checkout, which is at {head[:12] or 'no commit'}, not at the base {fork.commit[:12]}",
+                hint=f"git switch {fork.name} there, or use level full",
+            )
+
+    def _base(self, revision: str) -> Base:
+        return self._repository.base(revision)
+
+
+def checkout_at(repository: Repository, directory: str) -> Worktree:
+    """Return the checkout of this repository that `directory` is in.  Raises NotARepository."""
+    opened = Repository.open(directory)
+    if opened.common != repository.common:
+        raise NotARepository(
+            f"{printable(directory)!r} is a checkout of another repository",
+            hint="use that repository's own manager",
+        )
+    if opened.top is None:
+        raise NotARepository(
+            f"{printable(directory)!r} is not in a checkout",
+            hint="levels none and branch run in a checkout; use directory or full",
+        )
+    return Worktree(opened.top, opened.git_dir)
+
+
+def _refuse_other_names(record: Record, context: ExecutionContext) -> None:
+    level = context.isolation_level
+    same = (
+        record.level is level
+        and (record.path or record.checkout) == os.path.abspath(context.working_directory)
+        and (not level.isolates_branch or record.branch == context.git_branch)
+    )
+    if not same:
+        raise WorkspaceOccupied(
+            f"task {record.task_id!r} already has a workspace with other names: {record.branch or 'no branch'} in "
+            f"{printable(record.path or record.checkout)!r}",
+            hint=f"remove it first (moderator clean {record.task_id}), or give the task another id",
+        )

@@ -1,0 +1,47 @@
+"""The benchmark works: every step of it, and its table; what it measures is another matter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[1] / "scripts" / "bench_main.py"
+ROWS = (
+    "create one workspace, 10 files",
+    "create one workspace, 20 files",
+    "create 2 at once (threads), 10 files",
+    "create 2 at once (threads), 10 files: failures",
+    "create 2 at once (processes), 10 files",
+    "create 2 at once (processes), 10 files: failures",
+    "create 2 at once (threads), 10 files, ordinary file system: failures",
+    "create 2 at once (processes), 10 files, ordinary file system: failures",
+    "create one with 2 present against 1: plain git",
+    "create one with 2 present against 1: moderator",
+    "2 tasks that do nothing, 10 files, 2 at once",
+    "2 tasks that write a file, 10 files, 2 at once",
+    "`python -I -S -c pass`",
+    "`moderator --version`",
+    "`moderator path`",
+    "`moderator list`, 2 workspaces with changes",
+    "peak memory, 2 tasks queued",
+    "peak memory, 2 tasks that print 200 kB each",
+    "peak memory, a task that prints 1 MB",
+)
+
+
+def test_bench_fills_every_row_of_its_table_and_cleans_up(tmp_path: Path) -> None:
+    """In its smallest form it takes every step, prints every row, fails nowhere, and leaves nothing behind."""
+    done = subprocess.run(
+        [sys.executable, str(BENCH), "--smoke", "--dir", str(tmp_path), "--race-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    table = [line.strip("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.split(" | ")] for line in table[2:]]
+    # More than two cores add rows with as many tasks at once.
+    assert [row[0] for row in cells if row[0] in ROWS] == list(ROWS)
+    assert all(len(row) == 6 and all(row) for row in cells)
+    assert not any("of 2 failed" in row[2] and not row[2].startswith("0 ") for row in cells)
+    assert list(tmp_path.iterdir()) == []
