@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from repos import git, make_repository
 
 from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
 from moderator.git.command import LOCAL_ENVIRONMENT, run_git, scrubbed_environment
 from moderator.git.manager import GitManager
+from repos import git, make_repository
 
 
 def script(path: Path, body: str) -> Path:

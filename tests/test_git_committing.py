@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from repos import git, make_repository
 
 from moderator.errors import CannotCommit, ModeratorError
-from moderator.git.committing import CommitStyle, Kept
+from moderator.git.committing import CommitStyle
 from moderator.git.manager import GitManager
 from moderator.git.values import Commit, Workspace
+from repos import git, make_repository
 from workspaces import BRANCH, DIRECTORY, FULL, NONE, context, files, listing
 
 COMMITS = [("first", {"a.txt": "a\n", "b.txt": "b\n", "dir/c.txt": "c\n", ".gitignore": "*.log\n"})]

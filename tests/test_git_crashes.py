@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from repos import git, make_repository
 
 from moderator.context import IsolationLevel
 from moderator.errors import CheckoutNotClean, WouldLoseWork
 from moderator.git.manager import GitManager
+from repos import git, make_repository
 from workspaces import BRANCH, DIRECTORY, FULL, context, files, killed_before, listing
 
 COMMITS = [("first", {"README.md": "# Sample\n", "src/a.py": "a = 1\n", "src/b.py": "b = 2\n"})]
@@ -209,13 +210,13 @@ def test_killed_in_the_middle_of_a_checkout(tmp_path: Path, victims: str) -> Non
         tmp_path / "repo",
         [("first", {".gitattributes": "m* filter=stop\n", "a": "a\n", "m": "m\n", "z": "z\n"})],
     )
-    git(repo, "config", "filter.stop.smudge", f"cat; kill -9 {victims}; sleep 0.2")
+    git(repo, "config", "filter.stop.smudge", f"cat; kill -9 {victims}; sleep 0.1")
     done = subprocess.run([sys.executable, "-c", HALF_WAY, str(tmp_path), str(repo)], capture_output=True)
     assert done.returncode == (1 if victims == "$PPID" else -signal.SIGKILL)
     git(repo, "config", "filter.stop.smudge", "cat")
-    for _ in range(100):  # a git that outlived its caller holds the lease until it is done
-        if GitManager(repo).owners(["t"]) and GitManager(repo).holder("t"):
-            subprocess.run(["sleep", "0.05"])
+    waiting, manager = time.monotonic() + 30, GitManager(repo)
+    while manager.owners(["t"]) and manager.holder("t") and time.monotonic() < waiting:
+        time.sleep(0.02)  # a git that outlived its caller holds the lease until it is done
     with GitManager(repo).create_workspace(context(tmp_path, "t")) as workspace:
         assert {name: body for name, body in files(workspace.path).items() if name != ".gitattributes"} == {
             "a": b"a\n",

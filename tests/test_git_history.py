@@ -7,13 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from repos import Executable, Symlink, git, make_repository
 
 from moderator.errors import UnknownRevision
 from moderator.git.history import read_commit
 from moderator.git.manager import GitManager
 from moderator.git.repository import Repository
 from moderator.git.values import Change, Commit
+from repos import Symlink, git, make_repository
 from workspaces import context, files
 
 LINES = "".join(f"line {number}\n" for number in range(20))

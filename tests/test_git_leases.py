@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from repos import git, make_repository
 
 from moderator.errors import WorkspaceBusy
 from moderator.git import leases
 from moderator.git.manager import GitManager
+from repos import git, make_repository
 from workspaces import BRANCH, NONE, context, listing
 
 HOLDER = """

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from repos import git, make_repository
 
 from moderator.context import ExecutionContext
 from moderator.errors import (
@@ -21,6 +20,7 @@ from moderator.errors import (
 )
 from moderator.git.manager import GitManager
 from moderator.git.values import Counts, Workspace
+from repos import git, make_repository
 from workspaces import BRANCH, DIRECTORY, FULL, NONE, context, files, listing
 
 COMMITS = [("first", {"a.txt": "a\n", "b.txt": "b\n", ".gitignore": "*.log\ncache/\n"}), ("second", {"a.txt": "2\n"})]

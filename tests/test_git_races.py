@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from repos import git, make_repository
 
 from moderator.git.manager import GitManager
+from repos import git, make_repository
 from workspaces import DIRECTORY, FULL, context, files
 
 COMMITS = [("first", {f"d{number % 7}/f{number}": f"{number}\n" for number in range(60)})]

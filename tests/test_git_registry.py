@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from repos import make_repository
 
 from moderator.errors import EnvironmentProblem, IsolationError
 from moderator.git.manager import GitManager
 from moderator.git.registry import READY, Record, Registry, key_of
+from repos import make_repository
 from workspaces import BRANCH, FULL, context, listing
 
 RECORD = Record(

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from repos import git, make_repository
 
 from moderator.errors import NotARepository, UnknownRevision
 from moderator.git.manager import GitManager
 from moderator.git.values import Base
+from repos import git, make_repository
 from workspaces import context, files
 
 COMMITS = [("first", {"a.txt": "1\n", "src/b.txt": "b\n"}), ("second", {"a.txt": "2\n"})]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from repos import Executable, Symlink, git, make_repository
 
 from moderator.errors import (
     EnvironmentProblem,
@@ -21,6 +20,7 @@ from moderator.errors import (
     WouldLoseWork,
 )
 from moderator.git.manager import GitManager
+from repos import Executable, Symlink, git, make_repository
 from workspaces import BRANCH, DIRECTORY, FULL, NONE, context, files, listing
 
 COMMITS = [

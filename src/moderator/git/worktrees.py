@@ -30,7 +30,7 @@ from moderator.git import leases
 from moderator.git.contents import Worktree, printable, what_would_be_lost
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
-from moderator.naming import task_directory_name
+from moderator.naming import generate_task_branch, task_directory_name
 
 OUR_LOCK = "moderator: "
 """How the reason in a `locked` file begins when it is ours; any other text is a person's."""
@@ -127,7 +127,8 @@ def branch_exists(task_id: str, branch: str) -> WorkspaceOccupied:
 
 def _check_branch_name(repository: Repository, record: Record) -> None:
     # What is added to the base's name suits git whatever the id; so one name answers for all with that base.
-    if record.base_branch in repository.accepted_bases:
+    generated = record.branch == generate_task_branch(record.base_branch, record.task_id)
+    if generated and record.base_branch in repository.accepted_bases:
         return
     answer = repository.git("check-ref-format", "--branch", str(record.branch), accept=(0, 1, 128, 129))
     if answer.code or answer.text != record.branch:
@@ -136,7 +137,8 @@ def _check_branch_name(repository: Repository, record: Record) -> None:
             hint="use a base branch with an ordinary name",
             cause=answer.err.strip(),
         )
-    repository.accepted_bases.add(record.base_branch)
+    if generated:
+        repository.accepted_bases.add(record.base_branch)
 
 
 def _reflog_message(record: Record) -> str:
