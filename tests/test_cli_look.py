@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = make_repository(folder / "sample", COMMITS)
     done = moderator(repository, "run", task_list(folder / "tasks.yaml", *TASKS), "--json", "-j", "1")
     (folder / "run.json").write_text(done.stdout)
+    git(repository, "hash-object", "-w", "--stdin")  # the empty blob, which git stores to compare untracked files
     return repository
 
 
 @pytest.fixture
 def untouched(ran: Path) -> Iterator[Path]:
     """The same, seen to be the same afterwards."""
-    # Not the times of the record's helper files, which exist only while it is open.
     before = picture(ran.parent)
     yield ran
     assert picture(ran.parent) == before
@@ -128,8 +129,8 @@ def test_list_looks_into_fifty_workspaces_unasked(tmp_path: Path) -> None:
         assert ids(found) == [f"task_{number:03d}" for number in range(len(found))]
         return {one["dirty"] for one in found}
 
-    for number in range(50):
-        make(number)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make, range(50)))
     assert dirty() == {1}
     make(50)
     assert (dirty(), dirty("--status")) == ({None}, {1})
@@ -140,7 +141,7 @@ def test_list_looks_into_fifty_workspaces_unasked(tmp_path: Path) -> None:
 
 def test_show_tells_what_a_task_did(untouched: Path) -> None:
     """Its last attempt, its workspace, its commits, the files it changed and the end of its output."""
-    base, tip = git(untouched, "rev-parse", "--short=12", "main", "main-task-task-001").split("\n")
+    base, tip = (one[:12] for one in git(untouched, "rev-parse", "main", "main-task-task-001").split("\n"))
     done = moderator(untouched, "show", "task_001")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.sub(r"size +.*", "size         N", plain(done.stdout)).splitlines() == [
@@ -263,7 +264,7 @@ def test_history_lists_runs_and_the_tasks_of_one(untouched: Path) -> None:
     heads, line = moderator(untouched, "history").stdout.splitlines()
     assert heads.split() == ["RUN", "STARTED", "STATE", "BASE", "TASKS", "OK", "FAILED", "TOOK"]
     assert [*line.split()[:1], *line.split()[3:8]] == [run_id, "finished", "main", "3", "2", "1"]
-    tip, base = git(untouched, "rev-parse", "--short=12", "main-task-task-001", "main").split("\n")
+    tip, base = (one[:12] for one in git(untouched, "rev-parse", "main-task-task-001", "main").split("\n"))
     found = document(moderator(untouched, "history", run_id, "--json"))
     assert (found["run"], ids(found["attempts"])) == (run, ["task_001", "bad", "idle"])
     assert plain(moderator(untouched, "history", run_id[:-2]).stdout).splitlines() == [

@@ -269,6 +269,12 @@ def test_the_idle_limit_ends_a_silent_command(go: Run) -> None:
     assert ended.message.endswith(" s: no output for 0.9 s")
 
 
+def test_a_script_does_not_go_on_when_its_command_is_ended(go: Run, tmp_path: Path) -> None:
+    """The shell is told before the command it waits for, and so never gets to the next line."""
+    ended = go("sh", "-c", "sleep 300; touch went-on", limits=Limits(timeout=0.3))
+    assert (ended.exit_code, (tmp_path / "went-on").exists()) == (-signal.SIGTERM, False)
+
+
 def test_a_command_may_end_in_its_own_way_when_asked(go: Run) -> None:
     """Within the grace time it may start helpers, write and choose its exit code; all of it is kept."""
     line = "trap 'sleep 0.2; seq 50000; exit 7' TERM; echo ready; while :; do sleep 0.01; done"

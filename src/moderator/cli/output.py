@@ -6,11 +6,8 @@ What is asked for goes to standard output, what is said to people to standard er
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -114,6 +111,8 @@ def paint(text: str, colour: str) -> str:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print one document; bytes that are no UTF-8 appear as escaped surrogates, so nothing is lost."""
+    import json  # here and below: a quick command needs none of them
+
     click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2))
 
 
@@ -129,6 +128,9 @@ def page(text: str) -> None:
 
 
 def _trace() -> str:
+    import tempfile
+    import traceback
+
     descriptor, path = tempfile.mkstemp(prefix="moderator-", suffix=".log")
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(" ".join(sys.argv) + "\n\n" + traceback.format_exc())

@@ -63,9 +63,9 @@ def commit_worktree(
 
     Raises CannotCommit, with the workspace untouched, where no commit should be made.
     """
-    contents = worktree.contents(ignored=False)
+    contents = worktree.contents(ignored=False, refresh=True)
     _refuse_odd_states(worktree, contents, record)
-    if contents.branch != record.branch:
+    if contents.branch != record.branch or not contents.head:
         raise CannotCommit(
             f"the worktree of task {record.task_id!r} is on {contents.branch or 'no branch'!r}, not on "
             f"{record.branch or 'a detached HEAD'!r}",
@@ -93,7 +93,7 @@ def commit_worktree(
             _anchor(repository, record, new)
         return Kept(new, new)
     tree = worktree.git("write-tree", settings=DURABLE).text
-    if tree == worktree.git("rev-parse", "HEAD^{tree}").text:
+    if tree == repository.tree_of(contents.head):
         return Kept(None, contents.head)
     new = _commit_tree(repository, tree, contents.head, message, style)
     moves = [f"update HEAD {new} {contents.head}"]
@@ -127,7 +127,7 @@ def commit_checkout(
         return Kept(None, tip)
     with _private_index(checkout, repository) as private:
         tree = checkout.git("write-tree", env=private, settings=DURABLE).text
-        if tree == repository.git("rev-parse", f"{record.base}^{{tree}}").text:
+        if tree == repository.tree_of(record.base):
             return Kept(None, tip)
         new = _commit_tree(repository, _joined(repository, record, tree, tip), tip, message, style)
         move = ("update-ref", "-m", "moderator: work committed", record.ref, new, tip)

@@ -84,12 +84,16 @@ class Worktree:
             **options,  # type: ignore[arg-type]
         )
 
-    def contents(self, ignored: bool = True) -> Contents:
-        """Return everything in the tree that is in no commit."""
+    def contents(self, ignored: bool = True, refresh: bool = False) -> Contents:
+        """Return everything in the tree that is in no commit.
+
+        `refresh` lets git note in the index what it found unchanged, for whoever has the worktree to himself: files that
+        are as young as the index are read anew by every look until one of them is allowed to.
+        """
         answer = self.git(
             "status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--no-renames",
             "--ignored=matching" if ignored else "--ignored=no", "--ignore-submodules=none",
-            env=polling(),
+            env={} if refresh else polling(),
         )  # fmt: skip
         return _parsed(answer.fields)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 
 from moderator.errors import ModeratorError
@@ -11,6 +12,8 @@ from moderator.git import worktrees
 from moderator.git.registry import MAKING, READY, Record, Registry
 from moderator.git.repository import Repository
 from moderator.git.values import Counts, WorkspaceStatus
+
+_YOUNG = 2.0  # seconds: git compares times in whole ones
 
 
 class Inspector:
@@ -71,14 +74,24 @@ class Inspector:
         state = READY if record.state == MAKING else record.state
         worktree = worktrees.worktree_of(self._repository, record)
         try:
-            return state, worktree.contents().counts if changes else None, worktree.operation
-        except ModeratorError:  # one that git cannot read must not hide the others
+            refresh = changes and _is_unsettled(worktree.git_dir, record) and self._registry.holder(record) is None
+            return state, worktree.contents(refresh=refresh).counts if changes else None, worktree.operation
+        except (ModeratorError, OSError):  # one that git cannot read must not hide the others
             return "missing" if worktrees.is_missing(record) else "damaged", None, worktree.operation
 
     def _count(self, without: str, tip: str) -> int:
         if without == tip:
             return 0
         return int(self._repository.git("rev-list", "--count", f"{without}..{tip}").text)
+
+
+def _is_unsettled(git_dir: str, record: Record) -> bool:
+    """Whether the index is still as young as the files that were checked out, so that every look reads all of them.
+
+    True once at most: the look that is allowed to refresh makes the index younger than they are.
+    """
+    written = os.stat(os.path.join(git_dir, "index")).st_mtime
+    return written < record.created_at + _YOUNG and time.time() > written + _YOUNG
 
 
 def _bytes_in(folder: str) -> int:

@@ -147,14 +147,14 @@ class Lifecycle:
                 raise
         self._registry.drop(record)
 
-    def require_tree(self, record: Record) -> None:
-        """Raise PersonNeeded unless the worktree is there and as it was made."""
+    def require_tree(self, record: Record, has_branch: bool | None = None) -> None:
+        """Raise PersonNeeded unless the worktree is there and as it was made; `has_branch` is for callers who know."""
         if worktrees.is_missing(record):
             raise PersonNeeded(
                 f"the directory of task {record.task_id!r} was deleted by hand: {printable(record.path)}",
                 hint=f"its commits are on {record.branch or record.result_ref}; moderator clean {record.task_id} removes the rest",
             )
-        if not worktrees.is_whole(self._repository, record):
+        if not worktrees.is_whole(self._repository, record, has_branch):
             raise PersonNeeded(
                 f"the worktree of task {record.task_id!r} at {printable(record.path)!r} is not as moderator made it",
                 hint="look at its .git file and at git worktree list",

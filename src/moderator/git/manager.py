@@ -191,7 +191,7 @@ class GitManager:
         if record.level is IsolationLevel.BRANCH:
             checkout = checkout_at(self._repository, record.checkout)
             return committing.commit_checkout(self._repository, record, checkout, text, self._style)
-        self._lifecycle.require_tree(record)
+        self._lifecycle.require_tree(record, has_branch=True)  # the look that follows sees whether HEAD still has one
         worktree = worktrees.worktree_of(self._repository, record)
         return committing.commit_worktree(self._repository, record, worktree, text, self._style)
 

@@ -122,6 +122,16 @@ class Repository:
         """The base names of which git is known to accept branches."""
         return set()
 
+    def tree_of(self, commit: str) -> str:
+        """Return the tree of a commit, given by its id; asked once for the base of a run."""
+        if commit not in self._trees:
+            self._trees[commit] = self.git("rev-parse", "--verify", f"{commit}^{{tree}}").text
+        return self._trees[commit]
+
+    @cached_property
+    def _trees(self) -> dict[str, str]:
+        return {}
+
     @cached_property
     def _seen_commits(self) -> set[str]:
         return set()

@@ -39,6 +39,8 @@ _ASIDE = ".git.new"  # the next `.git` file, until it is renamed into place
 _PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
 
 _cores = os.cpu_count() or 1
+_WITH_HELP = {"checkout.workers": str(_cores), "checkout.thresholdForParallelism": "5000"}
+"""For a checkout that has the machine to itself; below some thousand files the helpers cost more than they give."""
 _checkouts = threading.BoundedSemaphore(_cores)  # more at once than cores only makes each of them slower
 _checking_out = 0
 _counter = threading.Lock()
@@ -448,7 +450,7 @@ def _check_out(repository: Repository, record: Record, lease: leases.Lease) -> N
         try:
             worktree_of(repository, record).git(
                 "read-tree", "-m", "-u", record.base,
-                settings={"checkout.workers": str(_cores)} if alone else None, descriptors=(lease.descriptor,),
+                settings=_WITH_HELP if alone else None, descriptors=(lease.descriptor,),
             )  # fmt: skip
         finally:
             with _counter:

@@ -95,7 +95,8 @@ class Tree:
         while (members := self._reachable()) and not hurry() and (left := deadline - time.monotonic()) > 0:
             # Newcomers may be at work for somebody who was asked and is tidying up; they are asked once nobody is.
             if asked.isdisjoint(process.identity for process in members):
-                for process in members:
+                # Parents first, or a shell would see its child die and go on with the next line of its script.
+                for process in sorted(members, key=lambda process: (process.started, process.pid)):
                     asked.add(process.identity)
                     self._signal(process, signal.SIGTERM)
                     self._signal(process, signal.SIGCONT)  # what is stopped cannot hear
