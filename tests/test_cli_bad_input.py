@@ -14,6 +14,9 @@ import pytest
 from commandline import document, moderator, picture, task_list
 from repos import git, make_repository
 
+SHORTEST = "  hint: the shortest task list: tasks: [{id: task_001, run: make test}]"
+RANGE = "is not in the range 1<=x<=32."
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root")
 
 
@@ -119,11 +122,17 @@ def test_a_mirror_is_refused_with_the_setting_to_change(tmp_path: Path, reposito
     ("text", "said"),
     [
         (None, ["a problem", "T: there is no such file; check the path"]),
-        ("", ["a problem", "T:1:1: the file is empty; write the tasks under 'tasks:'", "  hint: the shortest task list: tasks: [{id: task_001, run: make test}]"]),
-        ("tasks: []", ["a problem", "T:1:8: there are no tasks; write them under 'tasks:'", "  hint: the shortest task list: tasks: [{id: task_001, run: make test}]"]),
+        ("", ["a problem", "T:1:1: the file is empty; write the tasks under 'tasks:'", SHORTEST]),
+        ("tasks: []", ["a problem", "T:1:8: there are no tasks; write them under 'tasks:'", SHORTEST]),
         ("tasks: {]", ["a problem", "T:1:9: a value is missing here; check the brackets, and quote a text that begins with one"]),
-        ("tasks:\n- {id: a, run: x}\ntasks:\n- {id: b, run: y}\n", ["a problem", "T:3:1: the key 'tasks' is given twice, first in line 1; keep one"]),
-        ("tasks:\n- {id: a, run: x}\n- {id: a, run: y}\n", ["a problem", "T:3:8: the id 'a' is taken, by the task in line 2; give every task its own"]),
+        (
+            "tasks:\n- {id: a, run: x}\ntasks:\n- {id: b, run: y}\n",
+            ["a problem", "T:3:1: the key 'tasks' is given twice, first in line 1; keep one"],
+        ),
+        (
+            "tasks:\n- {id: a, run: x}\n- {id: a, run: y}\n",
+            ["a problem", "T:3:8: the id 'a' is taken, by the task in line 2; give every task its own"],
+        ),
         (
             "tasks:\n- {id: a, run: {b: 1}, timeout: soon}\n- {run: x, tiemout: 3, env: [A]}\n",
             [
@@ -204,13 +213,13 @@ def test_a_checkout_with_changes(tmp_path: Path, repository: Path, tasks: Path, 
         (["zzz"], "no command is called 'zzz'", "moderator --help"),
         (["run"], "Missing argument 'TASKS.yaml'.", "moderator run --help"),
         (["show"], "Missing argument 'TASK'.", "moderator show --help"),
-        (["run", "../tasks.yaml", "-j", "0"], "Invalid value for '-j' / '--jobs': 0 is not in the range 1<=x<=32.", "moderator run --help"),
-        (["run", "../tasks.yaml", "-j", "33"], "Invalid value for '-j' / '--jobs': 33 is not in the range 1<=x<=32.", "moderator run --help"),
+        (["run", "../tasks.yaml", "-j", "0"], f"Invalid value for '-j' / '--jobs': 0 {RANGE}", "moderator run --help"),
+        (["run", "../tasks.yaml", "-j", "33"], f"Invalid value for '-j' / '--jobs': 33 {RANGE}", "moderator run --help"),
         (["run", "../tasks.yaml", "--timeout", "nan"], "--timeout must be positive, not nan", "give seconds, such as 600"),
         (["run", "../tasks.yaml", "--timeout", "-1"], "--timeout must be positive, not -1", "give seconds, such as 600"),
         (["run", "../tasks.yaml", "--base", "mian"], "the base 'mian' names no commit in this repository", "did you mean 'main'?"),
         (["run", "../tasks.yaml", "--base", "--help"], "'--help' cannot be a base", "name a branch, a tag or a commit"),
-        (["run", "../tasks.yaml", "--base", "main:README.md"], "the base 'main:README.md' names no commit in this repository", None),
+        (["run", "../tasks.yaml", "--base", "main:a"], "the base 'main:a' names no commit in this repository", None),
         (["history", "-n", "0"], "Invalid value for '-n': 0 is not in the range x>=1.", "moderator history --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -246,8 +255,8 @@ def test_a_configuration_that_is_wrong(tmp_path: Path, repository: Path, tasks: 
     assert code == 2
     assert told == (
         "error: 2 things are wrong with the configuration:\n"
-        f"  - {repository}/moderator.yaml:1:20: unknown key 'max_worker' in gear3.parallel; did you mean 'max_workers'?\n"
-        f"  - {repository}/moderator.yaml:2:7: keep must be one of always, failed or never, not 'sometimes'\n"
+        f"  - {repository}/moderator.yaml:1:20: unknown key 'max_worker' in 'gear3.parallel'; did you mean 'max_workers'?\n"
+        f"  - {repository}/moderator.yaml:2:7: keep must be one of 'always', 'failed', 'never', not the text 'sometimes'\n"
     )
 
 

@@ -26,11 +26,14 @@ def repository(tmp_path: Path) -> Path:
 
 def refused(repository: Path, task: str, *findings: str) -> str:
     workspace = f"{repository}.moderator/tasks/{task}"
+    hint = "commit or move what you want, delete what you do not, and try again"
+    if findings == SECRET:
+        hint = f"if these can be made again, delete them: git -C {workspace} clean -fdX"
     return "".join(
         (
             f"error: removing the workspace of task {task!r} would lose work in {workspace!r}\n",
             *(f"    {finding}\n" for finding in findings),
-            "  hint: commit or move what you want, delete what you do not, and try again\n",
+            f"  hint: {hint}\n",
         )
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from moderator.config import Config, config_from_mapping
 from moderator.context import ExecutionContext, IsolationLevel
-from moderator.errors import AggregateExecutionError, EnvironmentProblem, StoreProblem
+from moderator.errors import AggregateExecutionError, EnvironmentProblem, NotARepository, StoreProblem
 from moderator.execution.base import LocalExecutor, ProgressCallback, new_run_id
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import log_file
@@ -187,7 +187,12 @@ class Orchestrator:
         return os.path.join(self.git.main_worktree or self.git.state_root, os.path.expanduser(self.config.root))
 
     def _checkout(self) -> str:
-        return self.git.checkout or self.git.state_root
+        if self.git.checkout is None:
+            raise NotARepository(
+                "levels none and branch run in a checkout, and there is none here",
+                hint="go to a checkout of the repository, or use level full",
+            )
+        return self.git.checkout
 
     def _record(self, plan: Plan) -> Store:
         """Open the record of runs and make the root of the workspaces; where one cannot be had, the other is not begun."""

@@ -36,6 +36,8 @@ _OPERATIONS = {
     "sequencer": "sequence of commits",
 }
 _OBJECT_ID = re.compile(rb"\b[0-9a-f]{40}(?:[0-9a-f]{24})?\b")
+IGNORED = "ignored by git, so in no commit"
+"""How the finding about ignored files begins."""
 _SHOWN = 5  # paths named in a finding before the rest is counted
 
 
@@ -149,7 +151,7 @@ def what_would_be_lost(
             ("changed, not committed", contents.modified),
             ("in conflict", contents.unmerged),
             ("untracked", contents.untracked),
-            ("ignored by git, so in no commit", contents.ignored),
+            (IGNORED, contents.ignored),
         )
         if paths
     ]

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import (
     CheckoutNotClean,
     ConfigurationError,
     EnvironmentProblem,
+    GitFailed,
     UnknownRevision,
     UnknownWorkspace,
     WorkspaceBusy,
@@ -215,14 +216,22 @@ class GitManager:
         return history.commits_between(self._repository, record.base, self._tip(record) or record.base, limit)
 
     def diff_between(self, base: str, tip: str) -> list[Change]:
-        """Return the paths that differ between two commits: for a task whose workspace is gone."""
-        return history.changes_between(self._repository, self._known(base), self._known(tip))
+        """Return the paths that differ between two commits: for a task whose workspace is gone.
+
+        Raises UnknownRevision if one of them is gone too; so do the two that follow.
+        """
+        with _commits_gone(base, tip):
+            return history.changes_between(self._repository, base, tip)
 
     def patch_between(self, base: str, tip: str) -> bytes:
-        return history.patch_between(self._repository, self._known(base), self._known(tip))
+        """Return the same as a patch."""
+        with _commits_gone(base, tip):
+            return history.patch_between(self._repository, base, tip)
 
     def log_between(self, base: str, tip: str) -> list[Commit]:
-        return history.commits_between(self._repository, self._known(base), self._known(tip))
+        """Return the commits that lead from one to the other, newest first."""
+        with _commits_gone(base, tip):
+            return history.commits_between(self._repository, base, tip)
 
     def tip(self, target: Target) -> str | None:
         """Return the newest commit of the workspace's branch or result; None if it has none."""
@@ -302,12 +311,6 @@ class GitManager:
     def _tip(self, record: Record) -> str | None:
         return self._repository.commit_of(record.ref) or (record.base if record.branch is None else None)
 
-    def _known(self, revision: str) -> str:
-        commit = self._repository.commit_of(revision)
-        if commit is None:
-            raise UnknownRevision(f"{revision!r} names no commit any more", hint="it may have been pruned")
-        return commit
-
     def _record(self, target: Target) -> Record:
         if isinstance(target, (Workspace, ExecutionContext)):
             if record := self._registry.find(target.task_id) if target.task_id else None:
@@ -323,6 +326,18 @@ class GitManager:
         """Return the descriptor that holds the workspace's lease: for a supervisor that must outlive this process."""
         record = self._record(target)
         return self._holds.descriptor(self._registry.lease_path(record.key))
+
+
+@contextlib.contextmanager
+def _commits_gone(base: str, tip: str) -> Iterator[None]:
+    try:
+        yield
+    except GitFailed as failure:
+        raise UnknownRevision(
+            f"the commits {base[:12]} and {tip[:12]} cannot be compared",
+            hint="one of them may have been pruned with its branch",
+            cause=failure.cause,
+        ) from failure
 
 
 def _is_base(target: Target) -> bool:

@@ -188,6 +188,12 @@ class Repository:
             return self._checked_out()
         if revision.startswith(("-", "^")) or "\0" in revision or not revision.strip():
             raise UnknownRevision(f"{revision!r} cannot be a base", hint="name a branch, a tag or a commit")
+        if _WHOLE_ID.fullmatch(revision):
+            # A run forks hundreds of workspaces from one commit, which does not go away meanwhile.
+            if revision not in self._seen_commits and self.commit_of(revision) == revision:
+                self._seen_commits.add(revision)
+            if revision in self._seen_commits:
+                return Base(revision[:12], revision)
         branch = self.git("show-ref", "--verify", "--hash", f"refs/heads/{revision}", accept=(0, 1, 128))
         if branch.code == 0:  # not asked as a revision: "main~2" is no branch
             return Base(revision, branch.text)

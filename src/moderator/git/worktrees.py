@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 import tempfile
 import threading
@@ -27,7 +28,7 @@ from moderator.errors import (
     WouldLoseWork,
 )
 from moderator.git import leases
-from moderator.git.contents import Worktree, printable, what_would_be_lost
+from moderator.git.contents import IGNORED, Worktree, printable, what_would_be_lost
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.naming import generate_task_branch, task_directory_name
@@ -310,12 +311,16 @@ def retire_missing(repository: Repository, record: Record) -> None:
 
 
 def _refuse_loss(record: Record, findings: list[str]) -> None:
-    if findings:
-        raise WouldLoseWork(
-            f"removing the workspace of task {record.task_id!r} would lose work in {printable(record.path)!r}",
-            findings,
-            hint="commit or move what you want, delete what you do not, and try again",
-        )
+    if not findings:
+        return
+    hint = "commit or move what you want, delete what you do not, and try again"
+    if all(finding.startswith(IGNORED) for finding in findings):
+        hint = f"if these can be made again, delete them: git -C {shlex.quote(record.path)} clean -fdX"
+    raise WouldLoseWork(
+        f"removing the workspace of task {record.task_id!r} would lose work in {printable(record.path)!r}",
+        findings,
+        hint=hint,
+    )
 
 
 def _refuse_unless_ours(repository: Repository, record: Record, entry: str) -> None:
