@@ -344,7 +344,7 @@ def test_a_branch_of_an_earlier_run(tmp_path: Path, repository: Path, tasks: Pat
     git(repository, "branch", "main-task-two")
     assert refused(tmp_path, repository, "run", tasks) == (
         3,
-        "error: 1 of 2 tasks have a workspace or a branch from an earlier run; nothing was started\n"
+        "error: 1 of 2 tasks have something from an earlier run under their names; nothing was started\n"
         "    task 'two': the branch 'main-task-two' exists\n"
         "  hint: keep its branch under another name: git branch -m main-task-two NEW-NAME\n"
         "        or delete its branch: git branch -d main-task-two (refuses what is not merged)\n"
@@ -358,7 +358,7 @@ def test_workspaces_of_an_earlier_run(tmp_path: Path, repository: Path, tasks: P
     workspaces = tmp_path / "sample.moderator/tasks"
     assert refused(tmp_path, repository, "run", tasks) == (
         3,
-        "error: 2 of 2 tasks have a workspace or a branch from an earlier run; nothing was started\n"
+        "error: 2 of 2 tasks have something from an earlier run under their names; nothing was started\n"
         f"    task 'one': the workspace at {workspaces}/one exists\n"
         f"    task 'two': the workspace at {workspaces}/two exists\n"
         "  hint: look at it: moderator show one\n"
@@ -367,6 +367,15 @@ def test_workspaces_of_an_earlier_run(tmp_path: Path, repository: Path, tasks: P
         "        or delete its branch: git branch -d main-task-one (refuses what is not merged)\n"
         "        or give the tasks other ids\n",
     )
+
+
+def test_a_result_of_an_earlier_run(tmp_path: Path, repository: Path) -> None:
+    """At level DIRECTORY the result of an earlier run is in the way as a branch would be: it is never replaced."""
+    first = task_list(tmp_path / "first.yaml", {"id": "one", "run": "echo first > x"})
+    second = task_list(tmp_path / "second.yaml", {"id": "one", "run": "echo second > y"})
+    assert moderator(repository, "run", first, "--isolation", "directory", "--keep", "never").returncode == 0
+    assert moderator(repository, "run", second, "--isolation", "directory").returncode == 3
+    assert git(repository, "show", "refs/moderator/result/one:x") == "first"
 
 
 @pytest.fixture

@@ -368,13 +368,23 @@ def test_a_worktree_deleted_by_hand_is_seen_and_removed(tmp_path: Path) -> None:
     assert moderator(repository, "diff", "task_001").stdout.startswith("diff --git")
     again = moderator(repository, "run", listed)
     assert (again.returncode, again.stderr.splitlines()[0]) == (
-        3, "error: 1 of 1 tasks have a workspace or a branch from an earlier run; nothing was started",
+        3, "error: 1 of 1 tasks have something from an earlier run under their names; nothing was started",
     )  # fmt: skip
     cleaned = moderator(repository, "clean", "task_001")
     assert (cleaned.returncode, cleaned.stdout) == (0, "removed task_001; its branch main-task-task-001 stays\n")
     assert git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
     git(repository, "branch", "-m", "main-task-task-001", "mine")
     assert moderator(repository, "run", listed).returncode == 0
+
+
+def test_an_empty_directory_is_no_worktree(tmp_path: Path) -> None:
+    """Deleted by hand and made again empty, a workspace is missing: what its branch has is shown, not a deletion of all."""
+    repository = make_repository(tmp_path / "sample", COMMITS)
+    assert moderator(repository, "run", task_list(tmp_path / "t", *TASKS[:1])).returncode == 0
+    before = moderator(repository, "diff", "task_001").stdout
+    shutil.rmtree(tmp_path / "sample.moderator/tasks/task_001")
+    (tmp_path / "sample.moderator/tasks/task_001").mkdir()
+    assert moderator(repository, "diff", "task_001").stdout == before
 
 
 def test_commands_start_without_what_they_do_not_need(untouched: Path) -> None:

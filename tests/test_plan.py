@@ -175,7 +175,7 @@ def test_nothing_of_an_earlier_run_is_used_again(tmp_path: Path) -> None:
         refuse_taken(plan, {"main-task-one", "main-task-three"}, {"three": "the workspace at /x exists"})
     error = refused.value
     assert error.exit_code == 3
-    assert str(error) == ("2 of 3 tasks have a workspace or a branch from an earlier run; nothing was started")
+    assert str(error) == ("2 of 3 tasks have something from an earlier run under their names; nothing was started")
     assert error.findings == (
         "task 'one': the branch 'main-task-one' exists",
         "task 'three': the workspace at /x exists",

@@ -111,7 +111,9 @@ class Orchestrator:
             **({"where": where} if where else {}),
         )
         branches = self.git.existing_branches(one.branch for one in plan.tasks if one.branch)
-        refuse_taken(plan, branches, self.git.owners(one.task.id for one in plan.tasks))
+        ids = [one.task.id for one in plan.tasks]
+        results = self.git.results(ids) if wanted is IsolationLevel.DIRECTORY else {}
+        refuse_taken(plan, branches, self.git.owners(ids), results)
         if not wanted.isolates_directory:
             self.git.require_clean_checkout(context.working_directory)
         return plan

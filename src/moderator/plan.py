@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from moderator.context import ExecutionContext, IsolationLevel, overlaps
@@ -129,10 +130,16 @@ def make_plan(
     )
 
 
-def refuse_taken(plan: Plan, branches: Collection[str], workspaces: Mapping[str, str]) -> None:
+def refuse_taken(
+    plan: Plan,
+    branches: Collection[str],
+    workspaces: Mapping[str, str],
+    results: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Raise WorkspaceOccupied if an earlier run left something under the names of this plan.
 
-    `branches` are those that exist, `workspaces` the ids of tasks that own one already, with whose it is.
+    `branches` are those that exist, `workspaces` the ids of tasks that own one already, with whose it is, `results` the ids
+    of tasks without a branch whose earlier result is kept, with the ref that keeps it.
     """
     found = []
     for planned in plan.tasks:
@@ -140,18 +147,24 @@ def refuse_taken(plan: Plan, branches: Collection[str], workspaces: Mapping[str,
             found.append(f"task {planned.task.id!r}: {workspaces[planned.task.id]}")
         elif planned.branch in branches:
             found.append(f"task {planned.task.id!r}: the branch {planned.branch!r} exists")
+        elif planned.task.id in results:
+            found.append(f"task {planned.task.id!r}: its earlier result is kept at {results[planned.task.id]}")
     if found:
-        first = next(p for p in plan.tasks if p.task.id in workspaces or p.branch in branches)
+        first = next(p for p in plan.tasks if p.task.id in {*workspaces, *results} or p.branch in branches)
         hints, ours = ["or give the tasks other ids"], shlex.quote(first.task.id)
         if first.branch:
             branch = shlex.quote(first.branch)
             hints.insert(0, f"keep its branch under another name: git branch -m {branch} NEW-NAME")
             hints.insert(1, f"or delete its branch: git branch -d {branch} (refuses what is not merged)")
+        if first.task.id in results:
+            ref = shlex.quote(results[first.task.id])
+            hints.insert(0, f"keep its result as a branch: git branch NEW-NAME {ref}")
+            hints.insert(1, f"then take it out of the way: git update-ref -d {ref}")
         if first.task.id in workspaces:
             hints.insert(0, f"look at it: moderator show {ours}")
             hints.insert(1, f"remove its workspace first: moderator clean {ours}")
         raise WorkspaceOccupied(
-            f"{len(found)} of {len(plan.tasks)} tasks have a workspace or a branch from an earlier run; nothing was started",
+            f"{len(found)} of {len(plan.tasks)} tasks have something from an earlier run under their names; nothing was started",
             hint="\n".join(hints),
             findings=found,
         )

@@ -130,7 +130,7 @@ class _Steps:
         self._backend = backend.name
         self.failing = Outcome.NO_WORKSPACE
         context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
-        with everything.git.create_workspace(context, everything.base_commit) as workspace:
+        with everything.git.create_workspace(context, everything.base_commit, fresh=True) as workspace:
             self._workspace = workspace
             result = self._run_in(workspace, backend)
         self._tidy(result)

@@ -35,9 +35,15 @@ class Lifecycle:
         self._repository = repository
         self._registry = registry
 
-    def make(self, context: ExecutionContext, base: str | None, lease: leases.Lease) -> Record:
-        """Return the record of the context's workspace: the one that is there already, or a new one."""
-        return self._settled(context, base) or self._made(context, base, lease)
+    def make(self, context: ExecutionContext, base: str | None, lease: leases.Lease, fresh: bool) -> Record:
+        """Return the record of the context's workspace: the one that is there already, unless `fresh`, or a new one."""
+        settled = self._settled(context, base)
+        if settled and fresh:
+            raise WorkspaceOccupied(
+                f"task {settled.task_id!r} has a workspace already, made meanwhile or by an earlier run",
+                hint=f"look at it: moderator show {settled.task_id}",
+            )
+        return settled or self._made(context, base, lease)
 
     def _settled(self, context: ExecutionContext, base: str | None) -> Record | None:
         """Return the workspace that is there already, after mending what a dead process left; None if there is none."""
@@ -111,6 +117,12 @@ class Lifecycle:
         )
         if path:
             worktrees.check_place(self._repository, context.task_id, path)
+            if not record.branch and self._repository.commit_of(record.result_ref):
+                raise WorkspaceOccupied(
+                    f"the result of an earlier workspace of task {record.task_id!r} is kept at {record.result_ref}",
+                    hint=f"keep it as a branch (git branch NEW-NAME {record.result_ref}), then take it out of the way: "
+                    f"git update-ref -d {record.result_ref}",
+                )
         else:
             self._require_checkout_at(context, fork)
         self._registry.claim(record)

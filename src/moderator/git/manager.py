@@ -29,7 +29,7 @@ from moderator.git.fingerprint import Fingerprint
 from moderator.git.holds import Holds
 from moderator.git.inspection import Inspector
 from moderator.git.lifecycle import Lifecycle, checkout_at
-from moderator.git.registry import Record, Registry, key_of
+from moderator.git.registry import Record, Registry, key_of, result_ref
 from moderator.git.repository import Repository
 from moderator.git.values import Base, Change, Commit, Workspace, WorkspaceStatus
 
@@ -107,12 +107,13 @@ class GitManager:
 
     # -- workspaces -----------------------------------------------------------------------------------------------
 
-    def create_workspace(self, context: ExecutionContext, base: str | None = None) -> Workspace:
+    def create_workspace(self, context: ExecutionContext, base: str | None = None, *, fresh: bool = False) -> Workspace:
         """Make the context's names real and return the workspace, leased.
 
         `base` is a branch, tag or commit; None means the commit of `context.base_branch`.  The lease is held until the
         `with` ends, `release` is called, or this process ends.  Asked again for the same task it returns the same
-        workspace; what a dead process left half-made is made again.
+        workspace; what a dead process left half-made is made again.  `fresh` refuses a workspace that is there already: for
+        whoever must know that nobody has worked in it.
 
         Raises WorkspaceBusy if another process holds it, IsolationError if the names belong to another task,
         WorkspaceOccupied if a branch, foreign files or a symbolic link is in the way, UnknownRevision for a base
@@ -133,7 +134,7 @@ class GitManager:
             try:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
-                record = self._lifecycle.make(context, base, hold.lease)
+                record = self._lifecycle.make(context, base, hold.lease, fresh)
             except BaseException:
                 with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
                     if self._registry.owner_of_name(context.task_id) is None:
@@ -159,6 +160,12 @@ class GitManager:
                 whose = "" if record.task_id == task_id else f" of task {record.task_id!r}"
                 found[task_id] = f"the workspace{whose} at {printable(record.path) or record.branch} exists"
         return found
+
+    def results(self, task_ids: Iterable[str]) -> dict[str, str]:
+        """Return the refs that keep results of earlier workspaces without a branch, of these ids."""
+        refs = {task_id: result_ref(task_id) for task_id in task_ids}
+        commits = self._repository.commits_of(list(refs.values()))
+        return {task_id: ref for task_id, ref in refs.items() if commits[ref]}
 
     def holder(self, target: Target) -> leases.Owner | None:
         """Return who holds the workspace now, None if nobody does."""
@@ -199,14 +206,14 @@ class GitManager:
     def diff(self, target: Target) -> list[Change]:
         """Return the paths that differ between the fork point and the workspace as it is now, untracked ones included."""
         record = self._record(target)
-        if record.path and os.path.isdir(record.path):
+        if record.path and not worktrees.is_missing(record):
             return history.changes_in(worktrees.worktree_of(self._repository, record), record.base)
         return self.diff_between(record.base, self._tip(record) or record.base)
 
     def patch(self, target: Target) -> bytes:
         """Return the same as a patch, in git's own bytes."""
         record = self._record(target)
-        if record.path and os.path.isdir(record.path):
+        if record.path and not worktrees.is_missing(record):
             return history.patch_in(worktrees.worktree_of(self._repository, record), record.base)
         return self.patch_between(record.base, self._tip(record) or record.base)
 
@@ -264,7 +271,7 @@ class GitManager:
         record = self._record(target)
         if owner := self._registry.holder(record):
             raise WorkspaceBusy(f"the workspace of task {record.task_id!r} is held by {owner}", hint="wait for it")
-        if record.path and os.path.isdir(record.path):
+        if record.path and not worktrees.is_missing(record):
             worktrees.check_retirement(self._repository, record)
 
     # -- how ------------------------------------------------------------------------------------------------------

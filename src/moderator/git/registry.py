@@ -52,12 +52,17 @@ class Record:
     @property
     def result_ref(self) -> str:
         """Where a workspace without a branch keeps its commits."""
-        return f"refs/moderator/result/{task_slug(self.task_id)}"
+        return result_ref(self.task_id)
 
     @property
     def ref(self) -> str:
         """The ref that holds the workspace's commits."""
         return f"refs/heads/{self.branch}" if self.branch else self.result_ref
+
+
+def result_ref(task_id: str) -> str:
+    """Return the ref that keeps the commits of a task's workspace without a branch."""
+    return f"refs/moderator/result/{task_slug(task_id)}"
 
 
 def key_of(task_id: str) -> str:

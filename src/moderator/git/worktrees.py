@@ -380,15 +380,7 @@ def _write_entry(repository: Repository, record: Record) -> None:
         pointer.write_bytes(os.fsencode(f"gitdir: {worktrees}/{record.entry}\n"))
         _link_or_copy(pointer, Path(record.path, ".git"), record)
         pointer.unlink()
-        for attempt in range(10):
-            os.makedirs(worktrees, exist_ok=True)
-            try:
-                os.rename(staging, os.path.join(worktrees, record.entry))
-                return
-            except FileNotFoundError:
-                # `git worktree prune` takes an empty `worktrees` directory away; make it again.
-                if attempt == 9:
-                    raise
+        _rename_into(staging, os.path.join(worktrees, record.entry))
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise _not_entered(record, error) from error
@@ -503,15 +495,31 @@ def _staging(repository: Repository, record: Record) -> str:
 def _into_trash(record: Record) -> str:
     """Rename the tree to a place beside the workspaces: the same file system, so it is one step and can be undone."""
     trash = _trash_of(record)
-    os.makedirs(os.path.dirname(trash), exist_ok=True)
-    os.rename(record.path, trash)
+    try:
+        _rename_into(record.path, trash)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"the directory {printable(record.path)!r} cannot be moved aside",
+            hint="check permissions there; nothing was removed",
+            cause=str(error),
+        ) from error
     return trash
 
 
 def _retire_entry(repository: Repository, record: Record, entry: str) -> None:
-    retired = _retired(repository, record)
-    os.makedirs(os.path.dirname(retired), exist_ok=True)
-    os.rename(entry, retired)
+    _rename_into(entry, _retired(repository, record))
+
+
+def _rename_into(source: str, target: str) -> None:
+    """Rename to a place whose folder others take away while it is empty: `git worktree prune`, another removal."""
+    for attempt in range(10):
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(source, target)
+            return
+        except (FileNotFoundError, FileExistsError):
+            if attempt == 9 or not os.path.lexists(source) or os.path.lexists(target):
+                raise
 
 
 def _foreign_files(repository: Repository, tree: str, commit: str) -> list[str]:
