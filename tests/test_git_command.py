@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,14 +56,6 @@ def test_a_command_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(EnvironmentProblem, match=r"did not end within 0\.5 seconds"):
         run_git("status", cwd=str(tmp_path), timeout=0.5)
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
-
-
-def without_git(folder: Path) -> str:
-    return ""
-
-
-def with_old_git(folder: Path) -> str:
-    return "echo git version 2.30.2"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +123,3 @@ def test_a_repository_of_somebody_else_is_refused_with_the_command_to_type(tmp_p
     assert (command, caught.value.exit_code) == (f"git config --global --add safe.directory {repo}", 2)
     git(tmp_path, *command.split()[1:])
     assert GitManager(repo).main_worktree == str(repo)
-
-
-Act = Callable[[Path], object]

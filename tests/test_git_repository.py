@@ -9,7 +9,7 @@ import pytest
 
 from moderator.errors import NotARepository, UnknownRevision
 from moderator.git.manager import GitManager
-from moderator.git.values import Base
+from moderator.git.repository import Base
 from repos import git, make_repository
 from workspaces import context, files
 

@@ -8,7 +8,6 @@ git-check-ref-format(1); what file systems refuse is the list of reserved names 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import PurePath
 
@@ -131,6 +130,8 @@ def _mended(name: str) -> str:
 
 
 def _hashed(name: str, task_id: str, room: int = LONGEST_TASK_PART) -> str:
+    import hashlib  # takes as long to load as all the rest of this module, and most ids need no hash
+
     digest = hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
     kept = name[: max(room - HASH_LENGTH - 1, 0)].rstrip(".-")
     return f"{kept}-{digest}" if kept else digest

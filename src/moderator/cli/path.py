@@ -8,6 +8,7 @@ import click
 
 from moderator.cli.options import repo_option
 from moderator.cli.output import print_bytes
+from moderator.git.locating import locate
 
 
 @click.command("path")
@@ -15,6 +16,4 @@ from moderator.cli.output import print_bytes
 @repo_option
 def path_command(task: str, repo: str) -> None:
     """Print the directory of TASK's workspace."""
-    from moderator.git.manager import GitManager
-
-    print_bytes(os.fsencode(GitManager(repo).find(task).path) + b"\n")
+    print_bytes(os.fsencode(locate(repo, task)) + b"\n")

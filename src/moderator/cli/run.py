@@ -25,7 +25,11 @@ from moderator.reports import text
 from moderator.taskfile import load_tasks
 
 _MEASURED = 50  # tasks up to which the table counts changed lines
-_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+_CODES = {
+    getattr(signal, name): code
+    for name, code in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129))
+    if hasattr(signal, name)  # Windows has no SIGHUP
+}
 
 
 @click.command("run")

@@ -8,7 +8,6 @@ Must not know what any command is for.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import random
 import re
@@ -19,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
-
-log = logging.getLogger(__name__)
 
 LOCAL_ENVIRONMENT = frozenset(
     """
@@ -140,7 +137,6 @@ def run_git(
             return answer
         if not repeatable or time.monotonic() > deadline or not _CONTENTION.search(answer.err):
             raise _failure(arguments, cwd, answer)
-        log.debug("git %s met contention, trying again: %s", _verb(arguments), answer.err.strip())
         time.sleep(random.uniform(0, pause))
         pause = min(pause * 2, 1.0)
 

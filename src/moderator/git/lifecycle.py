@@ -23,8 +23,7 @@ from moderator.errors import (
 from moderator.git import leases, worktrees
 from moderator.git.contents import Worktree, printable
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry
-from moderator.git.repository import Repository
-from moderator.git.values import Base
+from moderator.git.repository import Base, Repository
 from moderator.naming import task_slug
 
 

@@ -19,7 +19,6 @@ from moderator.errors import (
     EnvironmentProblem,
     GitFailed,
     UnknownRevision,
-    UnknownWorkspace,
     WorkspaceBusy,
 )
 from moderator.git import committing, history, leases, worktrees
@@ -29,9 +28,9 @@ from moderator.git.fingerprint import Fingerprint
 from moderator.git.holds import Holds
 from moderator.git.inspection import Inspector
 from moderator.git.lifecycle import Lifecycle, checkout_at
-from moderator.git.registry import Record, Registry, key_of, result_ref
-from moderator.git.repository import Repository
-from moderator.git.values import Base, Change, Commit, Workspace, WorkspaceStatus
+from moderator.git.registry import Record, Registry, key_of, result_ref, unknown
+from moderator.git.repository import Base, Repository, require_git
+from moderator.git.values import Change, Commit, Workspace, WorkspaceStatus
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or the task's id (or exact branch)."""
@@ -47,6 +46,7 @@ class GitManager:
         or older than 2.38.
         """
         self._repository = Repository.open(repository)
+        require_git()
         self._registry = Registry(self._repository.ours)
         self._style = style or CommitStyle()
         self._holds = Holds()
@@ -260,7 +260,7 @@ class GitManager:
             try:
                 current = self._registry.find(record.task_id)
                 if current is None:
-                    raise _unknown(record.task_id)
+                    raise unknown(record.task_id)
                 self._lifecycle.retire(current)
                 gone = True
             finally:
@@ -322,12 +322,8 @@ class GitManager:
         if isinstance(target, (Workspace, ExecutionContext)):
             if record := self._registry.find(target.task_id) if target.task_id else None:
                 return record
-            raise _unknown(target.task_id)
-        if target.strip() and "\0" not in target and (record := self._registry.find(target)):
-            return record
-        if record := self._registry.find_branch(target):
-            return record
-        raise _unknown(target, [record.task_id for record in self._registry])
+            raise unknown(target.task_id)
+        return self._registry.named(target)
 
     def lease_descriptor(self, target: Target) -> int:
         """Return the descriptor that holds the workspace's lease: for a supervisor that must outlive this process."""
@@ -375,14 +371,4 @@ def _workspace(record: Record, context: ExecutionContext, release: Callable[[], 
         record.level,
         context,
         release,
-    )
-
-
-def _unknown(name: str, known: Iterable[str] = ()) -> UnknownWorkspace:
-    import difflib
-
-    close = difflib.get_close_matches(name, list(known), n=3)
-    return UnknownWorkspace(
-        f"no workspace belongs to {name!r}",
-        hint=f"did you mean {' or '.join(map(repr, close))}?" if close else "moderator list shows what there is",
     )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from moderator.context import IsolationLevel
-from moderator.errors import EnvironmentProblem, IsolationError
+from moderator.errors import EnvironmentProblem, IsolationError, UnknownWorkspace
 from moderator.git import leases
 from moderator.naming import task_slug
 
@@ -60,6 +60,17 @@ class Record:
         return f"refs/heads/{self.branch}" if self.branch else self.result_ref
 
 
+def unknown(name: str, known: Iterable[str] = ()) -> UnknownWorkspace:
+    """Return what is said when no workspace has a name; `known` are those that have one."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=3)
+    return UnknownWorkspace(
+        f"no workspace belongs to {name!r}",
+        hint=f"did you mean {' or '.join(map(repr, close))}?" if close else "moderator list shows what there is",
+    )
+
+
 def result_ref(task_id: str) -> str:
     """Return the ref that keeps the commits of a task's workspace without a branch."""
     return f"refs/moderator/result/{task_slug(task_id)}"
@@ -91,6 +102,14 @@ class Registry:
     def find_branch(self, branch: str) -> Record | None:
         """Return the record of the workspace on exactly this branch."""
         return next((record for record in self if record.branch == branch), None)
+
+    def named(self, name: str) -> Record:
+        """Return the record of a task id or of exactly a branch.  Raises UnknownWorkspace with what comes close."""
+        if name.strip() and "\0" not in name and (record := self.find(name)):
+            return record
+        if record := self.find_branch(name):
+            return record
+        raise unknown(name, [record.task_id for record in self])
 
     def __iter__(self) -> Iterator[Record]:
         try:

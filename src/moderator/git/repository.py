@@ -14,11 +14,18 @@ from pathlib import Path
 
 from moderator.errors import EnvironmentProblem, NotARepository, UnknownRevision
 from moderator.git.command import Answer, run_git
-from moderator.git.values import Base
 
 _WHOLE_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 OLDEST_GIT = (2, 38)
 """`git merge-tree --write-tree` came with 2.38."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a workspace forks from: the name its branch is derived from, and the commit."""
+
+    name: str
+    commit: str
 
 
 @dataclass(frozen=True)
@@ -38,17 +45,19 @@ class Repository:
     def open(cls, directory: str | os.PathLike[str]) -> Repository:
         """Open the repository that `directory` is in.
 
-        Raises NotARepository if there is none or git refuses it, EnvironmentProblem if git is missing or too old.
+        Raises NotARepository if there is none or git refuses it, EnvironmentProblem if git is missing or so old that it
+        cannot say where it is (`require_git` tells for sure).
         """
         where = os.path.abspath(directory)
         if not os.path.isdir(where):
             raise NotARepository(f"{where!r} is not a directory", hint="name a directory inside a repository")
-        require_git()
         answer = run_git(
             "rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir", "--show-toplevel",
             cwd=where, accept=(0, 128),
         )  # fmt: skip
         lines = answer.text.split("\n")
+        if answer.code or not os.path.isabs(lines[0]):  # git before 2.31 hands back what it does not know
+            require_git()
         if len(lines) > 3:
             raise NotARepository(
                 f"the path of the repository at {where!r} holds a line break, and git keeps the paths of worktrees a line each",

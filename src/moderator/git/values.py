@@ -15,14 +15,6 @@ from moderator.git.leases import Owner
 
 
 @dataclass(frozen=True)
-class Base:
-    """What a workspace forks from: the name its branch is derived from, and the commit."""
-
-    name: str
-    commit: str
-
-
-@dataclass(frozen=True)
 class Workspace:
     """A context's names made real.
 
