@@ -421,11 +421,19 @@ def test_a_damaged_record_stops_nothing_else(repository: Path, damaged: Path) ->
 
 
 def test_a_root_for_workspaces_that_vanished(tmp_path: Path, repository: Path, tasks: Path) -> None:
-    """With the whole directory of workspaces deleted by hand, all of them are missing, and none of it is fatal."""
+    """With the whole folder of workspaces away, a disk not mounted say, all are missing, and none is given up for that."""
     assert moderator(repository, "run", tasks).returncode == 0
     shutil.rmtree(tmp_path / "sample.moderator")
     found = document(moderator(repository, "list", "--json"))["workspaces"]
     assert [(one["task_id"], one["state"]) for one in found] == [("one", "missing"), ("two", "missing")]
+    for arguments in (("clean", "--all"), ("clean", "--all", "--dry-run")):
+        refused = moderator(repository, *arguments)
+        assert refused.returncode == 3
+        assert (
+            f"hint: mount it or move it back; if it is really gone, make it again empty: mkdir -p {tmp_path}"
+            in refused.stderr
+        )
+    (tmp_path / "sample.moderator/tasks").mkdir(parents=True)
     done = moderator(repository, "clean", "--all")
     assert (done.returncode, done.stderr) == (0, "")
     other = task_list(tmp_path / "other", {"id": "three", "run": "true"})
@@ -450,3 +458,28 @@ def test_a_bug_of_ours_is_told_as_one(repository: Path, tmp_path: Path) -> None:
         f"  hint: report it with the file {trace}\n",
     )  # fmt: skip
     assert "Traceback" in trace.read_text()
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, repository: Path) -> None:
+    """What the file says wrong, names that meet, too many workers and a base that is none come in one answer."""
+    listed = tmp_path / "tasks.yaml"
+    listed.write_text("base: nowhere\ntasks:\n  - {id: a_b, run: x, tiemout: 3}\n  - {id: a-b, run: x}\n")
+    assert refused(tmp_path, repository, "run", listed, "--isolation", "branch", "-j", "4") == (
+        2,
+        f"error: the task list {str(listed)!r} has 4 problems\n"
+        f"    {listed}:3:23: unknown key 'tiemout'; did you mean 'timeout'?\n"
+        "    the base 'nowhere' names no commit in this repository\n"
+        "    level branch runs in the base checkout, which one task at a time can have: 4 workers are too many\n"
+        f"    {listed}:4: tasks 'a_b' and 'a-b' would share the branch 'nowhere-task-a-b'; rename one of them\n",
+    )
+
+
+@pytest.mark.parametrize("level", ["none", "branch"])
+def test_a_level_that_runs_in_the_checkout_forks_from_it(
+    tmp_path: Path, repository: Path, tasks: Path, level: str
+) -> None:
+    """A base that is not what is checked out is refused before anything starts, with the command that checks it out."""
+    git(repository, "branch", "old")
+    git(repository, "commit", "--quiet", "--allow-empty", "-m", "newer")
+    code, said = refused(tmp_path, repository, "run", tasks, "--isolation", level, "--base", "old")
+    assert (code, "hint: git switch old there, or use level full" in said) == (2, True)

@@ -196,6 +196,21 @@ def test_a_commit_needs_no_identity(tmp_path: Path, repo: Path, home: Path, monk
         assert commit is not None and commit.author == "Grace <moderator@localhost>"
 
 
+def test_a_hook_that_leaves_a_process_behind_keeps_nobody_waiting(tmp_path: Path, repo: Path) -> None:
+    """A commit ends when git has ended, although a process that a hook started still holds what it was given to print to."""
+    (repo / ".git/hooks").mkdir(exist_ok=True)
+    hook = repo / ".git/hooks/post-commit"
+    hook.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\n")
+    hook.chmod(0o755)
+    manager = GitManager(repo, CommitStyle(hooks=True))
+    with manager.create_workspace(context(tmp_path, "t")) as workspace:
+        (Path(workspace.path) / "new").write_text("new\n")
+        assert manager.commit(workspace, "work") is not None
+    pid = int((tmp_path / "pid").read_text())
+    os.kill(pid, 0)  # it is still there
+    os.kill(pid, 9)
+
+
 @pytest.mark.parametrize("passes", [True, False])
 def test_hooks_run_when_they_are_asked_for(tmp_path: Path, repo: Path, passes: bool) -> None:
     """With hooks configured on, a pre-commit hook runs and its refusal is an error that leaves all files as they are."""

@@ -228,3 +228,16 @@ def test_nothing_that_was_read_changed_the_files(tmp_path: Path, repo: Path) -> 
         before = files(workspace.path)
         manager.diff(workspace), manager.patch(workspace), manager.log(workspace), manager.status(workspace, size=True)
         assert files(workspace.path) == before
+
+
+def test_the_history_of_a_sha256_repository_is_read(tmp_path: Path) -> None:
+    """Commits are listed where object ids are longer, too."""
+    repository = tmp_path / "long"
+    repository.mkdir()
+    git(repository, "init", "--quiet", "--object-format=sha256", "--initial-branch=main")
+    git(repository, "commit", "--quiet", "--allow-empty", "-m", "start")
+    manager = GitManager(repository)
+    with manager.create_workspace(context(tmp_path, "t")) as workspace:
+        (Path(workspace.path) / "new").write_text("new\n")
+        commit = manager.commit(workspace, "work")
+        assert commit is not None and manager.log(workspace) == [commit]

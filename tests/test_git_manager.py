@@ -250,6 +250,18 @@ def test_a_fingerprint_tells_what_was_touched(tmp_path: Path, repo: Path, manage
     ]
 
 
+def test_a_branch_moved_underneath_its_checkout_is_told(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A person's own commit in the main checkout is no finding; moving its branch from a workspace is, packed or not."""
+    before = manager.fingerprint()
+    git(repo, "commit", "--quiet", "--allow-empty", "-m", "mine")
+    git(repo, "pack-refs", "--all")
+    assert before.differences(manager.fingerprint()) == []
+    with manager.create_workspace(context(tmp_path, "t")) as workspace:
+        git(Path(workspace.path), "commit", "--quiet", "--allow-empty", "-m", "theirs")
+        git(Path(workspace.path), "update-ref", "refs/heads/main", "HEAD")
+    assert before.differences(manager.fingerprint()) == ["HEAD of the main checkout"]
+
+
 def test_the_tree_of_a_checkout_is_known_without_touching_it(repo: Path, manager: GitManager) -> None:
     """What git would commit in a checkout, untracked files included, has an id; index and files stay."""
     assert manager.tree_of_checkout(str(repo)) == git(repo, "rev-parse", "main^{tree}")

@@ -73,12 +73,12 @@ def test_a_record_that_cannot_be_read_is_reported_and_kept(tmp_path: Path, conte
         lambda: manager.create_workspace(context(tmp_path, "t")),
         lambda: manager.remove_workspace("t"),
         lambda: manager.status("t"),
-        lambda: manager.workspaces(),
-        lambda: manager.statuses(),
     ):
         with pytest.raises(EnvironmentProblem, match=r"t\.json' cannot be read") as caught:
             ask()
         assert caught.value.hint
+    assert (manager.workspaces(), manager.statuses()) == ([], [])
+    assert [str(path) in problem.message for problem in manager.unreadable()] == [True]
     assert listing(tmp_path / "checkouts", path.parent) == before
     manager.create_workspace(context(tmp_path, "other")).release()
     assert listing(tmp_path / "checkouts/tasks/t", path) == listing(tmp_path / "checkouts/tasks/t", path)

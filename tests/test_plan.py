@@ -150,13 +150,16 @@ def test_many_workers_cannot_share_the_base_checkout(tmp_path: Path, level: Isol
     )
 
 
-def test_ids_that_only_a_branch_would_confuse_are_told_at_level_branch(tmp_path: Path) -> None:
-    """What is compared is what the level isolates: directories alone keep `a_b` and `a-b` apart, branches do not."""
+def test_ids_that_share_a_slug_are_told_at_every_level(tmp_path: Path) -> None:
+    """Directories alone keep `a_b` and `a-b` apart, but not what is kept under their slugs: records, results and logs."""
     pair = tasks("a_b", "a-b")
     assert problems(pair, base(tmp_path, IsolationLevel.BRANCH), COMMIT, None) == (
         "task 2: tasks 'a_b' and 'a-b' would share the branch 'main-task-a-b'; rename one of them",
     )
-    make_plan(pair, base(tmp_path, IsolationLevel.DIRECTORY), COMMIT, None)
+    for level in (IsolationLevel.DIRECTORY, IsolationLevel.NONE):
+        assert problems(pair, base(tmp_path, level), COMMIT, None) == (
+            "task 2: 'a-b' and 'a_b' would share names; rename one of them",
+        )
 
 
 def test_a_base_whose_name_is_too_long_is_told(tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ from collections.abc import Sequence
 from typing import Any
 
 
+def to_type(*words: str) -> str:
+    """Return a command line that can be pasted into a shell, whatever the words hold."""
+    import shlex  # only where something went wrong
+
+    return shlex.join(words)
+
+
 class ModeratorError(Exception):
     """The root of the tree.
 

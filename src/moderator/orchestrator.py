@@ -13,7 +13,14 @@ from typing import Any
 
 from moderator.config import Config, config_from_mapping
 from moderator.context import ExecutionContext, IsolationLevel
-from moderator.errors import AggregateExecutionError, EnvironmentProblem, NotARepository, StoreProblem
+from moderator.errors import (
+    AggregateExecutionError,
+    EnvironmentProblem,
+    NotARepository,
+    PlanError,
+    StoreProblem,
+    UnknownRevision,
+)
 from moderator.execution.base import LocalExecutor, ProgressCallback, new_run_id
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import log_file
@@ -21,6 +28,7 @@ from moderator.execution.sequential import SequentialExecutor
 from moderator.git.committing import CommitStyle
 from moderator.git.leases import this_process
 from moderator.git.manager import GitManager
+from moderator.git.repository import Base
 from moderator.models import Outcome, Task, TaskResult
 from moderator.plan import Plan, make_plan, refuse_taken
 from moderator.process import Cancellation, Limits
@@ -92,7 +100,10 @@ class Orchestrator:
         UnknownRevision for a base that names no commit, CheckoutNotClean for a level that needs a clean checkout.
         """
         wanted = IsolationLevel.of(self.config.parallel.isolation_level if level is None else level)
-        fork = self.git.resolve_base(base or "")
+        try:
+            fork, no_base = self.git.resolve_base(base or ""), None
+        except UnknownRevision as error:  # told with everything else that is wrong
+            fork, no_base = Base(base or "base", "0" * 40), error
         context = ExecutionContext(
             project_id=os.path.basename(self.git.main_worktree or self.git.checkout or "repository"),
             working_directory=self._root() if wanted.isolates_directory else self._checkout(),
@@ -100,21 +111,39 @@ class Orchestrator:
             state_dir=os.path.join(self.git.state_root, "state"),
             isolation_level=wanted,
         )
-        plan = make_plan(
-            tasks,
-            context,
-            fork.commit,
-            workers,
-            default_workers=self.config.parallel.max_workers if self.parallel else 1,
-            keep=keep or self.config.keep,
-            backend_of=lambda task, named: self.router.select_backend(task, named).name,
-            **({"where": where} if where else {}),
-        )
+        try:
+            plan = make_plan(
+                tasks,
+                context,
+                fork.commit,
+                workers,
+                default_workers=self.config.parallel.max_workers if self.parallel else 1,
+                keep=keep or self.config.keep,
+                backend_of=lambda task, named: self.router.select_backend(task, named).name,
+                **({"where": where} if where else {}),
+            )
+        except PlanError as error:
+            if no_base is None:
+                raise
+            raise PlanError(error.message, [no_base.message, *error.problems], error.hint) from no_base
+        if no_base is not None:
+            raise no_base
         branches = self.git.existing_branches(one.branch for one in plan.tasks if one.branch)
         ids = [one.task.id for one in plan.tasks]
         results = self.git.results(ids) if wanted is IsolationLevel.DIRECTORY else {}
-        refuse_taken(plan, branches, self.git.owners(ids), results)
+        taken = self.git.owners(ids)
+        refuse_taken(
+            plan,
+            branches,
+            {
+                task_id: f"the workspace{'' if one.task_id == task_id else f' of task {one.task_id!r}'} at {one.path} exists"
+                for task_id, one in taken.items()
+            },
+            results,
+            {task_id: one.task_id for task_id, one in taken.items()},
+        )
         if not wanted.isolates_directory:
+            self.git.require_checkout_at(context.working_directory, fork)
             self.git.require_clean_checkout(context.working_directory)
         return plan
 
@@ -241,14 +270,26 @@ class _Recorder:
         self._plan = plan
         self._run_id = run_id
         self._then = then
+        self._failed = False
         self._planned = {one.task.id: one for one in plan.tasks}
 
     def on_task_start(self, task: Task) -> None:
         try:
-            self._begin(task)
+            with self._quietly():
+                self._begin(task)
         finally:
             if self._then:
                 self._then.on_task_start(task)
+
+    @contextlib.contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Say once, not for every task, that the record cannot be written; the run is worth more than its history."""
+        try:
+            yield
+        except StoreProblem as problem:
+            if not self._failed:
+                log.warning("this run is no longer recorded: %s (%s)", problem.message, problem.cause)
+            self._failed = True
 
     def _begin(self, task: Task) -> None:
         planned = self._planned[task.id]
@@ -276,7 +317,8 @@ class _Recorder:
 
     def on_task_complete(self, result: TaskResult) -> None:
         try:
-            self.record(result)
+            with self._quietly():
+                self.record(result)
         finally:
             if self._then:
                 self._then.on_task_complete(result)

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from moderator.context import ExecutionContext, IsolationLevel, overlaps
-from moderator.errors import ConfigurationError, InvalidTaskId, PlanError, WorkspaceOccupied
+from moderator.errors import ConfigurationError, InvalidTaskId, PlanError, WorkspaceOccupied, to_type
 from moderator.models import Task
-from moderator.naming import generate_task_directory
+from moderator.naming import generate_task_directory, task_slug
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def make_plan(
         problems.append(f"workers must be between 1 and 32, not {workers}")
     planned: list[PlannedTask] = []
     places: dict[str, str] = {}
+    slugs: dict[str, str] = {}
     for index, task in enumerate(tasks):
         try:
             generate_task_directory("", task.id)  # also where the level makes no names
@@ -107,6 +108,13 @@ def make_plan(
                 problems.append(f"{where(index)}: the id {task.id!r} is taken by {places[task.id]}")
                 continue
             context = ExecutionContext.named(base_context, task.id)
+            slug = task_slug(task.id).casefold()  # what logs, results and records of every level are kept under
+            if slug in slugs and not level.isolates_branch:
+                problems.append(
+                    f"{where(index)}: {task.id!r} and {slugs[slug]!r} would share names; rename one of them"
+                )
+                continue
+            slugs[slug] = task.id
             planned.append(PlannedTask(task, context, backend_of(task, context)))
             places[task.id] = where(index)
         except (InvalidTaskId, ConfigurationError) as error:
@@ -135,11 +143,13 @@ def refuse_taken(
     branches: Collection[str],
     workspaces: Mapping[str, str],
     results: Mapping[str, str] = MappingProxyType({}),
+    owners: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Raise WorkspaceOccupied if an earlier run left something under the names of this plan.
 
-    `branches` are those that exist, `workspaces` the ids of tasks that own one already, with whose it is, `results` the ids
-    of tasks without a branch whose earlier result is kept, with the ref that keeps it.
+    `branches` are those that exist, `workspaces` the ids whose names a workspace has, with a sentence about it, `owners` the
+    ids such workspaces belong to where it is another, `results` the ids of tasks without a branch whose earlier result is
+    kept, with the ref that keeps it.
     """
     found = []
     for planned in plan.tasks:
@@ -151,7 +161,7 @@ def refuse_taken(
             found.append(f"task {planned.task.id!r}: its earlier result is kept at {results[planned.task.id]}")
     if found:
         first = next(p for p in plan.tasks if p.task.id in {*workspaces, *results} or p.branch in branches)
-        hints, ours = ["or give the tasks other ids"], shlex.quote(first.task.id)
+        hints, ours = ["or give the tasks other ids"], owners.get(first.task.id, first.task.id)
         if first.branch:
             branch = shlex.quote(first.branch)
             hints.insert(0, f"keep its branch under another name: git branch -m {branch} NEW-NAME")
@@ -161,8 +171,8 @@ def refuse_taken(
             hints.insert(0, f"keep its result as a branch: git branch NEW-NAME {ref}")
             hints.insert(1, f"then take it out of the way: git update-ref -d {ref}")
         if first.task.id in workspaces:
-            hints.insert(0, f"look at it: moderator show {ours}")
-            hints.insert(1, f"remove its workspace first: moderator clean {ours}")
+            hints.insert(0, f"look at it: {to_type('moderator', 'show', ours)}")
+            hints.insert(1, f"remove its workspace first: {to_type('moderator', 'clean', ours)}")
         raise WorkspaceOccupied(
             f"{len(found)} of {len(plan.tasks)} tasks have something from an earlier run under their names; nothing was started",
             hint="\n".join(hints),

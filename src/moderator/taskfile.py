@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,17 +42,26 @@ OUR_VARIABLES = "MODERATOR_"
 class TaskFile:
     """The tasks of a file, in its order.
 
-    `base` is the branch, tag or commit they fork from, None if the file names none; `lines` has each task's.
+    `base` is the branch, tag or commit they fork from, None if the file names none; `lines` has each task's.  `problems` is
+    everything that is wrong with the file; the tasks are then those that can be understood.
     """
 
     path: str
     base: str | None
     tasks: tuple[Task, ...]
     lines: tuple[int, ...]
+    problems: tuple[str, ...] = ()
+    hint: str = ""
 
     def where(self, index: int) -> str:
         """Return where the task of that index begins: `tasks.yaml:12`."""
         return f"{self.path}:{self.lines[index]}"
+
+    def refusal(self, more: Sequence[str] = ()) -> PlanError:
+        """Return the error with every problem of the file, and `more` that others found in its tasks."""
+        problems = [*self.problems, *more]
+        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        return PlanError(f"the task list {self.path!r} has {count}", problems, self.hint)
 
 
 def load_tasks(path: Path) -> TaskFile:
@@ -61,6 +70,14 @@ def load_tasks(path: Path) -> TaskFile:
     Raises PlanError with every problem of the file, each with its line and column; a file that is not there or
     has no tasks is a problem too.
     """
+    listed = read_tasks(path)
+    if listed.problems:
+        raise listed.refusal()
+    return listed
+
+
+def read_tasks(path: Path) -> TaskFile:
+    """Read a task list with its problems, for whoever wants to tell them together with others."""
     document = read_document(path)
     complaints = document.complaints
     readable = document.root is not None or not complaints
@@ -68,12 +85,14 @@ def load_tasks(path: Path) -> TaskFile:
     nodes = _list_of_tasks(root, complaints) if root else ()
     base = _base(root, complaints) if root else None
     tasks = _tasks(nodes, _defaults(root, complaints) if root else {}, complaints)
-    if complaints:
-        problems = complaints.sentences()
-        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-        hint = f"the shortest task list: {EXAMPLE}" if readable and not nodes else ""
-        raise PlanError(f"the task list {document.source!r} has {count}", problems, hint)
-    return TaskFile(document.source, base, tuple(tasks), tuple(node.place.line for node in nodes))
+    return TaskFile(
+        document.source,
+        base,
+        tuple(task for _, task in tasks),
+        tuple(line for line, _ in tasks),
+        tuple(complaints.sentences()),
+        f"the shortest task list: {EXAMPLE}" if readable and not nodes else "",
+    )
 
 
 def _root(root: Node | None, complaints: Complaints) -> MappingNode | None:
@@ -120,8 +139,8 @@ def _defaults(root: MappingNode, complaints: Complaints) -> dict[str, Any]:
     return {}
 
 
-def _tasks(nodes: Iterable[Node], defaults: Mapping[str, Any], complaints: Complaints) -> list[Task]:
-    """Return the tasks, as far as each can be understood."""
+def _tasks(nodes: Iterable[Node], defaults: Mapping[str, Any], complaints: Complaints) -> list[tuple[int, Task]]:
+    """Return the tasks that have an id of their own, each with its line, as far as each can be understood."""
     tasks = []
     lines_of_ids: dict[str, int] = {}
     for number, node in enumerate(nodes, start=1):
@@ -139,7 +158,8 @@ def _tasks(nodes: Iterable[Node], defaults: Mapping[str, Any], complaints: Compl
         if "run" not in fields:
             name = f"task {number}" if task_id is None else f"task {quoted(task_id)}"
             complaints.add(f"{name} has no 'run': say what to execute", node)
-        tasks.append(Task(task_id or "", **fields))
+        if task_id is not None and lines_of_ids[task_id] == node.place.line:
+            tasks.append((node.place.line, Task(task_id, **fields)))
     return tasks
 
 

@@ -28,7 +28,7 @@ def clean_command(tasks: tuple[str, ...], everything: bool, dry_run: bool, as_js
     git = GitManager(repo)
     # All names are looked up first, so that a misspelt one changes nothing.
     workspaces = git.workspaces() if everything else list({one.task_id: one for one in map(git.find, tasks)}.values())
-    done, code = [], 0
+    done, codes = [], set()
     for workspace in workspaces:
         entry: dict[str, object] = {"task_id": workspace.task_id, "path": workspace.path, "branch": workspace.branch}
         try:
@@ -44,12 +44,16 @@ def clean_command(tasks: tuple[str, ...], everything: bool, dry_run: bool, as_js
         except ModeratorError as error:
             reasons = list(getattr(error, "findings", ())) or [error.message]
             entry |= {"removed": False, "would_remove": False, "reasons": reasons}
-            code = max(code, error.exit_code) if code != 3 else code
+            codes.add(error.exit_code)
             if not as_json:
                 say_error(error)
         done.append(entry)
+    for problem in git.unreadable() if everything else ():
+        codes.add(problem.exit_code)
+        say_error(problem)
     if as_json:
         print_json({"dry_run": dry_run, "workspaces": done})
     elif not workspaces:
         page("there are no workspaces")
-    return code
+    # What a person must see to comes before what time may solve.
+    return next((code for code in (5, 4, 3, 2, 75) if code in codes), 0)

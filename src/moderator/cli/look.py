@@ -12,7 +12,7 @@ import click
 
 from moderator.cli.options import json_option, repo_option
 from moderator.cli.output import page, paint, print_bytes, print_json, say, say_error
-from moderator.errors import StoreProblem, UnknownWorkspace, UsageError
+from moderator.errors import StoreProblem, UnknownRevision, UnknownWorkspace, UsageError
 from moderator.git.manager import GitManager
 from moderator.reports import text
 
@@ -37,6 +37,8 @@ def list_command(look: bool, as_json: bool, repo: str) -> None:
     count = len(git.workspaces())
     statuses = git.statuses(changes=look or count <= LOOKED_INTO)
     attempts = _last_attempts(git)
+    for problem in git.unreadable():
+        say_error(problem)
     if as_json:
         print_json({"workspaces": [_described(status, attempts.get(status.task_id)) for status in statuses]})
         return
@@ -285,9 +287,12 @@ def _work(
     if status is not None:
         return git.diff(task), git.log(task) if commits and status.ahead else []
     if attempt is not None and attempt.commit and attempt.base:
-        return git.diff_between(attempt.base, attempt.commit), (
-            git.log_between(attempt.base, attempt.commit) if commits else []
-        )
+        try:
+            return git.diff_between(attempt.base, attempt.commit), (
+                git.log_between(attempt.base, attempt.commit) if commits else []
+            )
+        except UnknownRevision as problem:  # pruned with its branch; the rest can be shown all the same
+            say_error(problem, "warning")
     return [], []
 
 
@@ -363,10 +368,14 @@ def _attempt_outcome(attempt: AttemptRecord, status: WorkspaceStatus | None) -> 
     return attempt.outcome if attempt.exit_code is None else f"{attempt.outcome}, exit code {attempt.exit_code}"
 
 
+def _outcome_word(attempt: AttemptRecord, status: WorkspaceStatus) -> str:
+    return attempt.outcome or ("running" if status.lease else "interrupted")
+
+
 def _described(status: WorkspaceStatus, attempt: AttemptRecord | None) -> dict[str, Any]:
     return {
         **status.to_dict(),
-        "outcome": attempt.outcome if attempt else None,
+        "outcome": _outcome_word(attempt, status) if attempt else None,
         "run_id": attempt.run_id if attempt else None,
         "log": attempt.log if attempt else None,
     }

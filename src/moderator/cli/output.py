@@ -5,6 +5,7 @@ What is asked for goes to standard output, what is said to people to standard er
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -121,6 +122,22 @@ def print_bytes(data: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
+
+
+def log_to_stderr() -> None:
+    """Let what the rooms below log reach people as one line each; tracebacks go to a file that is named."""
+    import logging
+
+    class Printer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            with contextlib.suppress(OSError, ValueError):  # a terminal that is gone must not end the run
+                where = f" (details in {_trace()})" if record.exc_info and record.exc_info[0] else ""
+                say(record.levelname.lower(), record.getMessage() + where, "yellow")
+
+    logger = logging.getLogger("moderator")
+    if not logger.handlers:
+        logger.addHandler(Printer(logging.WARNING))
+        logger.propagate = False
 
 
 def page(text: str) -> None:

@@ -15,14 +15,16 @@ from typing import Any
 import click
 
 from moderator.cli.options import configuration, json_option, repo_option
-from moderator.cli.output import coloured, page, print_json, say
+from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
+from moderator.context import IsolationLevel
+from moderator.errors import ModeratorError
 from moderator.git.manager import GitManager
 from moderator.orchestrator import Orchestrator, RunSummary
 from moderator.plan import Plan
 from moderator.process import Cancellation
 from moderator.reports import text
-from moderator.taskfile import load_tasks
+from moderator.taskfile import read_tasks
 
 _MEASURED = 50  # tasks up to which the table counts changed lines
 _CODES = {
@@ -63,21 +65,32 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         if not 0 < timeout < float("inf"):
             raise ConfigurationError(f"--timeout must be positive, not {timeout:g}", hint="give seconds, such as 600")
         config = replace(config, parallel=replace(config.parallel, timeout=timeout))
-    listed = load_tasks(Path(tasks_file))
+    listed = read_tasks(Path(tasks_file))
+    if not listed.tasks:
+        raise listed.refusal()
     cancellation = Cancellation()
     orchestrator = Orchestrator(config, repo, cancellation=cancellation)
-    plan = orchestrator.plan(
-        listed.tasks,
-        base=choices["base"] or listed.base,
-        level=choices["isolation"],
-        workers=choices["jobs"],
-        keep=choices["keep"],
-        where=listed.where,
-    )
+    try:
+        plan = orchestrator.plan(
+            listed.tasks,
+            base=choices["base"] or listed.base,
+            level=choices["isolation"],
+            workers=choices["jobs"],
+            keep=choices["keep"],
+            where=listed.where,
+        )
+    except ModeratorError as error:
+        if not listed.problems:
+            raise
+        # Everything that is wrong at once: what the file says and what the plan says of the tasks that can be understood.
+        raise listed.refusal(getattr(error, "problems", None) or [error.message]) from error
+    if listed.problems:
+        raise listed.refusal()
     if dry_run:
         _show_plan(plan, as_json)
         return 0
     received: list[signal.Signals] = []
+    log_to_stderr()
     with _handled(cancellation, received), progress_shown(progress, plan) as callback:
         summary = orchestrator.carry_out(plan, callback, shlex.join(sys.argv))
     if as_json:
@@ -108,7 +121,9 @@ def _handled(cancellation: Cancellation, received: list[signal.Signals]) -> Iter
         else:
             cancellation.kill()
 
-    before = {number: signal.signal(number, handle) for number in _CODES}
+    # Who was told to ignore a signal (nohup, a background job) goes on ignoring it.
+    heeded = [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield
     finally:
@@ -140,9 +155,7 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
     for result in results:
         changed = ""
         if result.commit and result.base and len(results) <= _MEASURED:
-            changes = git.diff_between(result.base, result.commit)
-            added, removed = sum(one.added or 0 for one in changes), sum(one.removed or 0 for one in changes)
-            changed = f"{text.counted(len(changes), 'file')} +{added} -{removed}"
+            changed = _counted(git, result.base, result.commit)
         outcome = result.outcome.value if result.outcome else "?"
         rows.append(
             (
@@ -168,11 +181,20 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
     _say_what_next(summary, repo)
 
 
+def _counted(git: GitManager, base: str, commit: str) -> str:
+    try:
+        changes = git.diff_between(base, commit)
+    except ModeratorError:  # everything has run; a figure that cannot be had must not cost the table
+        return "?"
+    added, removed = sum(one.added or 0 for one in changes), sum(one.removed or 0 for one in changes)
+    return f"{text.counted(len(changes), 'file')} +{added} -{removed}"
+
+
 def _say_what_next(summary: RunSummary, repo: str) -> None:
     ran = [result for result in summary.results if result.path]
     if not ran:
         return
-    failed = next((result for result in ran if not result.success), ran[0])
+    failed = next((result for result in summary.results if not result.success), ran[0])
     worked = next((result for result in ran if result.commit), ran[0])
     # As it was called, and for the repository it was called for, so that the lines can be pasted.
     program = "moderator" if shutil.which("moderator") else shlex.quote(sys.argv[0])
@@ -184,6 +206,12 @@ def _say_what_next(summary: RunSummary, repo: str) -> None:
         (f"{program} show {shlex.quote(failed.task.id)}{where}", "how that task ended, and what it printed last"),
         (f"{program} diff {shlex.quote(worked.task.id)}{where}", "what that task changed"),
     ]
+    if summary.plan.level is IsolationLevel.NONE:  # the work is in the checkout, in no workspace
+        lines = [
+            (f"git -C {shlex.quote(summary.plan.base_context.working_directory)} diff", "what the tasks changed"),
+            lines[1],
+            (f"{program} history {summary.run_id}{where}", "how each of them ended"),
+        ]
     click.echo("next:", err=True)
     for line in text.table(("", ""), lines)[1:]:
         click.echo(f"  {line if line.isprintable() else text.one_line(line)}", err=True)

@@ -28,10 +28,10 @@ class ParallelTaskExecutor(LocalExecutor):
         if "gear3" in section:
             section = (section["gear3"] or {}).get("parallel") or {}
         self.max_workers = _workers(section.get("max_workers", 4))
-        self.timeout = _seconds(section.get("timeout", 3600))
+        limits = options.get("limits") or Limits()
+        self.timeout = _seconds(section.get("timeout", limits.timeout or 3600))
         if (level := section.get("isolation_level")) is not None and options.get("level") is None:
             options["level"] = IsolationLevel.of(level)
-        limits = options.get("limits") or Limits()
         options["limits"] = replace(limits, timeout=self.timeout)
         super().__init__(**options)
 

@@ -6,10 +6,11 @@ goes wrong becomes an Outcome, and the work stays where it is.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -92,7 +93,7 @@ def _meant_by(ended: Ended) -> Outcome:
     """Return the outcome of a command that ended so, before anybody has seen to its work."""
     if ended.ending is not Ending.EXITED:
         return _OUTCOMES[ended.ending]
-    return Outcome.FAILED if ended.exit_code else Outcome.NOT_KEPT
+    return Outcome.NOT_KEPT if ended.exit_code == 0 else Outcome.FAILED
 
 
 def _how_it_failed(ended: Ended) -> str:
@@ -132,9 +133,22 @@ class _Steps:
         context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
         with everything.git.create_workspace(context, everything.base_commit, fresh=True) as workspace:
             self._workspace = workspace
-            result = self._run_in(workspace, backend)
+            with self._supervised(workspace):
+                result = self._run_in(workspace, backend)
         self._tidy(result)
         return result
+
+    @contextlib.contextmanager
+    def _supervised(self, workspace: Workspace) -> Iterator[None]:
+        """Let the supervisor hold the leases too: if this process dies, they last until the task's processes are gone."""
+        held = {f"{self._task.id}#{n}": fd for n, fd in enumerate(self._all.git.lease_descriptors(workspace))}
+        for name, descriptor in held.items():
+            self._all.supervisor.hold(name, descriptor)
+        try:
+            yield
+        finally:
+            for name in held:
+                self._all.supervisor.release(name)
 
     def _run_in(self, workspace: Workspace, backend: Backend) -> TaskResult:
         everything, git = self._all, self._all.git
@@ -143,22 +157,15 @@ class _Steps:
         own_tree = workspace.level.isolates_directory
         before = git.fingerprint() if own_tree else None
         tree = git.tree_of_checkout(workspace.path) if workspace.level is IsolationLevel.NONE else None
-        lease = git.lease_descriptor(workspace) if workspace.level is not IsolationLevel.NONE else -1
-        if lease >= 0:
-            everything.supervisor.hold(workspace.task_id, lease)
-        try:
-            self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._attempt)
-            ended = run(
-                command,
-                cwd=workspace.path,
-                env=self._environment(workspace),
-                log=self._log,
-                limits=self._limits(),
-                cancellation=everything.cancellation,
-            )
-        finally:
-            if lease >= 0:
-                everything.supervisor.release(workspace.task_id)
+        self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._attempt)
+        ended = run(
+            command,
+            cwd=workspace.path,
+            env=self._environment(workspace),
+            log=self._log,
+            limits=self._limits(),
+            cancellation=everything.cancellation,
+        )
         self.ended, self.failing = ended, _meant_by(ended)
         if before is not None:
             changed = before.differences(git.fingerprint())

@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
 
@@ -132,7 +133,7 @@ def run_git(
     deadline = time.monotonic() + _PATIENCE
     pause = 0.01
     while True:
-        answer = _once(command, cwd, environment, stdin, descriptors, timeout)
+        answer = _once(command, cwd, environment, stdin, descriptors, timeout, through_files=hooks)
         if answer.code in accept:
             return answer
         if not repeatable or time.monotonic() > deadline or not _CONTENTION.search(answer.err):
@@ -153,15 +154,46 @@ def _once(
     stdin: bytes,
     descriptors: Sequence[int],
     timeout: float | None,
+    through_files: bool,
+) -> Answer:
+    with contextlib.ExitStack() as stack:
+        if not through_files:
+            streams: tuple[Any, Any, Any] = (
+                subprocess.PIPE if stdin else subprocess.DEVNULL,
+                subprocess.PIPE,
+                subprocess.PIPE,
+            )
+            return _piped(command, cwd, environment, stdin, descriptors, timeout, streams)
+        # A hook may leave a process behind that keeps our pipes open for ever; files are whole when git has ended.
+        import tempfile
+
+        given, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        given.write(stdin)
+        for stream in (given, out, err):
+            stream.seek(0)
+        code = _piped(command, cwd, environment, b"", descriptors, timeout, (given, out, err)).code
+        out.seek(0)
+        err.seek(0)
+        return Answer(code, out.read(), err.read().decode("utf-8", "replace"))
+
+
+def _piped(
+    command: list[str],
+    cwd: str,
+    environment: dict[str, str],
+    stdin: bytes,
+    descriptors: Sequence[int],
+    timeout: float | None,
+    streams: tuple[Any, Any, Any],
 ) -> Answer:
     try:
         process = subprocess.Popen(
             command,
             cwd=cwd,
             env=environment,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
             pass_fds=tuple(descriptors),
             start_new_session=True,  # Ctrl-C at the terminal is for us; git finishes what it began
         )
@@ -190,7 +222,7 @@ def _once(
     except BaseException:  # KeyboardInterrupt: no child outlives its caller
         _end(process)
         raise
-    return Answer(process.returncode, out, err.decode("utf-8", "replace"))
+    return Answer(process.returncode, out or b"", (err or b"").decode("utf-8", "replace"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

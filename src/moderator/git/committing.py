@@ -75,7 +75,10 @@ def commit_worktree(
         _anchor(repository, record, contents.head)
     if not contents.uncommitted:
         return Kept(None, contents.head)
-    worktree.git("add", "--all", "--sparse", settings=DURABLE, hooks=style.hooks)
+    worktree.git("add", "--all", "--sparse", settings=DURABLE, hooks=style.hooks, repeatable=True)
+    tree = worktree.git("write-tree", settings=DURABLE).text
+    if tree == repository.tree_of(contents.head):
+        return Kept(None, contents.head)
     if style.hooks:
         answer = worktree.git(
             "commit", "--quiet", "--cleanup=verbatim", "--allow-empty-message", "--file=-",
@@ -92,9 +95,6 @@ def commit_worktree(
         if record.branch is None:
             _anchor(repository, record, new)
         return Kept(new, new)
-    tree = worktree.git("write-tree", settings=DURABLE).text
-    if tree == repository.tree_of(contents.head):
-        return Kept(None, contents.head)
     new = _commit_tree(repository, tree, contents.head, message, style)
     moves = [f"update HEAD {new} {contents.head}"]
     if record.branch is None:  # the detached HEAD and the ref that holds it move together or not at all

@@ -75,8 +75,10 @@ class Worktree:
 
     tree: str
     git_dir: str
+    descriptors: tuple[int, ...] = ()
 
     def git(self, *arguments: str, settings: dict[str, str] | None = None, **options: object) -> Answer:
+        options.setdefault("descriptors", self.descriptors)
         return run_git(
             f"--git-dir={self.git_dir}",
             f"--work-tree={self.tree}",

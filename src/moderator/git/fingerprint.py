@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class Fingerprint:
     def of(cls, repository: Repository, before: Fingerprint | None = None) -> Fingerprint:
         common = Path(repository.common)
         head = _content(common / "HEAD")
+        if _moved_underneath(common, head):
+            head += b"moved underneath\n"
         config = hashlib.sha256(_content(common / "config")).digest()
         try:
             stat = (common / "index").stat()
@@ -45,6 +48,29 @@ class Fingerprint:
             )
             if not same
         ]
+
+
+def _moved_underneath(common: Path, head: bytes) -> bool:
+    """Whether the branch in HEAD was moved from elsewhere: what git does in the checkout itself, HEAD's log knows of.
+
+    The next commit there would silently revert what the branch was moved to.
+    """
+    log = _content(common / "logs" / "HEAD").rstrip(b"\n")
+    commit = _commit_of(common, head).strip()
+    newest = log[log.rfind(b"\n") + 1 :].split(b" ")[1:2]
+    return bool(commit and newest) and newest != [commit]
+
+
+def _commit_of(common: Path, head: bytes) -> bytes:
+    """Return what the branch in HEAD points to, read from the files: this is asked twice for every task."""
+    if not head.startswith(b"ref: "):
+        return b""
+    name = head.removeprefix(b"ref: ").strip()
+    if loose := _content(common / os.fsdecode(name)):
+        return loose
+    packed = _content(common / "packed-refs")
+    end = packed.find(b" " + name + b"\n")
+    return packed[packed.rfind(b"\n", 0, end) + 1 : end] + b"\n" if end >= 0 else b""
 
 
 def _content(path: Path) -> bytes:

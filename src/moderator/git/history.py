@@ -14,6 +14,7 @@ from moderator.git.contents import Worktree
 from moderator.git.repository import Repository
 from moderator.git.values import Change, Commit
 
+_SHA1_LENGTH = 40
 _PLAIN = (
     "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--ignore-submodules=none", "--submodule=short",
     "--src-prefix=a/", "--dst-prefix=b/",
@@ -83,6 +84,10 @@ def _lines(text: str) -> int | None:
 
 def commits_between(repository: Repository, base: str, tip: str, limit: int | None = None) -> list[Commit]:
     """Return the commits of `tip` that `base` does not have, newest first."""
+    if len(base) != _SHA1_LENGTH or len(tip) != _SHA1_LENGTH:  # GitPython knows no SHA-256 repositories
+        most = () if limit is None else (f"--max-count={limit}",)
+        names = repository.git("rev-list", *most, f"{base}..{tip}").text.split()
+        return [read_commit(repository, name) for name in names]
     import git  # GitPython takes 75 ms and starts two processes; only this function needs it
 
     try:

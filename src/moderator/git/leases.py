@@ -96,7 +96,7 @@ def acquire(path: Path, what: str, patience: float = _PROBE_ALLOWANCE) -> Lease:
 def holder(path: Path) -> Owner | None:
     """Return who holds the lock at `path` now, None if nobody does."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -119,6 +119,10 @@ def held(path: Path, what: str, patience: float) -> Iterator[Lease]:
         lease.release()
 
 
+def _host() -> str:
+    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+
+
 @cache
 def _boot_id() -> str:
     try:
@@ -129,7 +133,7 @@ def _boot_id() -> str:
 
 def this_process() -> Owner:
     """Return what identifies this process, also after its pid has been given to another."""
-    return Owner(os.uname().nodename, _boot_id(), os.getpid(), _started(os.getpid()))
+    return Owner(_host(), _boot_id(), os.getpid(), _started(os.getpid()))
 
 
 def is_alive(owner: Owner) -> bool:

@@ -19,6 +19,7 @@ from moderator.errors import (
     PersonNeeded,
     UnknownRevision,
     WorkspaceOccupied,
+    to_type,
 )
 from moderator.git import leases, worktrees
 from moderator.git.contents import Worktree, printable
@@ -40,7 +41,7 @@ class Lifecycle:
         if settled and fresh:
             raise WorkspaceOccupied(
                 f"task {settled.task_id!r} has a workspace already, made meanwhile or by an earlier run",
-                hint=f"look at it: moderator show {settled.task_id}",
+                hint=f"look at it: {to_type('moderator', 'show', settled.task_id)}",
             )
         return settled or self._made(context, base, lease)
 
@@ -59,13 +60,13 @@ class Lifecycle:
             return None
         _refuse_other_names(record, context)
         if record.level is IsolationLevel.BRANCH:
-            self._require_checkout_at(context, Base(record.base_branch, record.base))
+            self.require_checkout_at(context.working_directory, Base(record.base_branch, record.base))
         else:
             self.require_tree(record)
         if base is not None and self._base(base).commit != record.base:
             raise WorkspaceOccupied(
                 f"task {record.task_id!r} has a workspace that forked from {record.base[:12]}, not from {base!r}",
-                hint=f"remove it first (moderator clean {record.task_id}), or leave the base out",
+                hint=f"remove it first ({to_type('moderator', 'clean', record.task_id)}), or leave the base out",
             )
         return record
 
@@ -123,7 +124,7 @@ class Lifecycle:
                     f"git update-ref -d {record.result_ref}",
                 )
         else:
-            self._require_checkout_at(context, fork)
+            self.require_checkout_at(context.working_directory, fork)
         self._registry.claim(record)
         try:
             if path:
@@ -163,7 +164,8 @@ class Lifecycle:
         if worktrees.is_missing(record):
             raise PersonNeeded(
                 f"the directory of task {record.task_id!r} was deleted by hand: {printable(record.path)}",
-                hint=f"its commits are on {record.branch or record.result_ref}; moderator clean {record.task_id} removes the rest",
+                hint=f"its commits are on {record.branch or record.result_ref}; "
+                f"this removes the rest: {to_type('moderator', 'clean', record.task_id)}",
             )
         if not worktrees.is_whole(self._repository, record, has_branch):
             raise PersonNeeded(
@@ -171,13 +173,17 @@ class Lifecycle:
                 hint="look at its .git file and at git worktree list",
             )
 
-    def _require_checkout_at(self, context: ExecutionContext, fork: Base) -> None:
-        checkout = checkout_at(self._repository, context.working_directory)
+    def require_checkout_at(self, directory: str, fork: Base) -> None:
+        """Raise UnknownRevision unless the checkout at `directory` is at the base: a level that runs there forks from it."""
+        checkout = checkout_at(self._repository, directory)
         head = checkout.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1, 128)).text
         if head != fork.commit:
+            named = fork.name if not fork.commit.startswith(fork.name) else fork.commit
+            switch = ("git", "switch", fork.name) if named is fork.name else ("git", "switch", "--detach", fork.commit)
             raise UnknownRevision(
-                f"level branch runs in the checkout, which is at {head[:12] or 'no commit'}, not at the base {fork.commit[:12]}",
-                hint=f"git switch {fork.name} there, or use level full",
+                f"levels none and branch run in the checkout, which is at {head[:12] or 'no commit'}, "
+                f"not at the base {fork.commit[:12]}",
+                hint=f"{to_type(*switch)} there, or use level full",
             )
 
     def _base(self, revision: str) -> Base:
@@ -211,5 +217,5 @@ def _refuse_other_names(record: Record, context: ExecutionContext) -> None:
         raise WorkspaceOccupied(
             f"task {record.task_id!r} already has a workspace with other names: {record.branch or 'no branch'} in "
             f"{printable(record.path or record.checkout)!r}",
-            hint=f"remove it first (moderator clean {record.task_id}), or give the task another id",
+            hint=f"remove it first ({to_type('moderator', 'clean', record.task_id)}), or give the task another id",
         )

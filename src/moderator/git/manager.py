@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import (
@@ -19,11 +20,12 @@ from moderator.errors import (
     EnvironmentProblem,
     GitFailed,
     UnknownRevision,
+    UnknownWorkspace,
     WorkspaceBusy,
 )
 from moderator.git import committing, history, leases, worktrees
 from moderator.git.committing import CommitStyle, Kept
-from moderator.git.contents import printable
+from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.holds import Holds
 from moderator.git.inspection import Inspector
@@ -96,6 +98,10 @@ class GitManager:
                 hint="commit or stash them, or use --isolation full, which does not touch the checkout",
             )
 
+    def require_checkout_at(self, directory: str, fork: Base) -> None:
+        """Raise UnknownRevision unless the checkout at `directory` is at the base `fork`."""
+        self._lifecycle.require_checkout_at(directory, fork)
+
     def fingerprint(self) -> Fingerprint:
         """Return what tasks must leave alone: the main checkout's HEAD and index, and the shared configuration."""
         self._untouched = Fingerprint.of(self._repository, self._untouched)
@@ -121,7 +127,7 @@ class GitManager:
         """
         level = context.isolation_level
         if level is IsolationLevel.NONE:
-            return self._use_checkout(context)
+            return self._use_checkout(context, base)
         if not context.task_id:
             raise ConfigurationError(
                 "this context belongs to no task",
@@ -147,18 +153,21 @@ class GitManager:
         """Return every workspace of this repository, by name.  They are not leased."""
         return [_workspace(record, _context_of(record)) for record in self._registry]
 
+    def unreadable(self) -> list[EnvironmentProblem]:
+        """Return what is wrong with records that cannot be read; whose workspaces they are nobody knows."""
+        return self._registry.unreadable()
+
     def find(self, target: Target) -> Workspace:
         """Return one workspace, not leased.  Raises UnknownWorkspace."""
         record = self._record(target)
         return _workspace(record, _context_of(record))
 
-    def owners(self, task_ids: Iterable[str]) -> dict[str, str]:
-        """Return which of these ids cannot have their names because a workspace has them, and whose it is."""
+    def owners(self, task_ids: Iterable[str]) -> dict[str, Workspace]:
+        """Return which of these ids cannot have their names because a workspace has them, of whichever task."""
         found = {}
         for task_id in task_ids:
             if record := self._registry.owner_of_name(task_id):
-                whose = "" if record.task_id == task_id else f" of task {record.task_id!r}"
-                found[task_id] = f"the workspace{whose} at {printable(record.path) or record.branch} exists"
+                found[task_id] = _workspace(record, _context_of(record))
         return found
 
     def results(self, task_ids: Iterable[str]) -> dict[str, str]:
@@ -200,7 +209,8 @@ class GitManager:
             checkout = checkout_at(self._repository, record.checkout)
             return committing.commit_checkout(self._repository, record, checkout, text, self._style)
         self._lifecycle.require_tree(record, has_branch=True)  # the look that follows sees whether HEAD still has one
-        worktree = worktrees.worktree_of(self._repository, record)
+        held = self._holds.descriptor(self._registry.lease_path(record.key))
+        worktree = worktrees.worktree_of(self._repository, record, (held,) if held >= 0 else ())
         return committing.commit_worktree(self._repository, record, worktree, text, self._style)
 
     def diff(self, target: Target) -> list[Change]:
@@ -248,7 +258,8 @@ class GitManager:
         """Remove a workspace if nothing would be lost; its branch stays.
 
         Raises WouldLoseWork (exit code 3) with everything that is in no commit reachable from a ref, PersonNeeded if
-        somebody locked it or it is not as we made it, WorkspaceBusy if it is held, UnknownWorkspace.
+        somebody locked it or it is not as we made it, WorkspaceBusy if another process or manager holds it (what this one
+        has given out itself is its own affair), UnknownWorkspace.
         """
         if _is_base(target):
             return
@@ -271,13 +282,17 @@ class GitManager:
         record = self._record(target)
         if owner := self._registry.holder(record):
             raise WorkspaceBusy(f"the workspace of task {record.task_id!r} is held by {owner}", hint="wait for it")
-        if record.path and not worktrees.is_missing(record):
+        if record.path and worktrees.is_missing(record):
+            worktrees.require_home(record)
+        elif record.path:
             worktrees.check_retirement(self._repository, record)
 
     # -- how ------------------------------------------------------------------------------------------------------
 
-    def _use_checkout(self, context: ExecutionContext) -> Workspace:
-        base = self.resolve_base(context.git_branch or "")
+    def _use_checkout(self, context: ExecutionContext, revision: str | None) -> Workspace:
+        base = self.resolve_base(context.git_branch if revision is None else revision)
+        if revision is not None:
+            self.require_checkout_at(context.working_directory, base)
         release = self._with_checkout(context, lambda: None, clean=False)
         return Workspace(
             context.task_id,
@@ -296,8 +311,7 @@ class GitManager:
     ) -> Callable[[], None]:
         """Hold the base checkout too: a level that runs there shares it with nobody."""
         checkout = checkout_at(self._repository, context.working_directory)
-        name = f"checkout@{hashlib.sha256(os.fsencode(checkout.git_dir)).hexdigest()[:16]}"
-        lease_path = self._registry.lease_path(name)
+        lease_path = self._checkout_lease(checkout)
         with self._holds.turn(lease_path):
             owner = context.task_id or object()  # a task may ask again; whoever has no id shares with nobody
             hold = self._holds.take(lease_path, f"the checkout {checkout.tree!r}", owner)
@@ -319,16 +333,27 @@ class GitManager:
         return self._repository.commit_of(record.ref) or (record.base if record.branch is None else None)
 
     def _record(self, target: Target) -> Record:
+        if _is_base(target):
+            raise UnknownWorkspace(
+                "at level none a task has no workspace of its own to look at",
+                hint="look at the base checkout with git, or use another level",
+            )
         if isinstance(target, (Workspace, ExecutionContext)):
             if record := self._registry.find(target.task_id) if target.task_id else None:
                 return record
             raise unknown(target.task_id)
         return self._registry.named(target)
 
-    def lease_descriptor(self, target: Target) -> int:
-        """Return the descriptor that holds the workspace's lease: for a supervisor that must outlive this process."""
-        record = self._record(target)
-        return self._holds.descriptor(self._registry.lease_path(record.key))
+    def lease_descriptors(self, workspace: Workspace) -> tuple[int, ...]:
+        """Return the descriptors that hold a workspace's leases: for a supervisor that must outlive this process."""
+        paths = [] if workspace.level is IsolationLevel.NONE else [self._registry.lease_path(key_of(workspace.task_id))]
+        if not workspace.level.isolates_directory:
+            paths.append(self._checkout_lease(checkout_at(self._repository, workspace.context.working_directory)))
+        return tuple(found for path in paths if (found := self._holds.descriptor(path)) >= 0)
+
+    def _checkout_lease(self, checkout: Worktree) -> Path:
+        digest = hashlib.sha256(os.fsencode(checkout.git_dir)).hexdigest()[:16]
+        return self._registry.lease_path(f"checkout@{digest}")
 
 
 @contextlib.contextmanager

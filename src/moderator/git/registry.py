@@ -117,8 +117,20 @@ class Registry:
         except FileNotFoundError:
             return
         for name in names:
-            if name.endswith(".json") and (record := self._read(name.removesuffix(".json"))):
-                yield record
+            with contextlib.suppress(EnvironmentProblem):  # one that cannot be read must not hide the others
+                if name.endswith(".json") and (record := self._read(name.removesuffix(".json"))):
+                    yield record
+
+    def unreadable(self) -> list[EnvironmentProblem]:
+        """Return what is wrong with the records that going through all of them passes over."""
+        found = []
+        for name in sorted(os.listdir(self._records)) if self._records.is_dir() else []:
+            try:
+                if name.endswith(".json"):
+                    self._read(name.removesuffix(".json"))
+            except EnvironmentProblem as problem:
+                found.append(problem)
+        return found
 
     def owner_of_name(self, task_id: str) -> Record | None:
         """Return the record that stands where this task's would, whoever's it is."""
@@ -135,6 +147,12 @@ class Registry:
                 f"task {record.task_id!r} cannot have its names: they belong to task {other.task_id if other else '?'!r}",
                 hint="rename one of the two: ids must differ in more than letter case, '_', '-' and spaces",
             ) from None
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"the name of task {record.task_id!r} cannot be claimed in {str(self._records)!r}",
+                hint="the repository must be on a file system with hard links, and writable",
+                cause=str(error),
+            ) from error
         finally:
             aside.unlink()
         _sync(self._records)

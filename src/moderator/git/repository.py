@@ -126,11 +126,6 @@ class Repository:
             "user.email": self.setting("user.email", "moderator@localhost"),
         }
 
-    @cached_property
-    def accepted_bases(self) -> set[str]:
-        """The base names of which git is known to accept branches."""
-        return set()
-
     def tree_of(self, commit: str) -> str:
         """Return the tree of a commit, given by its id; asked once for the base of a run."""
         if commit not in self._trees:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
-import shlex
 import shutil
 import tempfile
 import threading
@@ -26,12 +26,13 @@ from moderator.errors import (
     PersonNeeded,
     WorkspaceOccupied,
     WouldLoseWork,
+    to_type,
 )
 from moderator.git import leases
 from moderator.git.contents import IGNORED, Worktree, printable, what_would_be_lost
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
-from moderator.naming import generate_task_branch, task_directory_name
+from moderator.naming import task_directory_name
 
 OUR_LOCK = "moderator: "
 """How the reason in a `locked` file begins when it is ours; any other text is a person's."""
@@ -39,6 +40,8 @@ _TRASH = ".trash"
 _ASIDE = ".git.new"  # the next `.git` file, until it is renamed into place
 _PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
 
+_ORDINARY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*")
+"""Names of branches that need not be shown to git: none of git-check-ref-format(1)'s rules can touch them."""
 _cores = os.cpu_count() or 1
 _WITH_HELP = {"checkout.workers": str(_cores), "checkout.thresholdForParallelism": "5000"}
 """For a checkout that has the machine to itself; below some thousand files the helpers cost more than they give."""
@@ -52,8 +55,9 @@ def entry_dir(repository: Repository, record: Record) -> str:
     return os.path.join(repository.common, "worktrees", record.entry)
 
 
-def worktree_of(repository: Repository, record: Record) -> Worktree:
-    return Worktree(record.path, entry_dir(repository, record))
+def worktree_of(repository: Repository, record: Record, descriptors: tuple[int, ...] = ()) -> Worktree:
+    """Return the record's worktree; git commands in it keep the descriptors (of its lease) open."""
+    return Worktree(record.path, entry_dir(repository, record), descriptors)
 
 
 def new_entry_id(task_slug: str) -> str:
@@ -73,7 +77,7 @@ def check_place(repository: Repository, task_id: str, path: str) -> None:
         if os.path.islink(link):
             raise WorkspaceOccupied(
                 f"{printable(link)!r} is a symbolic link, so the workspace of task {task_id!r} would be elsewhere",
-                hint=f"look where it leads, then remove the link: rm {link}",
+                hint=f"look where it leads, then remove the link: {to_type('rm', link)}",
             )
     real = os.path.realpath(path)
     if "\n" in real:
@@ -123,15 +127,14 @@ def branch_exists(task_id: str, branch: str) -> WorkspaceOccupied:
     """Return what is said about a branch that an earlier run, or a person, left."""
     return WorkspaceOccupied(
         f"the branch {branch!r} of task {task_id!r} exists already",
-        hint=f"keep it under another name (git branch -m {branch} NEW), delete it if it is merged (git branch -d {branch}), "
+        hint=f"keep it under another name ({to_type('git', 'branch', '-m', branch, 'NEW')}), "
+        f"delete it if it is merged ({to_type('git', 'branch', '-d', branch)}), "
         "or give the task another id",
     )
 
 
 def _check_branch_name(repository: Repository, record: Record) -> None:
-    # What is added to the base's name suits git whatever the id; so one name answers for all with that base.
-    generated = record.branch == generate_task_branch(record.base_branch, record.task_id)
-    if generated and record.base_branch in repository.accepted_bases:
+    if _ORDINARY_NAME.fullmatch(str(record.branch)) and record.branch != "HEAD":
         return
     answer = repository.git("check-ref-format", "--branch", str(record.branch), accept=(0, 1, 128, 129))
     if answer.code or answer.text != record.branch:
@@ -140,8 +143,6 @@ def _check_branch_name(repository: Repository, record: Record) -> None:
             hint="use a base branch with an ordinary name",
             cause=answer.err.strip(),
         )
-    if generated:
-        repository.accepted_bases.add(record.base_branch)
 
 
 def _reflog_message(record: Record) -> str:
@@ -237,6 +238,16 @@ def is_missing(record: Record) -> bool:
         return False
 
 
+def require_home(record: Record) -> None:
+    """Raise PersonNeeded if not only the tree but the folder of all workspaces is gone: a disk that is not mounted, say."""
+    home = os.path.dirname(record.path)
+    if not os.path.isdir(home):
+        raise PersonNeeded(
+            f"the folder of workspaces {printable(home)!r} is not there, so nobody can tell what task {record.task_id!r} left",
+            hint="mount it or move it back; if it is really gone, make it again empty: " + to_type("mkdir", "-p", home),
+        )
+
+
 def is_whole(repository: Repository, record: Record, has_branch: bool | None = None) -> bool:
     """Whether everything `publish` makes is there: the index comes last, when every file is checked out.
 
@@ -295,6 +306,7 @@ def _held_by(repository: Repository, record: Record) -> str | None:
 
 def retire_missing(repository: Repository, record: Record) -> None:
     """Remove the entry of a worktree whose directory somebody deleted, if nothing only the entry knows would be lost."""
+    require_home(record)
     entry = entry_dir(repository, record)
     if not os.path.isdir(entry):
         return
@@ -315,7 +327,7 @@ def _refuse_loss(record: Record, findings: list[str]) -> None:
         return
     hint = "commit or move what you want, delete what you do not, and try again"
     if all(finding.startswith(IGNORED) for finding in findings):
-        hint = f"if these can be made again, delete them: git -C {shlex.quote(record.path)} clean -fdX"
+        hint = f"if these can be made again, delete them: {to_type('git', '-C', record.path, 'clean', '-fdX')}"
     raise WouldLoseWork(
         f"removing the workspace of task {record.task_id!r} would lose work in {printable(record.path)!r}",
         findings,
@@ -347,7 +359,7 @@ def _refuse_unless_ours(repository: Repository, record: Record, entry: str) -> N
 def _locked_by_person(record: Record, reason: str) -> PersonNeeded:
     return PersonNeeded(
         f"the worktree of task {record.task_id!r} is locked: {printable(reason)}",
-        hint=f"git worktree unlock {record.path}, if the reason is gone",
+        hint=f"if the reason is gone: {to_type('git', 'worktree', 'unlock', record.path)}",
     )
 
 
