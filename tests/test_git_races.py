@@ -101,8 +101,12 @@ def disturbed(repo: Path, commands: list[list[str]]) -> Iterator[list[str]]:
             assert all(each.result() for each in loops)
 
 
-GONE_WHILE_READ = re.compile(r"worktrees/.*: No such file or directory$")
-"""What git 2.39 says of a worktree that goes away between two of its own reads, however it goes (worktree.c, setup.c)."""
+GONE_WHILE_READ = re.compile(
+    r"worktrees/.*: No such file or directory$"
+    r"|^git gc --quiet: error: unable to write reflog '\.git/worktrees/[^']*' \(No such file or directory\)\s"
+)
+"""What git 2.39 says of a worktree that goes away between two of its own steps, however it goes (worktree.c, setup.c, and the
+`reflog expire --all` of gc, which lists worktrees first and rewrites their logs later)."""
 LOOKERS = [
     ["worktree", "list"],
     ["worktree", "prune"],

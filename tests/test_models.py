@@ -82,7 +82,7 @@ def test_a_result_is_ready_for_json() -> None:
         branch="main-task-task-001",
         base="0123",
         commit=None,
-        path="/work/tasks/task_001",
+        path="/srv/tasks/task_001",
         log="/state/tasks/task_001/output.log",
         notes=["kept"],
     )
@@ -100,7 +100,7 @@ def test_a_result_is_ready_for_json() -> None:
         "branch": "main-task-task-001",
         "base": "0123",
         "commit": None,
-        "path": "/work/tasks/task_001",
+        "path": "/srv/tasks/task_001",
         "log": "/state/tasks/task_001/output.log",
         "artifacts_path": "/state/tasks/task_001",
         "workspace_kept": True,

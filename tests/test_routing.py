@@ -25,7 +25,7 @@ class Agent:
 
 
 class Here:
-    path = "/work/tasks/one"
+    path = "/srv/tasks/one"
 
 
 def routing(**keys: Any) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def test_a_backend_can_take_the_place_of_a_shipped_one() -> None:
     router = BackendRouter(None, {"shell": agent})
     backend = router.select_backend(Task("one", "Do it"), CONTEXT)
     assert backend is agent
-    assert backend.command(Task("one", "Do it"), Here()) == ["mine", "--in", "/work/tasks/one", "Do it"]
+    assert backend.command(Task("one", "Do it"), Here()) == ["mine", "--in", "/srv/tasks/one", "Do it"]
 
 
 @pytest.mark.parametrize("config", [routing(default_backend="codex"), routing(rules={"docs": "codex"})])

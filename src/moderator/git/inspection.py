@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from moderator.errors import ModeratorError
-from moderator.git import worktrees
+from moderator.git import entries
 from moderator.git.registry import MAKING, READY, Record, Registry
 from moderator.git.repository import Repository
 from moderator.git.values import Counts, WorkspaceStatus
@@ -61,23 +61,23 @@ class Inspector:
             operation=operation,
             size=_bytes_in(record.path) if size and record.path and os.path.isdir(record.path) else None,
             lease=self._registry.holder(record),
-            locked_by_person=worktrees.person_lock(repository, record) if record.path else None,
+            locked_by_person=entries.person_lock(repository, record) if record.path else None,
         )
 
     def _tree(self, record: Record, changes: bool) -> tuple[str, Counts | None, str | None]:
         if not record.path:
             return record.state, None, None
-        if worktrees.is_missing(record):
+        if entries.is_missing(record):
             return "missing" if record.state == READY else record.state, None, None
-        if not worktrees.is_whole(self._repository, record, has_branch=self._commits[record.ref] is not None):
+        if not entries.is_whole(self._repository, record, has_branch=self._commits[record.ref] is not None):
             return "damaged" if record.state == READY else record.state, None, None
         state = READY if record.state == MAKING else record.state
-        worktree = worktrees.worktree_of(self._repository, record)
+        worktree = entries.worktree_of(self._repository, record)
         try:
             refresh = changes and _is_unsettled(worktree.git_dir, record) and self._registry.holder(record) is None
             return state, worktree.contents(refresh=refresh).counts if changes else None, worktree.operation
         except (ModeratorError, OSError):  # one that git cannot read must not hide the others
-            return "missing" if worktrees.is_missing(record) else "damaged", None, worktree.operation
+            return "missing" if entries.is_missing(record) else "damaged", None, worktree.operation
 
     def _count(self, without: str, tip: str) -> int:
         if without == tip:

@@ -21,7 +21,7 @@ from moderator.errors import (
     WorkspaceOccupied,
     to_type,
 )
-from moderator.git import leases, worktrees
+from moderator.git import branches, entries, leases, retiring, worktrees
 from moderator.git.contents import Worktree, printable
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry
 from moderator.git.repository import Base, Repository
@@ -73,21 +73,21 @@ class Lifecycle:
     def recovered(self, record: Record) -> Record | None:
         """Bring a record whose owner died in the middle to one of its ends.  The caller holds the lease."""
         if record.state == RETIRING:
-            if os.path.isdir(worktrees.entry_dir(self._repository, record)):
-                worktrees.undo_retiring(record)
+            if os.path.isdir(entries.entry_dir(self._repository, record)):
+                retiring.undo_retiring(record)
                 record = replace(record, state=READY)
                 self._registry.replace(record)
                 return record
-            worktrees.finish_retiring(self._repository, record)
+            retiring.finish_retiring(self._repository, record)
             self._registry.drop(record)
             return None
         if record.state == MAKING:
             if record.level is IsolationLevel.BRANCH:
-                whole = self._repository.commit_of(record.ref) is not None and worktrees.branch_is_ours(
+                whole = self._repository.commit_of(record.ref) is not None and branches.branch_is_ours(
                     self._repository, record
                 )
             else:
-                whole = worktrees.is_whole(self._repository, record)
+                whole = entries.is_whole(self._repository, record)
             if whole:
                 record = replace(record, state=READY)
                 self._registry.replace(record)
@@ -110,7 +110,7 @@ class Lifecycle:
             state_dir=context.state_dir,
             base_branch=context.base_branch,
             base=fork.commit,
-            entry=worktrees.new_entry_id(task_slug(context.task_id)) if path else "",
+            entry=entries.new_entry_id(task_slug(context.task_id)) if path else "",
             token=secrets.token_hex(16),
             created_at=time.time(),
             checkout="" if path else os.path.abspath(context.working_directory),
@@ -130,7 +130,7 @@ class Lifecycle:
             if path:
                 worktrees.publish(self._repository, record, lease)
             else:
-                worktrees.create_branch(self._repository, record)
+                branches.create_branch(self._repository, record)
             ready = replace(record, state=READY)
             self._registry.replace(ready)
         except BaseException:
@@ -149,25 +149,25 @@ class Lifecycle:
         if record.path:
             self._registry.replace(replace(record, state=RETIRING), durable=True)
             try:
-                if worktrees.is_missing(record):
-                    worktrees.retire_missing(self._repository, record)
+                if entries.is_missing(record):
+                    retiring.retire_missing(self._repository, record)
                 else:
-                    worktrees.retire(self._repository, record)
+                    retiring.retire(self._repository, record)
             except BaseException:
-                if os.path.isdir(worktrees.entry_dir(self._repository, record)):
+                if os.path.isdir(entries.entry_dir(self._repository, record)):
                     self._registry.replace(record)
                 raise
         self._registry.drop(record)
 
     def require_tree(self, record: Record, has_branch: bool | None = None) -> None:
         """Raise PersonNeeded unless the worktree is there and as it was made; `has_branch` is for callers who know."""
-        if worktrees.is_missing(record):
+        if entries.is_missing(record):
             raise PersonNeeded(
                 f"the directory of task {record.task_id!r} was deleted by hand: {printable(record.path)}",
                 hint=f"its commits are on {record.branch or record.result_ref}; "
                 f"this removes the rest: {to_type('moderator', 'clean', record.task_id)}",
             )
-        if not worktrees.is_whole(self._repository, record, has_branch):
+        if not entries.is_whole(self._repository, record, has_branch):
             raise PersonNeeded(
                 f"the worktree of task {record.task_id!r} at {printable(record.path)!r} is not as moderator made it",
                 hint="look at its .git file and at git worktree list",

@@ -23,7 +23,7 @@ from moderator.errors import (
     UnknownWorkspace,
     WorkspaceBusy,
 )
-from moderator.git import committing, history, leases, worktrees
+from moderator.git import committing, entries, history, leases, retiring
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
@@ -210,21 +210,21 @@ class GitManager:
             return committing.commit_checkout(self._repository, record, checkout, text, self._style)
         self._lifecycle.require_tree(record, has_branch=True)  # the look that follows sees whether HEAD still has one
         held = self._holds.descriptor(self._registry.lease_path(record.key))
-        worktree = worktrees.worktree_of(self._repository, record, (held,) if held >= 0 else ())
+        worktree = entries.worktree_of(self._repository, record, (held,) if held >= 0 else ())
         return committing.commit_worktree(self._repository, record, worktree, text, self._style)
 
     def diff(self, target: Target) -> list[Change]:
         """Return the paths that differ between the fork point and the workspace as it is now, untracked ones included."""
         record = self._record(target)
-        if record.path and not worktrees.is_missing(record):
-            return history.changes_in(worktrees.worktree_of(self._repository, record), record.base)
+        if record.path and not entries.is_missing(record):
+            return history.changes_in(entries.worktree_of(self._repository, record), record.base)
         return self.diff_between(record.base, self._tip(record) or record.base)
 
     def patch(self, target: Target) -> bytes:
         """Return the same as a patch, in git's own bytes."""
         record = self._record(target)
-        if record.path and not worktrees.is_missing(record):
-            return history.patch_in(worktrees.worktree_of(self._repository, record), record.base)
+        if record.path and not entries.is_missing(record):
+            return history.patch_in(entries.worktree_of(self._repository, record), record.base)
         return self.patch_between(record.base, self._tip(record) or record.base)
 
     def log(self, target: Target, limit: int | None = None) -> list[Commit]:
@@ -282,10 +282,10 @@ class GitManager:
         record = self._record(target)
         if owner := self._registry.holder(record):
             raise WorkspaceBusy(f"the workspace of task {record.task_id!r} is held by {owner}", hint="wait for it")
-        if record.path and worktrees.is_missing(record):
-            worktrees.require_home(record)
+        if record.path and entries.is_missing(record):
+            entries.require_home(record)
         elif record.path:
-            worktrees.check_retirement(self._repository, record)
+            retiring.check_retirement(self._repository, record)
 
     # -- how ------------------------------------------------------------------------------------------------------
 

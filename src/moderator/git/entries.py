@@ -1,0 +1,104 @@
+"""What a worktree of ours is on disk: where its parts are, and whether they are there and belong together.  Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from moderator.errors import PersonNeeded, to_type
+from moderator.git.contents import Worktree, printable
+from moderator.git.registry import Record
+from moderator.git.repository import Repository
+
+OUR_LOCK = "moderator: "
+"""How the reason in a `locked` file begins when it is ours; any other text is a person's."""
+ASIDE = ".git.new"
+"""The next `.git` file, until it is renamed into place."""
+
+
+def entry_dir(repository: Repository, record: Record) -> str:
+    """Return the administrative directory of a record's worktree."""
+    return os.path.join(repository.common, "worktrees", record.entry)
+
+
+def worktree_of(repository: Repository, record: Record, descriptors: tuple[int, ...] = ()) -> Worktree:
+    """Return the record's worktree; git commands in it keep the descriptors (of its lease) open."""
+    return Worktree(record.path, entry_dir(repository, record), descriptors)
+
+
+def new_entry_id(task_slug: str) -> str:
+    """Return an id for an administrative directory that was never used before."""
+    return f"{task_slug[:40].rstrip('.-')}-{secrets.token_hex(4)}"
+
+
+def is_missing(record: Record) -> bool:
+    """Whether somebody deleted the tree; making the task's context again leaves an empty directory in its place."""
+    try:
+        return not os.path.islink(record.path) and not os.listdir(record.path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def require_home(record: Record) -> None:
+    """Raise PersonNeeded if not only the tree but the folder of all workspaces is gone: a disk that is not mounted, say."""
+    home = os.path.dirname(record.path)
+    if not os.path.isdir(home):
+        raise PersonNeeded(
+            f"the folder of workspaces {printable(home)!r} is not there, so nobody can tell what task {record.task_id!r} left",
+            hint="mount it or move it back; if it is really gone, make it again empty: " + to_type("mkdir", "-p", home),
+        )
+
+
+def is_whole(repository: Repository, record: Record, has_branch: bool | None = None) -> bool:
+    """Whether everything `publish` makes is there: the index comes last, when every file is checked out.
+
+    `has_branch` says whether its branch is, for callers who know; None asks git.
+    """
+    entry = entry_dir(repository, record)
+    if not os.path.isfile(os.path.join(entry, "index")) or not points_at(record.path, entry):
+        return False
+    return record.branch is None or (repository.commit_of(record.ref) is not None if has_branch is None else has_branch)
+
+
+def person_lock(repository: Repository, record: Record) -> str | None:
+    """Return the reason a person gave for locking the worktree, None if nobody did."""
+    try:
+        reason = Path(entry_dir(repository, record), "locked").read_bytes().decode("utf-8", "replace").strip()
+    except OSError:
+        return None
+    return None if reason.startswith(OUR_LOCK) else reason or "no reason given"
+
+
+def points_at(path: str, entry: str) -> bool:
+    """Whether the `.git` file of the tree at `path` names an administrative directory."""
+    try:
+        pointer = Path(path, ".git").read_bytes().strip()
+    except OSError:
+        return False
+    named = os.fsdecode(pointer.removeprefix(b"gitdir: "))
+    return pointer.startswith(b"gitdir: ") and os.path.realpath(os.path.join(path, named)) == os.path.realpath(entry)
+
+
+def names(entry: str, path: str) -> bool:
+    """Whether an administrative directory is that of the tree at `path`."""
+    try:
+        named = os.fsdecode(Path(entry, "gitdir").read_bytes().removesuffix(b"\n"))
+    except OSError:
+        return False
+    return os.path.realpath(os.path.join(entry, named)) == os.path.join(os.path.realpath(path), ".git")
+
+
+def half_written(pointer: Path, entry: str) -> bool:
+    """Whether a `.git` file is one of ours that a full disk or a crash cut short."""
+    try:
+        return os.fsencode(f"gitdir: {entry}\n").startswith(pointer.read_bytes())
+    except OSError:
+        return False
+
+
+def staging_of(repository: Repository, record: Record) -> str:
+    """Return where a record's administrative directory is put together before it is renamed into place."""
+    return os.path.join(repository.ours, "staging", record.entry)
