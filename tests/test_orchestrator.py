@@ -24,10 +24,10 @@ from moderator.errors import (
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.sequential import SequentialExecutor
 from moderator.models import Outcome, Task
-from moderator.orchestrator import Orchestrator, RunSummary, history_file
+from moderator.orchestrator import Orchestrator, RunSummary
 from moderator.process import Cancellation
 from moderator.routing import Place
-from moderator.store import Store
+from moderator.store import Store, history_file
 from repos import git, make_repository
 from runs import Listening, sample, shell, words
 
@@ -73,7 +73,7 @@ def test_a_run_is_planned_carried_out_and_recorded(tmp_path: Path) -> None:
     )  # fmt: skip
     assert {result.run_id for result in summary.results} == {summary.run_id}
     assert [result.path for result in summary.results] == [f"{repository}.moderator/tasks/{task.id}" for task in TASKS]
-    with Store(history_file(orchestrator.git)) as store:
+    with Store(history_file(orchestrator.git.state_root)) as store:
         (run,) = store.runs()
         attempts = {attempt.task_id: attempt for attempt in store.attempts()}
     assert (run.run_id, run.state, run.pid, run.workers) == (summary.run_id, "finished", os.getpid(), 4)
@@ -108,7 +108,7 @@ def test_a_cancelled_run_is_recorded_as_interrupted(tmp_path: Path) -> None:
     summary = orchestrator.run(TASKS, Cancelling())
     assert (summary.interrupted, summary.success) == (True, False)
     assert [words(result) for result in summary.results] == ["succeeded", "cancelled", "cancelled"]
-    with Store(history_file(orchestrator.git)) as store:
+    with Store(history_file(orchestrator.git.state_root)) as store:
         (run,) = store.runs()
         recorded = [(attempt.task_id, attempt.outcome) for attempt in store.attempts()]
     assert (run.state, run.succeeded, run.failed) == ("interrupted", 1, 0)
@@ -119,7 +119,7 @@ def test_a_callback_that_fails_costs_no_record(tmp_path: Path) -> None:
     """What listens may fail at every call: every attempt is recorded from its beginning to its end."""
     orchestrator = Orchestrator(None, sample(tmp_path))
     orchestrator.run(TASKS, Listening(fail=True))
-    with Store(history_file(orchestrator.git)) as store:
+    with Store(history_file(orchestrator.git.state_root)) as store:
         recorded = [(attempt.task_id, attempt.outcome, attempt.description) for attempt in store.attempts()]
     assert recorded == [
         ("changes", "succeeded", "Do changes"),
@@ -256,7 +256,7 @@ def test_kinds_of_tasks_go_to_their_backends(tmp_path: Path) -> None:
         ("succeeded", "agent"),
     ]
     assert git(repository, "show", "main-task-two:said") == "Hello"
-    with Store(history_file(orchestrator.git)) as store:
+    with Store(history_file(orchestrator.git.state_root)) as store:
         assert [attempt.backend for attempt in store.attempts()] == ["shell", "agent"]
 
 

@@ -137,7 +137,7 @@ class ExecutionContext:
             base_context.git_branch,
             base_context.state_dir,
         )
-        # Every name is generated at every level, so that an id is refused at all of them or at none.
+        # Generated at every level that makes names at all, so that an id is refused at each of them or at none.
         isolated_directory = generate_task_directory(os.path.abspath(working_directory), task_id)
         if level.isolates_directory:
             working_directory = isolated_directory

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from moderator.config import Config, config_from_mapping
@@ -33,7 +32,7 @@ from moderator.models import Outcome, Task, TaskResult
 from moderator.plan import Plan, make_plan, refuse_taken
 from moderator.process import Cancellation, Limits
 from moderator.routing import Backend, BackendRouter
-from moderator.store import AttemptRecord, RunRecord, Store
+from moderator.store import AttemptRecord, RunRecord, Store, history_file
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +49,6 @@ class RunSummary:
     @property
     def success(self) -> bool:
         return not self.interrupted and all(result.success for result in self.results)
-
-
-def history_file(git: GitManager) -> Path:
-    """Return where a repository's record of runs is."""
-    return Path(git.state_root, "history.db")
 
 
 class Orchestrator:
@@ -227,7 +221,7 @@ class Orchestrator:
 
     def _record(self, plan: Plan) -> Store:
         """Open the record of runs and make the root of the workspaces; where one cannot be had, the other is not begun."""
-        path = history_file(self.git)
+        path = history_file(self.git.state_root)
         found = Store.existing(path)
         try:
             self._make_root(plan)

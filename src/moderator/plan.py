@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from moderator.config.settings import MOST_WORKERS
 from moderator.context import ExecutionContext, IsolationLevel, overlaps
 from moderator.errors import ConfigurationError, InvalidTaskId, PlanError, WorkspaceOccupied, to_type
 from moderator.models import Task
@@ -96,8 +97,8 @@ def make_plan(
             f"level {level.value} runs in the base checkout, which one task at a time can have: "
             f"{workers} workers are too many"
         )
-    if workers is not None and not 1 <= workers <= 32:
-        problems.append(f"workers must be between 1 and 32, not {workers}")
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        problems.append(f"workers must be between 1 and {MOST_WORKERS}, not {workers}")
     planned: list[PlannedTask] = []
     places: dict[str, str] = {}
     slugs: dict[str, str] = {}

@@ -144,6 +144,11 @@ _SUCCEEDED = ", ".join(f"'{outcome.value}'" for outcome in Outcome if outcome.su
 _FAILED = ", ".join(f"'{outcome.value}'" for outcome in Outcome if outcome.status is TaskStatus.FAILED)
 
 
+def history_file(folder: str) -> Path:
+    """Return where the record of runs is in the folder of a repository's state."""
+    return Path(folder, "history.db")
+
+
 class Store:
     """The open record.  Every method raises StoreProblem where the file cannot be read or written.
 

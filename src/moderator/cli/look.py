@@ -318,11 +318,9 @@ def _last_attempts(git: GitManager) -> dict[str, AttemptRecord]:
 
 
 def _store(git: GitManager) -> Store | None:
-    from pathlib import Path
+    from moderator.store import Store, history_file
 
-    from moderator.store import Store
-
-    return Store.existing(Path(git.state_root, "history.db"))
+    return Store.existing(history_file(git.state_root))
 
 
 def _still_running(git: GitManager, attempt: AttemptRecord) -> bool:

@@ -17,6 +17,7 @@ import click
 from moderator.cli.options import configuration, json_option, repo_option
 from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
+from moderator.config.settings import MOST_WORKERS
 from moderator.context import IsolationLevel
 from moderator.errors import ModeratorError
 from moderator.git.manager import GitManager
@@ -37,7 +38,7 @@ _CODES = {
 @click.command("run")
 @click.argument("tasks_file", metavar="TASKS.yaml")
 @click.option("--base", metavar="REV", help="Branch, tag or commit to fork from (default: what is checked out).")
-@click.option("-j", "--jobs", type=click.IntRange(1, 32), help="How many tasks at once (default: 4).")
+@click.option("-j", "--jobs", type=click.IntRange(1, MOST_WORKERS), help="How many tasks at once (default: 4).")
 @click.option(
     "--isolation",
     type=click.Choice(["none", "directory", "branch", "full"], case_sensitive=False),

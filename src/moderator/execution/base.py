@@ -93,7 +93,8 @@ class TaskExecutor(ABC):
 class LocalExecutor(TaskExecutor):
     """Runs tasks on this machine, on as many workers as it is told.
 
-    `git` is the manager of the repository (default: the one that the context's working directory is in), `router` or
+    `git` is the manager of the repository (default: the one that the context's working directory is in; workspaces are made
+    below that directory, so it had better not be the checkout itself), `router` or
     `backend` says who does the work (default: the shell), `base` what to fork from (default: the context's branch), `keep`
     whose workspaces stay.  `environment` is what tasks inherit (default: this process's).  `cancellation` ends the run from
     outside, a signal handler for instance.

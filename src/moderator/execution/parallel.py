@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from moderator.config.settings import MOST_WORKERS
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import AggregateExecutionError, ConfigurationError
 from moderator.execution.base import LocalExecutor, ProgressCallback
 from moderator.models import Outcome, Task, TaskResult
 from moderator.process import Limits
-
-MOST_WORKERS = 32
 
 
 class ParallelTaskExecutor(LocalExecutor):

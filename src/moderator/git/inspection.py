@@ -1,4 +1,7 @@
-"""The status of workspaces, one or all: what their records, refs and trees say now.  Changes nothing."""
+"""The status of workspaces, one or all: what their records, refs and trees say now.
+
+Changes nothing, but for git's own note in an index nobody else uses of what it found unchanged.
+"""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class Lifecycle:
             return
         record = recovered
         if record.path:
-            self._registry.replace(replace(record, state=RETIRING), durable=True)
+            self._registry.replace(replace(record, state=RETIRING))
             try:
                 if entries.is_missing(record):
                     retiring.retire_missing(self._repository, record)

@@ -138,7 +138,7 @@ class Registry:
 
     def claim(self, record: Record) -> None:
         """Take the name for a task.  Raises IsolationError if another task has it."""
-        aside = self._write_aside(record, durable=True)
+        aside = self._write_aside(record)
         try:
             os.link(aside, self._file(record.key))
         except FileExistsError:
@@ -157,9 +157,9 @@ class Registry:
             aside.unlink()
         _sync(self._records)
 
-    def replace(self, record: Record, durable: bool = False) -> None:
+    def replace(self, record: Record) -> None:
         """Write a new state of a record that this process holds the lease of."""
-        os.replace(self._write_aside(record, durable), self._file(record.key))
+        os.replace(self._write_aside(record), self._file(record.key))
 
     def drop(self, record: Record) -> None:
         """Free the name."""
@@ -173,7 +173,7 @@ class Registry:
         # One name a task, since only the holder of its lease writes: a killed process leaves nothing for ever.
         return self._records / f".{key}.new"
 
-    def _write_aside(self, record: Record, durable: bool) -> Path:
+    def _write_aside(self, record: Record) -> Path:
         values = asdict(record) | {"level": record.level.value, "version": _VERSION}
         aside = self._aside(record.key)
         text = json.dumps(values, indent=1).encode("ascii")
@@ -183,8 +183,7 @@ class Registry:
             with aside.open("xb") as file:
                 file.write(text)
                 file.flush()
-                if durable:
-                    os.fsync(file.fileno())
+                os.fsync(file.fileno())  # a record that a power cut left empty would hide whose the workspace is
         except OSError as error:
             with contextlib.suppress(OSError):
                 aside.unlink()
