@@ -121,7 +121,6 @@ class _Steps:
         self._backend = ""
         self.ended: Ended | None = None
         self._notes: list[str] = []
-        self._kept = True
         self.failing = Outcome.COULD_NOT_START
 
     def walk(self) -> TaskResult:
