@@ -238,6 +238,20 @@ def test_foreign_files_in_a_half_made_tree_stay_in_the_trash(tmp_path: Path) -> 
     assert [path.read_text() for path in kept] == ["mine"]
 
 
+def test_work_on_the_files_of_a_half_made_tree_stays_in_the_trash(tmp_path: Path) -> None:
+    """A file that git would put there, but with somebody's content, is not deleted with a half-made workspace either."""
+    repo = repository_in(tmp_path, False)
+    assert killed_before(MAKING["entry renamed"], tmp_path, repo, "t", "create")
+    name = sorted(TREE)[0]
+    there = tmp_path / "checkouts/tasks/t" / name
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.write_text("edited")
+    with GitManager(repo).create_workspace(context(tmp_path, "t")) as workspace:
+        assert files(workspace.path) == TREE
+    kept = list((tmp_path / "checkouts/tasks/.trash").glob(f"*/{name}"))
+    assert [path.read_text() for path in kept] == ["edited"]
+
+
 def test_the_base_checkout_keeps_the_work_of_a_killed_task(tmp_path: Path) -> None:
     """Level branch: what a task had written when everything was killed is a person's to look at, untouched."""
     repo = repository_in(tmp_path, False)

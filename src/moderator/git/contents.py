@@ -36,8 +36,9 @@ _OPERATIONS = {
     "sequencer": "sequence of commits",
 }
 _OBJECT_ID = re.compile(rb"\b[0-9a-f]{40}(?:[0-9a-f]{24})?\b")
+CHANGED = "changed, not committed"
 IGNORED = "ignored by git, so in no commit"
-"""How the finding about ignored files begins."""
+"""How the findings about changed and about ignored files begin."""
 _SHOWN = 5  # paths named in a finding before the rest is counted
 
 
@@ -150,7 +151,7 @@ def what_would_be_lost(
         f"{what}: {_shown(paths)}"
         for what, paths in (
             ("staged", contents.staged),
-            ("changed, not committed", contents.modified),
+            (CHANGED, contents.modified),
             ("in conflict", contents.unmerged),
             ("untracked", contents.untracked),
             (IGNORED, contents.ignored),

@@ -55,7 +55,7 @@ class Lifecycle:
                 f"task {context.task_id!r} cannot have its names: they belong to task {record.task_id!r}",
                 hint="rename one of the two: ids must differ in more than letter case, '_', '-' and spaces",
             )
-        record = self.recovered(record)
+        record = self._recovered(record)
         if record is None:
             return None
         _refuse_other_names(record, context)
@@ -70,14 +70,12 @@ class Lifecycle:
             )
         return record
 
-    def recovered(self, record: Record) -> Record | None:
+    def _recovered(self, record: Record) -> Record | None:
         """Bring a record whose owner died in the middle to one of its ends.  The caller holds the lease."""
         if record.state == RETIRING:
             if os.path.isdir(entries.entry_dir(self._repository, record)):
                 retiring.undo_retiring(record)
-                record = replace(record, state=READY)
-                self._registry.replace(record)
-                return record
+                return self._ready(record)
             retiring.finish_retiring(self._repository, record)
             self._registry.drop(record)
             return None
@@ -89,10 +87,8 @@ class Lifecycle:
             else:
                 whole = entries.is_whole(self._repository, record)
             if whole:
-                record = replace(record, state=READY)
-                self._registry.replace(record)
-                return record
-            worktrees.discard(self._repository, record)
+                return self._ready(record)
+            worktrees.discard(self._repository, record, crashed=True)
             self._registry.drop(record)
             return None
         return record
@@ -131,21 +127,24 @@ class Lifecycle:
                 worktrees.publish(self._repository, record, lease)
             else:
                 branches.create_branch(self._repository, record)
-            ready = replace(record, state=READY)
-            self._registry.replace(ready)
+            return self._ready(record)
         except BaseException:
             # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
             with contextlib.suppress(ModeratorError, OSError):
                 worktrees.discard(self._repository, record)
                 self._registry.drop(record)
             raise
+
+    def _ready(self, record: Record) -> Record:
+        ready = replace(record, state=READY)
+        self._registry.replace(ready)
         return ready
 
-    def retire(self, record: Record) -> None:
-        recovered = self.recovered(record)
-        if recovered is None:
+    def retire(self, found: Record) -> None:
+        """Remove a workspace and free its name, if nothing would be lost; its branch stays."""
+        record = self._recovered(found)
+        if record is None:
             return
-        record = recovered
         if record.path:
             self._registry.replace(replace(record, state=RETIRING))
             try:
@@ -178,8 +177,8 @@ class Lifecycle:
         checkout = checkout_at(self._repository, directory)
         head = checkout.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1, 128)).text
         if head != fork.commit:
-            named = fork.name if not fork.commit.startswith(fork.name) else fork.commit
-            switch = ("git", "switch", fork.name) if named is fork.name else ("git", "switch", "--detach", fork.commit)
+            nameless = fork.commit.startswith(fork.name)
+            switch = ("git", "switch", *(("--detach", fork.commit) if nameless else (fork.name,)))
             raise UnknownRevision(
                 f"levels none and branch run in the checkout, which is at {head[:12] or 'no commit'}, "
                 f"not at the base {fork.commit[:12]}",

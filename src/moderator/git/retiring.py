@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 
 from moderator.errors import PersonNeeded, WouldLoseWork, to_type
-from moderator.git.contents import IGNORED, Worktree, printable, what_would_be_lost
+from moderator.git.contents import CHANGED, IGNORED, Worktree, printable, what_would_be_lost
 from moderator.git.entries import entry_dir, is_missing, names, person_lock, points_at, require_home, worktree_of
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
@@ -85,7 +85,7 @@ def retire_missing(repository: Repository, record: Record) -> None:
     with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
         # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
         findings = what_would_be_lost(repository, Worktree(folder, entry), record.ref)
-        _refuse_loss(record, [finding for finding in findings if not finding.startswith("changed, not committed")])
+        _refuse_loss(record, [finding for finding in findings if not finding.startswith(CHANGED)])
     retire_entry(repository, record, entry)
     finish_retiring(repository, record)
     with contextlib.suppress(OSError):

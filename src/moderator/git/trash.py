@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 
 from moderator.errors import EnvironmentProblem
-from moderator.git.contents import printable
+from moderator.git.contents import Worktree, printable
 from moderator.git.entries import ASIDE
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
@@ -68,6 +69,16 @@ def foreign_files(repository: Repository, tree: str, commit: str) -> list[str]:
         for name in names
         if (path := os.path.relpath(os.path.join(where, name), tree)) not in listed and path not in (".git", ASIDE)
     ]
+
+
+def changed_files(repository: Repository, tree: str, commit: str) -> list[str]:
+    """Return the files in a tree that are not as in the commit; those that are not there at all do not count."""
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        private = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+        worktree = Worktree(tree, repository.common)
+        worktree.git("read-tree", commit, env=private)
+        worktree.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
+        return worktree.git("diff-files", "-z", "--name-only", "--diff-filter=d", env=private).fields
 
 
 def delete(folder: str) -> None:

@@ -22,7 +22,16 @@ from moderator.git.contents import printable
 from moderator.git.entries import ASIDE, OUR_LOCK, entry_dir, half_written, names, points_at, staging_of, worktree_of
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
-from moderator.git.trash import delete, foreign_files, into_trash, rename_into, retire_entry, retired_of, trash_of
+from moderator.git.trash import (
+    changed_files,
+    delete,
+    foreign_files,
+    into_trash,
+    rename_into,
+    retire_entry,
+    retired_of,
+    trash_of,
+)
 from moderator.naming import task_directory_name
 
 _PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
@@ -94,19 +103,20 @@ def publish(repository: Repository, record: Record, lease: leases.Lease) -> None
     _check_out(repository, record, lease)
 
 
-def discard(repository: Repository, record: Record) -> None:
+def discard(repository: Repository, record: Record, crashed: bool = False) -> None:
     """Take away what `publish` began and did not finish: the task never ran in it.
 
-    Files that git did not put there are somebody's: then the tree stays in the trash.  The branch goes only if this
-    record's attempt created it and it has not moved.  What an earlier, interrupted call left is taken away too.
+    Files that git did not put there are somebody's: then the tree stays in the trash.  After a crash, which may be long ago,
+    so does one with files that git put there and that are not as in the commit: somebody may have worked on them.  The branch
+    goes only if this record's attempt created it and it has not moved.
     """
     if record.path:  # a level without a worktree has none to take away
-        _discard_tree(repository, record)
+        _discard_tree(repository, record, crashed)
     if record.branch and repository.commit_of(record.ref) == record.base and branch_is_ours(repository, record):
         repository.git("update-ref", "-d", record.ref, record.base, repeatable=True)
 
 
-def _discard_tree(repository: Repository, record: Record) -> None:
+def _discard_tree(repository: Repository, record: Record, crashed: bool) -> None:
     entry = entry_dir(repository, record)
     entries = [entry, *_entries_by_git(repository, record)]
     trash, pointer = trash_of(record), Path(record.path, ".git")
@@ -115,8 +125,12 @@ def _discard_tree(repository: Repository, record: Record) -> None:
             into_trash(record)
         elif half_written(pointer, entry):
             pointer.unlink()
-    if os.path.isdir(trash) and not foreign_files(repository, trash, record.base):
-        delete(trash)
+    if os.path.isdir(trash):
+        theirs = foreign_files(repository, trash, record.base)
+        if crashed:
+            theirs += changed_files(repository, trash, record.base)
+        if not theirs:
+            delete(trash)
     for folder in (record.path, os.path.dirname(trash)):
         with contextlib.suppress(OSError):  # only if it is there and empty
             os.rmdir(folder)
