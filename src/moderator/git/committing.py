@@ -209,26 +209,42 @@ def _anchor(repository: Repository, record: Record, commit: str) -> None:
 
 
 def _put_back(checkout: Worktree, base: str, tree: str, private: Mapping[str, str]) -> list[str]:
+    changed = checkout.git("diff-tree", "-r", "-z", "--no-renames", "--name-status", base, tree).fields
+    letters = dict(zip(changed[1::2], changed[::2], strict=True))
+    seen = {path: _stamp(checkout, path) for path in letters}
     checkout.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
     differing = set(checkout.git("diff-files", "-z", "--name-only", env=private).fields)
-    changed = checkout.git("diff-tree", "-r", "-z", "--no-renames", "--name-status", base, tree).fields
-    pairs = list(zip(changed[::2], changed[1::2], strict=True))
-    added = [path for letter, path in pairs if letter == "A" and path not in differing]
-    others = [path for letter, path in pairs if letter != "A" and path not in differing]
-    for path in added:
+
+    def as_committed(path: str) -> bool:
+        # Looked at again right before: the person whose checkout this is may write while we put back.
+        return path not in differing and _stamp(checkout, path) == seen[path]
+
+    added = []
+    for path in (path for path, letter in letters.items() if letter == "A" and as_committed(path)):
         there = os.path.join(checkout.tree, path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(there)
+        added.append(path)
         with contextlib.suppress(OSError):  # up to the first directory that holds something else
             os.removedirs(os.path.dirname(there)) if os.path.dirname(path) else None
     if added:  # in case the task staged them
         checkout.git("update-index", "--force-remove", "-z", "--stdin", stdin=_zero_separated(added))
+    others = [path for path, letter in letters.items() if letter != "A" and as_committed(path)]
     if others:
         checkout.git(
             "restore", "--source=HEAD", "--staged", "--worktree", "--pathspec-from-file=-", "--pathspec-file-nul",
             stdin=_zero_separated(others), env={"GIT_LITERAL_PATHSPECS": "1"},
         )  # fmt: skip
-    return [path for _, path in pairs if path in differing]
+    return sorted(set(letters) - {*added, *others})
+
+
+def _stamp(checkout: Worktree, path: str) -> tuple[int, ...]:
+    """Return what changes when a file is written, () if there is none."""
+    try:
+        found = os.lstat(os.path.join(checkout.tree, path))
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _zero_separated(paths: Sequence[str]) -> bytes:
