@@ -69,6 +69,10 @@ root: ~/workspaces
 keep: Failed
 commit: {hooks: true, sign: true}
 grace: 0
+rescue: {largest_file: 0.5}
+trash: {days: 0}
+clean: {max_workspaces: 0, max_size: 2000}
+sandbox: Bwrap
 """)
     assert load_config([path]) == Config(
         parallel=ParallelConfig(False, 32, 1.5, IsolationLevel.BRANCH, 60),
@@ -78,6 +82,11 @@ grace: 0
         commit_hooks=True,
         commit_sign=True,
         grace=0,
+        rescue_largest_file=0.5,
+        trash_days=0,
+        clean_max_workspaces=0,
+        clean_max_size=2000,
+        sandbox="bwrap",
     )
 
 
@@ -169,6 +178,34 @@ def test_each_fault_has_its_place_and_a_way_out(line: str, complaint: str, tmp_p
         ("keep: true", "7: keep must be one of 'always', 'failed', 'never', not true"),
         ("commit: yes", "9: commit must be a mapping of keys to values, not the text 'yes'"),
         ("commit: {hook: true}", "10: unknown key 'hook' in 'commit'; did you mean 'hooks'?"),
+        ("rescue: {largest_file: 0}", "24: largest_file must be positive, not 0"),
+        ("rescue: {largest_file: .inf}", "24: largest_file must be a finite number, not inf"),
+        ("rescue: {largest_file: 1 GB}", "24: largest_file must be a number of megabytes, not the text '1 GB'"),
+        (
+            "rescue: {largest_file: '9'}",
+            "24: largest_file must be a number of megabytes, not the text '9'; write it without quotes",
+        ),
+        ("rescue: {largest_file: null}", "24: largest_file has no value; it must be a number of megabytes"),
+        ("rescue: {largest_file: true}", "24: largest_file must be a number of megabytes, not true"),
+        ("rescue: {largest: 3}", "10: unknown key 'largest' in 'rescue'; did you mean 'largest_file'?"),
+        ("trash: {days: -1}", "15: days must be 0 or more, not -1"),
+        ("trash: {days: .nan}", "15: days must be a finite number, not nan"),
+        ("trash: {days: a month}", "15: days must be a number of days, not the text 'a month'"),
+        ("trash: 30", "8: trash must be a mapping of keys to values, not 30"),
+        ("clean: {max_workspaces: -1}", "25: max_workspaces must be 0 or more, not -1"),
+        ("clean: {max_workspaces: 2.5}", "25: max_workspaces must be a whole number, not 2.5"),
+        ("clean: {max_size: 0}", "19: max_size must be positive, not 0"),
+        ("clean: {max_size: all}", "19: max_size must be a number of megabytes, not the text 'all'"),
+        (
+            "clean: {max_space: 1}",
+            "9: unknown key 'max_space' in 'clean'; did you mean 'max_workspaces'?",
+        ),
+        (
+            "sandbox: bubblewrap",
+            "10: sandbox must be one of 'none', 'bwrap', not the text 'bubblewrap'; did you mean 'bwrap'?",
+        ),
+        ("sandbox: true", "10: sandbox must be one of 'none', 'bwrap', not true"),
+        ("sandbox:", "9: sandbox has no value; it must be one of 'none', 'bwrap'"),
         ("gear3: [parallel]", "8: gear3 must be a mapping of keys to values, not a list"),
         (
             "gear3: {backend_routing: {rules: {docs: 1}}}",
@@ -236,6 +273,10 @@ def test_a_dictionary_is_read_like_a_file() -> None:
             {"gear3": {"parallel": {"timeout": 10**400}}},
             f"gear3.parallel.timeout must be a number of seconds, not 1{'0' * 56}...",
         ),
+        (
+            {"clean": {"max_size": 10**400}},
+            f"clean.max_size must be a number of megabytes, not 1{'0' * 56}...",
+        ),
         ({"gear3": {"paralel": {}}}, "unknown key 'paralel' in 'gear3'; did you mean 'parallel'?"),
         ({3: 4}, "a key must be text, not 3; put it in quotes"),
         ({"gear3": {"backend_routing": {"rules": {3: "x"}}}}, "a key must be text, not 3; put it in quotes"),
@@ -298,6 +339,11 @@ CONFIGS = st.builds(
     commit_hooks=st.booleans(),
     commit_sign=st.booleans(),
     grace=st.floats(min_value=0, max_value=1e6),
+    rescue_largest_file=SECONDS,
+    trash_days=st.floats(min_value=0, max_value=1e6) | st.integers(0, 10**6),
+    clean_max_workspaces=st.none() | st.integers(0, 10**9),
+    clean_max_size=st.none() | SECONDS,
+    sandbox=st.sampled_from(["none", "bwrap"]),
 )
 
 
@@ -323,6 +369,10 @@ def test_what_is_written_down_comes_back(tmp_path_factory: pytest.TempPathFactor
         "keep": config.keep,
         "commit": {"hooks": config.commit_hooks, "sign": config.commit_sign},
         "grace": config.grace,
+        "rescue": {"largest_file": config.rescue_largest_file},
+        "trash": {"days": config.trash_days},
+        "clean": {"max_workspaces": config.clean_max_workspaces, "max_size": config.clean_max_size},
+        "sandbox": config.sandbox,
     }
     path = tmp_path_factory.getbasetemp() / "round.yaml"
     path.write_text(_written(data), encoding="utf-8")
@@ -385,7 +435,7 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
                 },
             )
             | ANYTHING,
-            **dict.fromkeys(["root", "keep", "commit", "grace"], ANYTHING),
+            **dict.fromkeys(["root", "keep", "commit", "grace", "rescue", "trash", "clean", "sandbox"], ANYTHING),
         },
     )
     | ANYTHING

@@ -23,6 +23,9 @@ from moderator.document import (
 )
 from moderator.errors import ConfigurationError
 
+_FLAT_SECTIONS = ("commit", "rescue", "trash", "clean")
+"""Sections whose keys are fields of Config itself: `commit: {hooks: ...}` is `commit_hooks`."""
+
 
 def load_config(paths: Sequence[Path]) -> Config:
     """Return the settings of the files; a later one wins, key by key (in `rules` too).
@@ -97,13 +100,14 @@ def _config(given: Mapping[str, Any], complaints: Sequence[str]) -> Config:
         bullets = "".join(f"\n  - {complaint}" for complaint in complaints)
         raise ConfigurationError(f"{len(complaints)} things are wrong with the configuration:{bullets}")
     top = dict(given)
-    gear3, commit = top.pop("gear3", {}), top.pop("commit", {})
+    gear3 = top.pop("gear3", {})
+    below = {f"{name}_{key}": value for name in _FLAT_SECTIONS for key, value in top.pop(name, {}).items()}
     parallel = dict(gear3.get("parallel", {}))
     if "isolation_level" in parallel:
         parallel["isolation_level"] = IsolationLevel(parallel["isolation_level"])
     return Config(
         parallel=ParallelConfig(**parallel),
         backend_routing=BackendRoutingConfig(**gear3.get("backend_routing", {})),
-        **{f"commit_{key}": value for key, value in commit.items()},
+        **below,
         **top,
     )

@@ -6,6 +6,7 @@ Defaults are those of `settings`.  pydantic's words reach nobody: its error type
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from moderator.config.settings import (
     FEWEST_WORKERS,
     KEEP_CHOICES,
     MOST_WORKERS,
+    SANDBOX_CHOICES,
     BackendRoutingConfig,
     Config,
     ParallelConfig,
@@ -85,7 +87,7 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
         return Fault(path, unknown_key(path[-1], ".".join(path[:-1]), section.model_fields), at_key=True)
     name = ".".join(path if full_names else path[depth:] or path[-1:])
     if kind == _OURS:
-        wanted, wanted_kind = context["wanted"], None
+        wanted, wanted_kind = context["wanted"], context.get("kind")
     else:
         wanted, wanted_kind = _WANTED.get(kind, ("something else", None))
     sentence = mismatch(name, wanted, value, wanted_kind)
@@ -131,6 +133,18 @@ def _one_of(choices: tuple[str, ...]) -> BeforeValidator:
     return BeforeValidator(checked)
 
 
+def _number_of(unit: str) -> BeforeValidator:
+    """A number that means something other than the seconds that pydantic's own refusals speak of."""
+
+    def checked(value: Any) -> Any:
+        with contextlib.suppress(OverflowError):  # a whole number that is too large
+            if type(value) is float or (type(value) is int and math.isfinite(float(value))):
+                return value
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": f"a number of {unit}", "kind": float})
+
+    return BeforeValidator(checked)
+
+
 def _section(value: Any) -> Any:
     """A section under which every line is commented out is empty; any kind of mapping will do."""
     if isinstance(value, Mapping):
@@ -145,6 +159,9 @@ def _path(value: Any) -> Any:
 _Finite = Annotated[float, _must(math.isfinite, "a finite number")]
 _Seconds = Annotated[_Finite, _must(lambda seconds: seconds > 0, "positive")]
 _Grace = Annotated[_Finite, _must(lambda seconds: seconds >= 0, "0 or more")]
+_Megabytes = Annotated[_Finite, _must(lambda size: size > 0, "positive"), _number_of("megabytes")]
+_Days = Annotated[_Finite, _must(lambda days: days >= 0, "0 or more"), _number_of("days")]
+_Count = Annotated[int, _must(lambda count: count >= 0, "0 or more")]
 _Workers = Annotated[
     int,
     _must(lambda count: FEWEST_WORKERS <= count <= MOST_WORKERS, f"between {FEWEST_WORKERS} and {MOST_WORKERS}"),
@@ -156,6 +173,7 @@ _Text = Annotated[
 ]
 _Level = Annotated[str, _one_of(tuple(level.value for level in IsolationLevel))]
 _Keep = Annotated[str, _one_of(KEEP_CHOICES)]
+_Sandbox = Annotated[str, _one_of(SANDBOX_CHOICES)]
 
 
 class _Section(BaseModel):
@@ -186,9 +204,26 @@ class _Commit(_Section):
     sign: bool = Config.commit_sign
 
 
+class _Rescue(_Section):
+    largest_file: _Megabytes = Config.rescue_largest_file
+
+
+class _Trash(_Section):
+    days: _Days = Config.trash_days
+
+
+class _Clean(_Section):
+    max_workspaces: _Count | None = Config.clean_max_workspaces
+    max_size: _Megabytes | None = Config.clean_max_size
+
+
 class _File(_Section):
     gear3: Annotated[_Gear3, BeforeValidator(_section)] = Field(default_factory=_Gear3)
     root: Annotated[_Text | None, BeforeValidator(_path)] = Config.root
     keep: _Keep = Config.keep
     commit: Annotated[_Commit, BeforeValidator(_section)] = Field(default_factory=_Commit)
     grace: _Grace = Config.grace
+    rescue: Annotated[_Rescue, BeforeValidator(_section)] = Field(default_factory=_Rescue)
+    trash: Annotated[_Trash, BeforeValidator(_section)] = Field(default_factory=_Trash)
+    clean: Annotated[_Clean, BeforeValidator(_section)] = Field(default_factory=_Clean)
+    sandbox: _Sandbox = Config.sandbox

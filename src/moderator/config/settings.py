@@ -13,6 +13,7 @@ from moderator.context import IsolationLevel
 FEWEST_WORKERS = 1
 MOST_WORKERS = 32
 KEEP_CHOICES = ("always", "failed", "never")
+SANDBOX_CHOICES = ("none", "bwrap")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Config:
     `commit_hooks`: run the repository's hooks on our commits.
     `commit_sign`: let git's `commit.gpgSign` decide; otherwise our commits are not signed.
     `grace`: seconds between SIGTERM and SIGKILL.
+    `rescue_largest_file`: megabytes up to which a file is taken into a rescue.
+    `trash_days`: days for which what was removed and is in no commit stays in the trash.
+    `clean_max_workspaces`, `clean_max_size`: how many workspaces, and how many megabytes of them, `clean` leaves; None:
+    any number.
+    `sandbox`: what keeps tasks from writing outside their workspace: "none" or "bwrap".
     """
 
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
@@ -57,3 +63,8 @@ class Config:
     commit_hooks: bool = False
     commit_sign: bool = False
     grace: float = 5.0
+    rescue_largest_file: float = 100.0
+    trash_days: float = 30.0
+    clean_max_workspaces: int | None = None
+    clean_max_size: float | None = None
+    sandbox: str = "none"
