@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from commandline import document, moderator, picture, task_list
+from commandline import command, document, moderator, picture, task_list
 from repos import git, make_repository
 
 SHORTEST = "  hint: the shortest task list: tasks: [{id: task_001, run: make test}]"
@@ -346,7 +347,8 @@ def test_a_branch_of_an_earlier_run(tmp_path: Path, repository: Path, tasks: Pat
         3,
         "error: 1 of 2 tasks have something from an earlier run under their names; nothing was started\n"
         "    task 'two': the branch 'main-task-two' exists\n"
-        "  hint: keep its branch under another name: git branch -m main-task-two NEW-NAME\n"
+        f"  hint: {shlex.join(command('run', tasks, '--fresh'))}   # start anew; what is there is set aside and kept\n"
+        "        keep its branch under another name: git branch -m main-task-two NEW-NAME\n"
         "        or delete its branch: git branch -d main-task-two (refuses what is not merged)\n"
         "        or give the tasks other ids\n",
     )
@@ -361,7 +363,8 @@ def test_workspaces_of_an_earlier_run(tmp_path: Path, repository: Path, tasks: P
         "error: 2 of 2 tasks have something from an earlier run under their names; nothing was started\n"
         f"    task 'one': the workspace at {workspaces}/one exists\n"
         f"    task 'two': the workspace at {workspaces}/two exists\n"
-        "  hint: look at it: moderator show one\n"
+        f"  hint: {shlex.join(command('run', tasks, '--fresh'))}   # start anew; what is there is set aside and kept\n"
+        "        look at it: moderator show one\n"
         "        remove its workspace first: moderator clean one\n"
         "        keep its branch under another name: git branch -m main-task-one NEW-NAME\n"
         "        or delete its branch: git branch -d main-task-one (refuses what is not merged)\n"

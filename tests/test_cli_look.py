@@ -371,7 +371,9 @@ def test_a_worktree_deleted_by_hand_is_seen_and_removed(tmp_path: Path) -> None:
         3, "error: 1 of 1 tasks have something from an earlier run under their names; nothing was started",
     )  # fmt: skip
     cleaned = moderator(repository, "clean", "task_001")
-    assert (cleaned.returncode, cleaned.stdout) == (0, "removed task_001; its branch main-task-task-001 stays\n")
+    assert (cleaned.returncode, cleaned.stdout) == (
+        0, "removed task_001; its branch main-task-task-001 stays\nbring the last one back: moderator undo\n",
+    )  # fmt: skip
     assert git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
     git(repository, "branch", "-m", "main-task-task-001", "mine")
     assert moderator(repository, "run", listed).returncode == 0

@@ -264,3 +264,19 @@ def test_tasks_inherit_the_environment_they_are_given(tmp_path: Path) -> None:
     executor = SequentialExecutor(git=GitManager(repository), environment={"PATH": os.environ["PATH"], "GIVEN": "yes"})
     (result,) = executor.execute_tasks([shell("one", "echo $GIVEN ${HOME-no home}")], base_context(repository))
     assert result.stdout == "yes no home\n"
+
+
+@both
+def test_an_attempt_has_the_number_it_is_given(make: Make, tmp_path: Path) -> None:
+    """A task that was begun before knows it, its log lies beside the earlier ones, and its result says what it is to say."""
+    executor = make(
+        git=GitManager(sample(tmp_path)), run_id="r-1", attempts={"two": 3}, notes={"two": ["it was begun before"]}
+    )
+    tasks = [shell(name, "echo $MODERATOR_ATTEMPT") for name in ("one", "two")]
+    one, two = executor.execute_tasks(tasks, base_context(tmp_path / "sample"))
+    assert (one.attempt, one.stdout, one.notes) == (1, "1\n", [])
+    assert (two.attempt, two.stdout, two.notes) == (3, "3\n", ["it was begun before"])
+    assert [Path(str(one.log)).parts[-3:], Path(str(two.log)).parts[-3:]] == [
+        ("r-1", "1", "output.log"),
+        ("r-1", "3", "output.log"),
+    ]

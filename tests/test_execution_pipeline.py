@@ -353,14 +353,29 @@ def test_workspaces_stay_as_the_policy_says_and_work_stays_always(keep: str, kep
     assert in_tree(results[2].path) == CHANGED
 
 
-def test_ignored_files_keep_a_workspace(tmp_path: Path) -> None:
-    """Ignored files are in no commit, so a workspace that has some is kept under any policy, and told."""
+def test_ignored_files_go_to_the_trash_with_their_workspace(tmp_path: Path) -> None:
+    """Ignored files are in no commit, so a workspace with nothing else goes with them to the trash, and that is told."""
     repository = sample(tmp_path)
     (repository / ".git/info/exclude").write_text("*.secret\n")
     result = execute_one(repository, "echo key > a.secret", keep="never")
     assert (words(result), result.workspace_kept, result.notes) == (
-        "unchanged", True,
-        ["the workspace was kept, because removing it would lose work: ignored by git, so in no commit: a.secret"],
+        "unchanged", False, ["what git ignores stays in the trash for a time (moderator rescue list): a.secret"],
+    )  # fmt: skip
+    assert not Path(str(result.path)).exists()
+    (kept,) = (tmp_path / "checkouts").rglob("a.secret")
+    assert kept.read_text() == "key\n"
+    (removal,) = GitManager(repository).removals()
+    assert (removal.task_id, removal.reason) == ("one", "keep: never")
+
+
+def test_ignored_files_beside_unsaved_work_stay_where_they_are(tmp_path: Path) -> None:
+    """A workspace with anything that a commit could hold is kept under any policy, whole, and told."""
+    repository = sample(tmp_path)
+    (repository / ".git/info/exclude").write_text("*.secret\n")
+    result = execute_one(repository, "echo key > a.secret; echo x > x; exit 1", keep="never")
+    assert (words(result), result.workspace_kept, result.notes) == (
+        "failed", True,
+        ["the workspace was kept, because removing it would lose work: untracked: x; ignored by git, so in no commit: a.secret"],
     )  # fmt: skip
     assert (Path(str(result.path)) / "a.secret").read_text() == "key\n"
 

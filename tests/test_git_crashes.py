@@ -73,11 +73,14 @@ MAKING_BY_GIT = {
 REMOVING = {
     "before the intent": "os.rename workspaces/.t.new",
     "intent noted": "os.rename checkouts/tasks/t",
-    "tree renamed": "os.rename worktrees/t",
-    "entry renamed": "shutil.rmtree .trash",
-    "tree half deleted": "os.remove README.md",
-    "tree deleted": "shutil.rmtree moderator/trash",
-    "all deleted": "os.remove workspaces/t.json",
+    "tree renamed": "os.rename removed/.t",
+    "removal written down": "os.rename worktrees/t",
+    "entry renamed": "os.remove workspaces/t.json",
+    "name free": "os.rename .trash",
+    "tree to be deleted": "os.rename moderator/trash",
+    "entry to be deleted": "os.remove README.md",
+    "tree half deleted": "os.rmdir .deleting/src",
+    "tree deleted": "os.remove commondir",
 }
 """Names of the steps that were done last, and what the process was about to do when it was killed."""
 
@@ -99,6 +102,7 @@ def assert_removed_after(step: int | str, folder: Path) -> bool:
         manager = GitManager(repo)
         if manager.owners(["t"]):
             manager.remove_workspace("t")
+        assert manager.empty_trash()
         assert (manager.workspaces(), entries(repo), leftovers(folder, repo)) == ([], [], []), what
         assert (files(folder / "checkouts"), git(repo, "rev-parse", "main-task-t")) == (
             {},
@@ -113,6 +117,7 @@ def assert_taken_back_after(step: int | str, folder: Path) -> bool:
     if what:
         if not entries(repo):  # it was past the point of return
             GitManager(repo).owners(["t"]) and GitManager(repo).remove_workspace("t")
+            GitManager(repo).empty_trash()
             git(repo, "branch", "-D", "main-task-t")
         with GitManager(repo).create_workspace(context(folder, "t")):
             assert_whole(folder, repo, FULL)
@@ -146,7 +151,7 @@ def test_a_removal_that_was_killed_is_taken_back(tmp_path: Path, step: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("way", ["full", "directory", "by git", "removed", "taken back"])
+@pytest.mark.parametrize("way", ["full", "directory", "by git", "removed", "taken back", "rescued", "undone"])
 def test_killed_at_any_step(tmp_path: Path, way: str) -> None:
     """The same for every single change of the disk."""
     attempt = {
@@ -155,11 +160,62 @@ def test_killed_at_any_step(tmp_path: Path, way: str) -> None:
         "by git": lambda step, folder: assert_made_after(step, folder, FULL, True),
         "removed": assert_removed_after,
         "taken back": assert_taken_back_after,
+        "rescued": lambda step, folder: assert_nothing_lost_after(step, folder, "rescue"),
+        "undone": lambda step, folder: assert_nothing_lost_after(step, folder, "undo"),
     }[way]
     step = 1
     while attempt(step, tmp_path / str(step)):
         step += 1
     assert step > 10
+
+
+RESCUING = {
+    "intent noted": "open rescue-",
+    "rescued": "os.rename checkouts/tasks/t",
+    "tree renamed": "open removed/.t",
+    "removal written down": "os.rename worktrees/t",
+    "entry renamed": "os.remove workspaces/t.json",
+}
+UNDOING = {
+    "before the claim": "os.link workspaces/.t.new",
+    "claimed": "os.rename moderator/trash/t",
+    "entry renamed": "os.rename .trash/t",
+    "tree renamed": "os.rename workspaces/.t.new",
+    "ready": "os.remove removed/t",
+}
+
+
+def work_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.name): path.read_bytes() for path in (folder / "checkouts/tasks").rglob("*") if path.is_file()}
+
+
+def assert_nothing_lost_after(step: int | str, folder: Path, action: str) -> bool:
+    repo = repository_in(folder, False)
+    (repo / ".git/info/exclude").write_text(".env\n")
+    what = killed_before(step, folder, repo, "t", action)
+    if what:
+        manager = GitManager(repo)
+        assert git(repo, "fsck", "--strict", "--no-dangling") == ""
+        found = work_of(folder)
+        assert {found.get(name) for name in (".env", "note", "staged")} == {b"secret", b"", b"s"}, what
+        if entries(repo):  # it is there, or was taken back
+            with manager.create_workspace(context(folder, "t")) as workspace:
+                there = Path(workspace.path)
+        else:
+            with manager.undo_removal("t") as workspace:
+                there = Path(workspace.path)
+        assert (manager.removals(), [w.task_id for w in manager.workspaces()]) == ([], ["t"]), what
+        assert git(there, "status", "--porcelain", "--ignored") == "A  staged\n?? note\n!! .env", what
+        left = [path for path in leftovers(folder, repo) if "rescue-" not in path and not path.endswith(".t.new")]
+        assert left == [], what
+    return what is not None
+
+
+@pytest.mark.parametrize(("action", "step"), [("rescue", s) for s in RESCUING] + [("undo", s) for s in UNDOING])
+def test_killed_while_taking_away_or_bringing_back(tmp_path: Path, action: str, step: str) -> None:
+    """Wherever a removal with a rescue, or its undo, is killed, nothing is lost and the workspace can be had again."""
+    steps = RESCUING if action == "rescue" else UNDOING
+    assert assert_nothing_lost_after(steps[step], tmp_path, action)
 
 
 def test_work_done_between_a_killed_removal_and_the_next_is_kept(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -170,3 +173,179 @@ def test_those_who_only_look_are_in_nobodys_way(tmp_path: Path) -> None:
     lease.forget()
     lease.release()
     assert (path.exists(), leases.holder(path)) == (False, None)
+
+
+HERE = leases.this_process()
+ANOTHER = "00000000-0000-4000-8000-000000000000"
+"""A boot id that no machine has."""
+
+
+def written(path: Path, content: bytes | leases.Owner) -> Path:
+    """Make a lock file that holds this, and that nobody holds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(asdict(content)).encode())
+    return path
+
+
+def test_a_lease_that_is_given_back_leaves_no_name(tmp_path: Path, repo: Path) -> None:
+    """The lock file is empty after a release, and holds the name of a holder that was killed until somebody takes it."""
+    path = repo / ".git/moderator/leases/t.lock"
+    GitManager(repo).create_workspace(context(tmp_path, "t")).release()
+    assert path.read_bytes() == b""
+    with holder_in(tmp_path, repo) as process:
+        named = json.loads(path.read_bytes())
+        process.send_signal(signal.SIGKILL)
+    assert json.loads(path.read_bytes()) == named == {**asdict(HERE), "pid": process.pid, "started": named["started"]}
+    with GitManager(repo).create_workspace(context(tmp_path, "t")):
+        assert json.loads(path.read_bytes()) == asdict(leases.this_process())
+    assert path.read_bytes() == b""
+
+
+def test_a_dead_holder_s_lease_lasts_as_long_as_its_duplicate(tmp_path: Path) -> None:
+    """Whoever was given the descriptor keeps the lease, and the dead holder's name, until it has ended too."""
+    path = tmp_path / "x.lock"
+    keeper = "import sys; sys.stdin.read()"
+    program = (
+        "import os, signal, subprocess, sys; from pathlib import Path; from moderator.git import leases\n"
+        "lease = leases.acquire(Path(sys.argv[1]), 'it')\n"
+        f"subprocess.Popen([sys.executable, '-c', {keeper!r}], pass_fds=[lease.descriptor])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE) as process:
+        assert process.wait() == -signal.SIGKILL
+        owner = leases.holder(path)
+        assert owner is not None and (owner.pid, leases.is_alive(owner)) == (process.pid, False)
+        with pytest.raises(WorkspaceBusy, match=f"^it is held by process {process.pid} on "):
+            leases.acquire(path, "it", patience=0)
+        assert process.stdin is not None
+        process.stdin.close()
+        leases.acquire(path, "it", patience=30).release()
+    assert (leases.holder(path), path.read_bytes()) == (None, b"")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        replace(HERE, started=HERE.started + 1),
+        replace(HERE, pid=2**22 + 1),
+        replace(HERE, boot_id=ANOTHER),
+        replace(HERE, host="renamed"),
+        b"",
+        b"\0" * 200,
+        json.dumps(asdict(replace(HERE, host="elsewhere", boot_id=ANOTHER))).encode()[:-9],
+        b'{"host": "elsewhere", "boot_id": "x", "pid": "1", "started": []}',
+        b'{"host": "elsewhere", "boot_id": "x", "pid": -1, "started": 1}',
+        b"[" * 9000,
+        b"\xff\xfe",
+        b'["elsewhere"]',
+    ],
+    ids="pid-reused pid-gone rebooted renamed empty zeros torn wrong-kinds no-pid nested no-text list".split(),
+)
+def test_a_free_lock_of_this_machine_is_taken_over(tmp_path: Path, repo: Path, content: bytes | leases.Owner) -> None:
+    """A reused pid, a restart, a new host name, half a name or rubbish: with nobody holding the lock, all mean nobody."""
+    GitManager(repo).create_workspace(context(tmp_path, "t")).release()
+    path = written(repo / ".git/moderator/leases/t.lock", content)
+    manager = GitManager(repo)
+    assert (leases.holder(path), manager.holder("t"), manager.status("t").lease) == (None, None, None)
+    with manager.create_workspace(context(tmp_path, "t")):
+        assert leases.holder(path) == leases.this_process()
+    assert path.read_bytes() == b""
+
+
+def test_what_another_machine_holds_is_not_taken(tmp_path: Path, repo: Path) -> None:
+    """On a shared disk whose locks stop at each machine, a name from elsewhere is in the way until a person gives it up."""
+    manager = GitManager(repo)
+    manager.create_workspace(context(tmp_path, "t")).release()
+    elsewhere = replace(HERE, host="desk", boot_id=ANOTHER, pid=77)
+    path = written(repo / ".git/moderator/leases/t.lock", elsewhere)
+    before = listing(tmp_path)
+    assert (manager.holder("t"), manager.status("t").lease, [one.lease for one in manager.statuses()]) == (
+        elsewhere, elsewhere, [elsewhere],
+    )  # fmt: skip
+    assert leases.is_alive(elsewhere)
+    for ask in (lambda: manager.create_workspace(context(tmp_path, "t")), lambda: manager.remove_workspace("t")):
+        with pytest.raises(WorkspaceBusy) as caught:
+            ask()
+        assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (
+            "the workspace of task 't' is held by process 77 on desk",
+            "wait until it has finished; if that machine is gone: moderator unlock t --abandoned",
+            75,
+        )
+    assert listing(tmp_path) == before
+    assert (manager.abandon("t"), path.read_bytes(), manager.abandon("t"), manager.holder("t")) == (
+        elsewhere, b"", None, None,
+    )  # fmt: skip
+    manager.create_workspace(context(tmp_path, "t")).release()
+
+
+def test_a_checkout_that_another_machine_holds_can_be_given_up_too(tmp_path: Path, repo: Path) -> None:
+    """Level branch holds two leases; both are refused, and both are freed by the same word."""
+    manager, given = GitManager(repo), context(tmp_path, "t", BRANCH, checkout=repo)
+    manager.create_workspace(given).release()
+    elsewhere = replace(HERE, host="desk", boot_id=ANOTHER)
+    locks = sorted((repo / ".git/moderator/leases").iterdir())
+    assert len(locks) == 2
+    for path in locks:
+        written(path, elsewhere)
+        with pytest.raises(WorkspaceBusy, match=r"held by process \d+ on desk") as caught:
+            manager.create_workspace(given)
+        assert caught.value.hint.endswith("moderator unlock t --abandoned")
+        assert manager.abandon("t") == elsewhere
+        manager.create_workspace(given).release()
+
+
+def test_a_lock_without_a_task_names_its_file(tmp_path: Path) -> None:
+    """Where no task can be named, the way out is the file itself."""
+    path = written(tmp_path / "x.lock", replace(HERE, host="desk", boot_id=ANOTHER))
+    with pytest.raises(WorkspaceBusy) as caught:
+        leases.acquire(path, "it")
+    assert caught.value.hint.endswith(f"if that machine is gone: rm {path}")
+
+
+def test_a_live_holder_cannot_be_given_up(tmp_path: Path, repo: Path) -> None:
+    """While a process of this machine holds the workspace, whatever the file says, no word of a person frees it."""
+    manager, stranger = GitManager(repo), GitManager(repo)
+    with manager.create_workspace(context(tmp_path, "t")):
+        written(repo / ".git/moderator/leases/t.lock", replace(HERE, host="desk", boot_id=ANOTHER))
+        with pytest.raises(WorkspaceBusy, match="which works at it now"):
+            stranger.abandon("t")
+        with pytest.raises(WorkspaceBusy):
+            stranger.create_workspace(context(tmp_path, "t"))
+
+
+def test_a_look_never_sees_half_a_name(tmp_path: Path) -> None:
+    """While a lock is taken and given back over and over, a look sees its holder or nobody, and never holds it up."""
+    path, over = tmp_path / "x.lock", threading.Event()
+
+    def take_turns() -> None:
+        try:
+            for _ in range(100):
+                lease = leases.acquire(path, "it")
+                time.sleep(0.002)  # as good as nothing, but more than it takes to write a name
+                lease.release()
+        finally:
+            over.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        turns = pool.submit(take_turns)
+        seen = set()
+        while not over.is_set():
+            seen.add(leases.holder(path))
+        turns.result()
+    assert seen <= {None, HERE}
+
+
+def test_whether_an_owner_lives() -> None:
+    """The boot id tells this machine under another name from another machine, of which nothing is known."""
+    owners = {
+        "this process": HERE,
+        "renamed": replace(HERE, host="renamed"),
+        "pid reused": replace(HERE, started=HERE.started + 1),
+        "renamed, pid reused": replace(HERE, host="renamed", started=HERE.started + 1),
+        "rebooted": replace(HERE, boot_id=ANOTHER),
+        "elsewhere": replace(HERE, host="desk", boot_id=ANOTHER, pid=2**22 + 1),
+        "elsewhere, without boot ids": replace(HERE, host="desk", boot_id=""),
+    }
+    assert [name for name, owner in owners.items() if leases.is_alive(owner)] == [
+        "this process", "renamed", "elsewhere", "elsewhere, without boot ids",
+    ]  # fmt: skip

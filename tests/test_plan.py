@@ -57,6 +57,7 @@ def test_a_plan_is_ready_for_json(tmp_path: Path) -> None:
         "isolation_level": "full",
         "workers": 4,
         "keep": "always",
+        "run_id": None,
         "tasks": [
             {
                 "task_id": "a_b",
@@ -67,6 +68,8 @@ def test_a_plan_is_ready_for_json(tmp_path: Path) -> None:
                 "path": f"{tmp_path}/checkouts/tasks/a_b",
                 "timeout": 3,
                 "idle_timeout": None,
+                "start": "run",
+                "attempt": 1,
             }
         ],
     }

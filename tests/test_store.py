@@ -546,7 +546,7 @@ def with_a_broken_schema(path: Path) -> None:
         (lambda path: path.write_text("hello, " * 2000), "is damaged, or not a record of runs"),
         (foreign, "is not a record of runs"),
         (foreign_with_a_log, "is not a record of runs"),
-        (newer, "was written by a newer moderator: it has version 1000, and this one knows 1"),
+        (newer, "was written by a newer moderator: it has version 1000, and this one knows 2"),
         (truncated(100), "is damaged"),
         (truncated(4096), "is damaged"),
         (truncated(10000), "is damaged"),
@@ -729,8 +729,8 @@ def test_opening_an_older_record_brings_it_up_to_date(path: Path, monkeypatch: p
                 assert store.runs() == [RUN]
         with raw(path) as connection:
             assert connection.execute("SELECT run_id, mood FROM runs").fetchall() == [("r-1", "calm")]
-            assert connection.execute("PRAGMA user_version").fetchall() == [(2,)]
-    with pytest.raises(StoreProblem, match="it has version 2, and this one knows 1"):
+            assert connection.execute("PRAGMA user_version").fetchall() == [(3,)]
+    with pytest.raises(StoreProblem, match="it has version 3, and this one knows 2"):
         Store(path)
 
 
@@ -742,7 +742,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
             room._migrate(
                 connection, (*room._SCHEMA, NEXT, ("CREATE TABLE half (x)", "INSERT INTO nowhere VALUES (1)"))
             )
-        assert connection.execute("PRAGMA user_version").fetchall() == [(2,)]
+        assert connection.execute("PRAGMA user_version").fetchall() == [(3,)]
         assert not connection.in_transaction
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert tables == {"runs", "attempts", "events", "moods"}
@@ -761,7 +761,158 @@ Store(path).close()
 """
     finish([python(script, path) for _ in range(3)])
     with raw(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchall() == [(3,)]
+
+
+def test_a_record_of_the_first_version_is_kept_whole(path: Path, tmp_path: Path) -> None:
+    """A file as the first moderator wrote it gains what it lacks and loses nothing; its runs come from no file."""
+    path.parent.mkdir()
+    with raw(path) as connection:
+        connection.executescript(VERSION_1)
+    before = connection_rows(path)
+    with Store(path) as store:
+        assert store.runs() == [replace(RUN, run_id="r-2", state="finished", finished_at=2.5), replace(RUN, tasks=1)]
+        assert store.attempts() == [ATTEMPT]
+        assert (store.newest_of(""), store.newest_of("/srv/tasks.yaml")) == (None, None)
+        store.begin_run(replace(RUN, run_id="r-3", source="/srv/tasks.yaml", started_at=3000.0))
+        assert [run.run_id for run in store.runs()] == ["r-3", "r-2", "r-1"]
+        found = store.newest_of("/srv/tasks.yaml")
+        assert found is not None and found.run_id == "r-3"
+    after = connection_rows(path)
+    assert [row[: len(old)] for row, old in zip(after["runs"], before["runs"], strict=False)] == before["runs"]
+    assert (after["attempts"], after["events"]) == (before["attempts"], before["events"])
+    with raw(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchall() == [(2,)]
+
+
+def connection_rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    with raw(path) as connection:
+        return {
+            table: connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
+            for table in ("runs", "attempts", "events")
+        }
+
+
+VERSION_1 = """
+PRAGMA application_id = 1836016754;
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE,
+    started_at REAL NOT NULL, finished_at REAL, state TEXT NOT NULL,
+    base_branch TEXT NOT NULL, base_commit TEXT NOT NULL, isolation_level TEXT NOT NULL,
+    workers INTEGER NOT NULL, command_line TEXT NOT NULL,
+    pid INTEGER NOT NULL, boot_id TEXT NOT NULL, host TEXT NOT NULL, process_started REAL NOT NULL
+);
+CREATE INDEX runs_by_time ON runs (started_at);
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, task_id TEXT NOT NULL, attempt INTEGER NOT NULL,
+    description TEXT NOT NULL, started_at REAL NOT NULL, finished_at REAL, outcome TEXT,
+    exit_code INTEGER, error_message TEXT, branch TEXT, base TEXT, "commit" TEXT, path TEXT, log TEXT,
+    backend TEXT NOT NULL, duration_seconds REAL, notes TEXT NOT NULL,
+    UNIQUE (run_id, task_id, attempt)
+);
+CREATE INDEX attempts_by_task ON attempts (task_id, started_at);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL,
+    kind TEXT NOT NULL, at REAL NOT NULL, data TEXT NOT NULL
+);
+PRAGMA user_version = 1;
+PRAGMA journal_mode = WAL;
+INSERT INTO runs VALUES (1, 'r-1', 1000.5, NULL, 'running', 'main', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'full',
+    4, 'moderator run tasks.yaml', 4242, 'boot', 'here', 999.25);
+INSERT INTO runs VALUES (2, 'r-2', 1000.5, 2.5, 'finished', 'main', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'full',
+    4, 'moderator run tasks.yaml', 4242, 'boot', 'here', 999.25);
+INSERT INTO attempts VALUES (1, 'r-1', 'task_001', 1, 'Do it', 1001.0, NULL, NULL, NULL, NULL, 'main-task-task-001',
+    'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', NULL, '/srv/task_001', '/state/task_001/output.log', 'shell', NULL, '[]');
+INSERT INTO events VALUES (1, 'r-1', 'began', 1.5, '{}');
+"""
+"""What the statements of the first version made, word for word, with two runs in it."""
+
+
+# Going on with a run
+
+
+def test_the_newest_run_of_a_file_is_found(store: Store) -> None:
+    """A run belongs to the file that listed its tasks; runs from no file belong to none."""
+    odd = "/srv/" + os.fsdecode(b"\xff.yaml")
+    for number, source in enumerate(("/srv/a", "/srv/b", "/srv/a", "", odd)):
+        store.begin_run(replace(RUN, run_id=f"r-{number}", source=source, started_at=float(number)))
+    found = {name: store.newest_of(name) for name in ("/srv/a", "/srv/b", odd, "", "/srv/c")}
+    assert {name: run and run.run_id for name, run in found.items()} == {
+        "/srv/a": "r-2", "/srv/b": "r-1", odd: "r-4", "": None, "/srv/c": None,
+    }  # fmt: skip
+
+
+def test_a_run_goes_on_in_another_process_once(store: Store) -> None:
+    """Whoever has seen the run as it was takes it over; whoever comes later is told that it changed.
+
+    An attempt that died with the process before is ended; one that had ended stays as it is.
+    """
+    ended = replace(RUN, state="interrupted", finished_at=1100.0)
+    store.begin_run(ended)
+    store.begin_attempt(ATTEMPT)
+    store.finish_attempt(result(task_id="task_002"), 1005.0)
+    (found,) = store.runs()
+    first = replace(RUN, run_id="ignored", pid=1, boot_id="b", host="h", process_started=2.0, workers=2, started_at=7.0)
+    assert store.take_over(found, first)
+    assert not store.take_over(found, replace(first, pid=3))
+    assert store.runs() == [
+        replace(
+            RUN, state="running", finished_at=None, pid=1, boot_id="b", host="h", process_started=2.0, workers=2,
+            tasks=2, succeeded=1,
+        )
+    ]  # fmt: skip
+    assert [(one.task_id, one.outcome, one.error_message) for one in store.attempts()] == [
+        ("task_001", "cancelled", "its run was cut short"), ("task_002", "succeeded", None),
+    ]  # fmt: skip
+
+
+def test_a_run_that_was_interrupted_again_is_another(store: Store) -> None:
+    """Whoever saw it after the first interruption is too late after the second, even in the same process."""
+    store.begin_run(RUN)
+    store.finish_run("r-1", "interrupted", 1100.0)
+    (found,) = store.runs()
+    assert store.take_over(found, RUN)
+    store.finish_run("r-1", "interrupted", 1200.0)
+    assert not store.take_over(found, RUN)
+    (newer,) = store.runs()
+    assert store.take_over(newer, RUN)
+
+
+def test_of_many_processes_that_take_over_one_run_one_does(path: Path) -> None:
+    """However they fall together, exactly one is told that the run is its own."""
+    with Store(path) as store:
+        store.begin_run(RUN)
+    script = """
+from dataclasses import replace
+with Store(path) as store:
+    (found,) = store.runs()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(store.take_over(found, replace(found, pid=os.getpid())), os.getpid())
+"""
+    answers = [line.split() for line in finish([python(script, path) for _ in range(4)])]
+    winners = [int(pid) for taken, pid in answers if taken == "True"]
+    with Store(path) as store:
+        assert [run.pid for run in store.runs()] == winners
+    assert len(winners) == 1
+
+
+def test_the_last_attempts_are_those_of_the_run_and_then_of_those_it_follows(store: Store) -> None:
+    """Each task's newest attempt, by number; what a run took for done comes from before; a circle ends."""
+    for run_id, follows in (("r-1", ""), ("r-2", "r-1"), ("r-3", "r-2"), ("circle", "circle")):
+        store.begin_run(replace(RUN, run_id=run_id, follows=follows))
+    for run_id, task_id, attempt in (
+        ("r-1", "a", 1), ("r-1", "b", 2), ("r-1", "b", 1), ("r-2", "b", 1), ("r-3", "c", 1), ("circle", "d", 1),
+    ):  # fmt: skip
+        store.begin_attempt(replace(ATTEMPT, run_id=run_id, task_id=task_id, attempt=attempt))
+
+    def last(run_id: str) -> dict[str, tuple[str, int]]:
+        found = store.attempts_up_to(store.run(run_id))
+        return {task_id: (one.run_id, one.attempt) for task_id, one in found.items()}
+
+    assert last("r-1") == {"a": ("r-1", 1), "b": ("r-1", 2)}
+    assert last("r-3") == {"a": ("r-1", 1), "b": ("r-2", 1), "c": ("r-3", 1)}
+    assert last("circle") == {"d": ("circle", 1)}
 
 
 # Speed

@@ -68,8 +68,16 @@ directory = repository if level == "branch" else folder + "/checkouts"
 base = ExecutionContext("project", directory, "main", folder + "/state")
 context = ExecutionContext.create_isolated_context(base, task_id, IsolationLevel(level))
 manager = GitManager(repository)
-if action == "remove":
+if action != "create":
     manager.create_workspace(context).release()
+if action in ("rescue", "undo"):
+    for name, text in (("staged", "s"), (".env", "secret")):
+        with open(os.path.join(context.working_directory, name), "w") as file:
+            file.write(text)
+    subprocess.run(["git", "add", "staged"], cwd=context.working_directory, check=True)
+    open(os.path.join(context.working_directory, "note"), "w").close()
+if action == "undo":
+    manager.remove_workspace(context, rescue=True)
 steps = 0
 CHANGES = {"os.rename", "os.link", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree"}
 COMMANDS = {"update-ref", "read-tree", "worktree"}
@@ -93,7 +101,12 @@ def watch(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(watch)
-manager.create_workspace(context) if action == "create" else manager.remove_workspace(context)
+{
+    "create": lambda: manager.create_workspace(context),
+    "remove": lambda: manager.remove_workspace(context),
+    "rescue": lambda: manager.remove_workspace(context, rescue=True),
+    "undo": manager.undo_removal,
+}[action]()
 """
 
 
@@ -101,6 +114,8 @@ def killed_before(
     step: int | str, folder: Path, repository: Path, task_id: str, action: str, level: IsolationLevel = FULL
 ) -> str | None:
     """Kill a process just before its n-th change of the disk or git command that makes one, or the first with these words in it.
+
+    `action` is create, remove, rescue (a removal of a workspace with work in it) or undo (of that).
 
     Return what it was about to do; None if it has done all before.
     """

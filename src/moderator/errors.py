@@ -10,7 +10,8 @@ Must not know anything else of this package: every room may raise these.
     │   ├── PlanError                 2  every problem of a task list at once
     │   ├── NotARepository            2  the directory is in no repository that git will open
     │   ├── UnknownRevision           2  a base that names no commit
-    │   └── UnknownWorkspace          2  no workspace of that task id or branch
+    │   ├── UnknownWorkspace          2  no workspace of that task id or branch
+    │   └── UnknownRescue             2  no rescue, or no removal, of that name
     ├── PersonNeeded                  3  a person must decide
     │   ├── WouldLoseWork             3  the removal would destroy something; lists it
     │   ├── WorkspaceOccupied         3  a directory or branch is there already and is not ours to use
@@ -102,6 +103,10 @@ class UnknownRevision(UsageError):
 
 class UnknownWorkspace(UsageError):
     """No workspace has that task id or branch."""
+
+
+class UnknownRescue(UsageError):
+    """Nothing that was rescued or removed has that name, or more than one has."""
 
 
 class PersonNeeded(ModeratorError):

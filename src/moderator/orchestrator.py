@@ -3,38 +3,60 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from moderator.config import Config, config_from_mapping
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import (
     AggregateExecutionError,
+    CheckoutNotClean,
     EnvironmentProblem,
+    ModeratorError,
     NotARepository,
     PlanError,
-    StoreProblem,
     UnknownRevision,
+    UsageError,
+    WorkspaceBusy,
+    to_type,
 )
 from moderator.execution.base import LocalExecutor, ProgressCallback, new_run_id
 from moderator.execution.parallel import ParallelTaskExecutor
-from moderator.execution.pipeline import log_file
+from moderator.execution.pipeline import tidy
+from moderator.execution.recording import Recorder
 from moderator.execution.sequential import SequentialExecutor
 from moderator.git.committing import CommitStyle
 from moderator.git.leases import this_process
 from moderator.git.manager import GitManager
 from moderator.git.repository import Base
+from moderator.git.values import Keeping
+from moderator.leftovers import Leftovers
 from moderator.models import Outcome, Task, TaskResult
-from moderator.plan import Plan, make_plan, refuse_taken
+from moderator.plan import Plan, PlannedTask, Start, make_plan
 from moderator.process import Cancellation, Limits
+from moderator.process.sandbox import find_sandbox
+from moderator.resuming import (
+    LastRun,
+    afresh,
+    note_of_rescue,
+    process_of,
+    reason_to_set_aside,
+    refuse_other_choices,
+    refuse_running,
+    result_before,
+    resumed,
+)
 from moderator.routing import Backend, BackendRouter
-from moderator.store import AttemptRecord, RunRecord, Store, history_file
+from moderator.store import RunRecord, Store, history_file
 
-log = logging.getLogger(__name__)
+_TIDYING = 0.5  # seconds at the end of a run for deleting what removals left
+_ANEW = "begins anew"
+"""The event that names the tasks under whose names a run sets everything aside before it starts them."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +95,11 @@ class Orchestrator:
             self.config = config_from_mapping(config or {})
             section = ((config or {}).get("gear3") or {}).get("parallel") or {}
             self.parallel = bool(section.get("enabled", False))
-        self.git = GitManager(repository, CommitStyle(self.config.commit_hooks, self.config.commit_sign))
+        self.git = GitManager(
+            repository,
+            CommitStyle(self.config.commit_hooks, self.config.commit_sign),
+            Keeping(self.config.trash_days, self.config.rescue_largest_file * 1e6),
+        )
         self.router = BackendRouter(self.config, backends)
         self._environment = environment
         self._cancellation = cancellation or Cancellation()
@@ -87,17 +113,69 @@ class Orchestrator:
         workers: int | None = None,
         keep: str | None = None,
         where: Callable[[int], str] | None = None,
+        source: str = "",
+        resume: bool = False,
+        fresh: bool = False,
     ) -> Plan:
         """Return what a run of these tasks would do; creates nothing.
 
+        `source` is the file that lists the tasks: its runs can be continued.  `resume` plans what its newest run left to do,
+        from the same commit and at the same level, or where that one has finished, a run of the tasks it did not have;
+        where there was none, a plain run.  `fresh` plans to set everything aside that is under the tasks' names.
+
         Raises PlanError with every problem of the list, WorkspaceOccupied if an earlier run left something under its names,
-        UnknownRevision for a base that names no commit, CheckoutNotClean for a level that needs a clean checkout.
+        UnknownRevision for a base that names no commit, CheckoutNotClean for a level that needs a clean checkout; UsageError
+        for a base or level that the run to be continued does not have, WorkspaceBusy if that run is still going on, and for
+        what is to be set aside whatever `GitManager.check_removal` raises.
         """
-        wanted = IsolationLevel.of(self.config.parallel.isolation_level if level is None else level)
-        try:
-            fork, no_base = self.git.resolve_base(base or ""), None
-        except UnknownRevision as error:  # told with everything else that is wrong
-            fork, no_base = Base(base or "base", "0" * 40), error
+        if resume and fresh:
+            raise UsageError("a run is resumed or started afresh, not both", hint="leave out --resume or --fresh")
+        if resume and not source:
+            raise UsageError("only a run of tasks that a file lists can be resumed", hint="name the file")
+        last = self.last_run(source) if resume or fresh else None
+        if last:
+            refuse_running(last.run, here=fresh)
+        plan = self._named(tasks, base, level, workers, keep, where, last if resume else None)
+        plan = replace(plan, source=source)
+        finished = set(last.finished(one.task.id for one in plan.tasks)) if last and resume else set()
+        unfinished = [one for one in plan.tasks if one.task.id not in finished]
+        leftovers = Leftovers.of(self.git, plan.level, unfinished)
+        if resume or fresh:
+            leftovers.refuse_busy(self.config.grace)
+        if last and resume:
+            begun = replace(leftovers, tasks=[one for one in unfinished if one.task.id in last.attempts])
+            plan = resumed(plan, last, begun.newest_commits(plan.base_commit), leftovers.task_ids)
+        elif fresh:
+            plan = afresh(plan, leftovers.task_ids)
+        leftovers.refuse_taken(plan)
+        if not plan.level.isolates_directory and plan.to_run:
+            self._require_checkout(plan)
+        return plan
+
+    def _named(
+        self,
+        tasks: Sequence[Task],
+        base: str | None,
+        level: IsolationLevel | str | None,
+        workers: int | None,
+        keep: str | None,
+        where: Callable[[int], str] | None,
+        last: LastRun | None,
+    ) -> Plan:
+        """Return the plan with every name, before anybody has looked whether they are free."""
+        fork, no_base = Base("base", "0" * 40), None
+        if last and (last.run.state != "finished" or len(last.finished(one.id for one in tasks)) == len(tasks)):
+            asked = IsolationLevel.of(level).value if level is not None else None
+            known = base is None or base == last.run.base_branch
+            refuse_other_choices(last.run, base, None if known else self.git.resolve_base(str(base)).commit, asked)
+            wanted = IsolationLevel.of(last.run.isolation_level)
+            fork = Base(last.run.base_branch, last.run.base_commit)
+        else:
+            wanted = IsolationLevel.of(self.config.parallel.isolation_level if level is None else level)
+            try:
+                fork = self.git.resolve_base(base or "")
+            except UnknownRevision as error:  # told with everything else that is wrong
+                fork, no_base = Base(base or "base", "0" * 40), error
         context = ExecutionContext(
             project_id=os.path.basename(self.git.main_worktree or self.git.checkout or "repository"),
             working_directory=self._root() if wanted.isolates_directory else self._checkout(),
@@ -122,24 +200,19 @@ class Orchestrator:
             raise PlanError(error.message, [no_base.message, *error.problems], error.hint) from no_base
         if no_base is not None:
             raise no_base
-        branches = self.git.existing_branches(one.branch for one in plan.tasks if one.branch)
-        ids = [one.task.id for one in plan.tasks]
-        results = self.git.results(ids) if wanted is IsolationLevel.DIRECTORY else {}
-        taken = self.git.owners(ids)
-        refuse_taken(
-            plan,
-            branches,
-            {
-                task_id: f"the workspace{'' if one.task_id == task_id else f' of task {one.task_id!r}'} at {one.path} exists"
-                for task_id, one in taken.items()
-            },
-            results,
-            {task_id: one.task_id for task_id, one in taken.items()},
-        )
-        if not wanted.isolates_directory:
-            self.git.require_checkout_at(context.working_directory, fork)
-            self.git.require_clean_checkout(context.working_directory)
         return plan
+
+    def last_run(self, source: str) -> LastRun | None:
+        """Return the newest run of the tasks that a file lists; None if there is none."""
+        store = Store.existing(history_file(self.git.state_root))
+        if store is None:
+            return None
+        with store:
+            run = store.newest_of(source)
+            if run is None:
+                return None
+            anew = {task_id for event in store.events(run.run_id, _ANEW) for task_id in event["task_ids"]}
+            return LastRun(run, store.attempts_up_to(run), frozenset(anew))
 
     def run(
         self, tasks: Sequence[Task], progress_callback: ProgressCallback | None = None, **choices: Any
@@ -150,46 +223,124 @@ class Orchestrator:
     def carry_out(
         self, plan: Plan, progress_callback: ProgressCallback | None = None, command_line: str = ""
     ) -> RunSummary:
-        """Do what the plan says and record it.  A task's failure is in the summary, never raised."""
+        """Do what the plan says and record it.  A task's failure is in the summary, never raised.
+
+        Raises WorkspaceBusy if another process has gone on with the run that the plan continues, and whatever
+        `GitManager.set_aside` raises: then nothing has been started.
+        """
+        if plan.earlier and plan.is_done:
+            return RunSummary(plan.earlier.run_id, plan, list(self._ended_before(plan).values()), False)
+        find_sandbox(self.config.sandbox)  # before anything is recorded, set aside or made
         with self._record(plan) as store:
-            run_id = new_run_id()
-            process = this_process()
-            store.begin_run(
-                RunRecord(
-                    run_id=run_id,
-                    started_at=time.time(),
-                    finished_at=None,
-                    state="running",
-                    base_branch=plan.base_branch,
-                    base_commit=plan.base_commit,
-                    isolation_level=plan.level.value,
-                    workers=plan.workers,
-                    command_line=command_line,
-                    pid=process.pid,
-                    boot_id=process.boot_id,
-                    host=process.host,
-                    process_started=process.started,
-                )
-            )
-            recorder = _Recorder(store, plan, run_id, progress_callback)
-            executor = self._executor(plan, run_id)
+            run_id = self._begin_run(store, plan, command_line)
+            recorder = Recorder(store, plan, run_id, progress_callback)
             try:
-                results = executor.execute_tasks([one.task for one in plan.tasks], plan.base_context, recorder)
-            except AggregateExecutionError as error:
-                results = list(error.failed_tasks)
+                results = self._ended_before(plan)
+                for planned in plan.tasks:
+                    if planned.start is Start.RECORDED:
+                        tidy(results[planned.task.id], self.git, plan.keep, plan.level)
+                        recorder.record(results[planned.task.id])
+                notes = self._set_aside(plan, recorder)
+                executor = self._executor(plan, run_id, notes)
+                try:
+                    ran = executor.execute_tasks([one.task for one in plan.to_run], plan.base_context, recorder)
+                except AggregateExecutionError as error:
+                    ran = list(error.failed_tasks)
             except BaseException:
-                with _told():
-                    store.finish_run(run_id, "interrupted", time.time())
+                recorder.finish("interrupted")
                 raise
             interrupted = self._cancellation.cancelled
-            with _told():
-                for result in results:
-                    if result.outcome is Outcome.CANCELLED and result.exit_code is None:
-                        recorder.record(result)  # never began, so no callback told of it
-                store.finish_run(run_id, "interrupted" if interrupted else "finished", time.time())
-        return RunSummary(run_id, plan, results, interrupted)
+            for result in ran:
+                results[result.task.id] = result
+                if result.outcome is Outcome.CANCELLED and result.exit_code is None:
+                    recorder.record(result)  # never began, so no callback told of it
+            recorder.finish("interrupted" if interrupted else "finished")
+        with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
+            self.git.empty_trash(_TIDYING)
+        return RunSummary(run_id, plan, [results[one.task.id] for one in plan.tasks], interrupted)
 
-    def _executor(self, plan: Plan, run_id: str) -> LocalExecutor:
+    def _begin_run(self, store: Store, plan: Plan, command_line: str) -> str:
+        """Write down that a run begins, or goes on in this process; return its id."""
+        process = this_process()
+        run = RunRecord(
+            run_id=plan.earlier.run_id if plan.earlier and plan.continues else new_run_id(),
+            started_at=time.time(),
+            finished_at=None,
+            state="running",
+            base_branch=plan.base_branch,
+            base_commit=plan.base_commit,
+            isolation_level=plan.level.value,
+            workers=plan.workers,
+            command_line=command_line,
+            pid=process.pid,
+            boot_id=process.boot_id,
+            host=process.host,
+            process_started=process.started,
+            source=plan.source,
+            follows=plan.earlier.run_id if plan.earlier and not plan.continues else "",
+        )
+        if not (plan.earlier and plan.continues):
+            store.begin_run(run)
+            if anew := [one.task.id for one in plan.tasks if one.start is Start.AGAIN]:
+                store.add_event(run.run_id, _ANEW, run.started_at, {"task_ids": anew})
+            return run.run_id
+        if not store.take_over(plan.earlier, run):
+            now = store.run(run.run_id)
+            raise WorkspaceBusy(
+                f"run {run.run_id} was resumed by {process_of(now)} meanwhile",
+                hint=f"{to_type('moderator', 'history', run.run_id)} shows how far it is",
+            )
+        data = {"command_line": command_line, "state": plan.earlier.state, "process": str(process_of(plan.earlier))}
+        store.add_event(run.run_id, "resumed", run.started_at, data)
+        return run.run_id
+
+    def _ended_before(self, plan: Plan) -> dict[str, TaskResult]:
+        """Return the results of the tasks that nothing is run for."""
+        ended = {one.task.id: (one, one.earlier) for one in plan.tasks if not one.start.runs}
+        there = self.git.owners(ended)
+        return {
+            task_id: result_before(planned, last, task_id in there and there[task_id].task_id == task_id)
+            for task_id, (planned, last) in ended.items()
+            if last
+        }
+
+    def _set_aside(self, plan: Plan, recorder: Recorder) -> dict[str, list[str]]:
+        """Set aside what is under the names of tasks that start again; return notes for their results.
+
+        Every task is tried before the first problem is raised, so that trying again has the less to do.
+        """
+        again = [one for one in plan.tasks if one.start is Start.AGAIN]
+        if not again:
+            return {}
+
+        def aside(planned: PlannedTask) -> str | None:
+            if self._cancellation.cancelled:
+                return None
+            target = planned.context if planned.context.task_id else planned.task.id  # level none names nothing
+            rescue = self.git.set_aside(target, reason_to_set_aside(plan, planned))
+            data = {"task_id": planned.task.id, "rescue": rescue and rescue.id, "attempt": planned.attempt}
+            recorder.note("set aside", data)
+            return note_of_rescue(planned, rescue.id) if rescue else None
+
+        with ThreadPoolExecutor(min(len(again), os.cpu_count() or 1)) as pool:
+            waiting = [(one.task.id, pool.submit(aside, one)) for one in again]
+        return {task_id: [note] for task_id, future in waiting if (note := future.result())}
+
+    def _require_checkout(self, plan: Plan) -> None:
+        directory = plan.base_context.working_directory
+        self.git.require_checkout_at(directory, Base(plan.base_branch, plan.base_commit))
+        try:
+            self.git.require_clean_checkout(directory)
+        except CheckoutNotClean as error:
+            if plan.continues:
+                error.hint = (
+                    "look at them: a task that was cut short may have left them; commit them elsewhere or stash them"
+                )
+            raise
+
+    def _executor(
+        self, plan: Plan, run_id: str, notes: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> LocalExecutor:
         parallel = self.config.parallel
         options: dict[str, Any] = {
             "git": self.git,
@@ -200,6 +351,9 @@ class Orchestrator:
             "run_id": run_id,
             "environment": self._environment,
             "cancellation": self._cancellation,
+            "attempts": {one.task.id: one.attempt for one in plan.to_run},
+            "notes": notes,
+            "sandbox": self.config.sandbox,
             "limits": Limits(parallel.timeout, parallel.idle_timeout, self.config.grace),
         }
         if plan.workers == 1:
@@ -245,81 +399,3 @@ class Orchestrator:
                 hint="choose another place: root: /somewhere/writable in moderator.yaml",
                 cause=str(error),
             ) from error
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """The work is done and safe by now: a record that cannot be written is said, and costs only history."""
-    try:
-        yield
-    except StoreProblem as problem:
-        log.warning("the end of the run could not be recorded: %s (%s)", problem.message, problem.cause)
-
-
-class _Recorder:
-    """A progress callback that writes the record and passes everything on."""
-
-    def __init__(self, store: Store, plan: Plan, run_id: str, then: ProgressCallback | None) -> None:
-        self._store = store
-        self._plan = plan
-        self._run_id = run_id
-        self._then = then
-        self._failed = False
-        self._planned = {one.task.id: one for one in plan.tasks}
-
-    def on_task_start(self, task: Task) -> None:
-        try:
-            with self._quietly():
-                self._begin(task)
-        finally:
-            if self._then:
-                self._then.on_task_start(task)
-
-    @contextlib.contextmanager
-    def _quietly(self) -> Iterator[None]:
-        """Say once, not for every task, that the record cannot be written; the run is worth more than its history."""
-        try:
-            yield
-        except StoreProblem as problem:
-            if not self._failed:
-                log.warning("this run is no longer recorded: %s (%s)", problem.message, problem.cause)
-            self._failed = True
-
-    def _begin(self, task: Task) -> None:
-        planned = self._planned[task.id]
-        self._store.begin_attempt(
-            AttemptRecord(
-                run_id=self._run_id,
-                task_id=task.id,
-                attempt=1,
-                description=task.description,
-                started_at=time.time(),
-                finished_at=None,
-                outcome=None,
-                exit_code=None,
-                error_message=None,
-                branch=planned.branch,
-                base=self._plan.base_commit,
-                commit=None,
-                path=planned.path,
-                log=str(log_file(self._plan.base_context, task.id, self._run_id, 1)),
-                backend=planned.backend,
-                duration_seconds=None,
-                notes=(),
-            )
-        )
-
-    def on_task_complete(self, result: TaskResult) -> None:
-        try:
-            with self._quietly():
-                self.record(result)
-        finally:
-            if self._then:
-                self._then.on_task_complete(result)
-
-    def on_task_error(self, task: Task, error: Exception) -> None:
-        if self._then:
-            self._then.on_task_error(task, error)
-
-    def record(self, result: TaskResult) -> None:
-        self._store.finish_attempt(result, time.time())

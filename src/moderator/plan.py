@@ -8,23 +8,51 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
 from moderator.config.settings import MOST_WORKERS
 from moderator.context import ExecutionContext, IsolationLevel, overlaps
 from moderator.errors import ConfigurationError, InvalidTaskId, PlanError, WorkspaceOccupied, to_type
+from moderator.git.values import Commit
 from moderator.models import Task
 from moderator.naming import generate_task_directory, task_slug
+from moderator.store import AttemptRecord, RunRecord
+
+
+class Start(Enum):
+    """What a run does with one of its tasks."""
+
+    RUN = "run"
+    """It runs; nothing is there under its names."""
+    KEPT = "kept"
+    """It is finished: nothing runs, and how it ended is reported as it was."""
+    RECORDED = "recorded"
+    """Its work is committed and only the record of that is missing: it is written, and nothing runs."""
+    AGAIN = "again"
+    """What is there under its names is set aside, and then it runs."""
+
+    @property
+    def runs(self) -> bool:
+        return self in (Start.RUN, Start.AGAIN)
 
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """One task of a plan with its names and what executes it."""
+    """One task of a plan with its names, what executes it, and what becomes of an attempt that was made before.
+
+    `attempt` is the number that the next attempt gets; `earlier` the last one before, None if there was none; `commit`
+    holds the work of one that is only to be recorded.
+    """
 
     task: Task
     context: ExecutionContext
     backend: str
+    start: Start = Start.RUN
+    attempt: int = 1
+    earlier: AttemptRecord | None = None
+    commit: Commit | None = None
 
     @property
     def branch(self) -> str | None:
@@ -44,6 +72,8 @@ class PlannedTask:
             "path": self.path,
             "timeout": self.task.timeout,
             "idle_timeout": self.task.idle_timeout,
+            "start": self.start.value,
+            "attempt": self.attempt,
         }
 
 
@@ -52,6 +82,9 @@ class Plan:
     """What a run will do, in the order in which tasks start.
 
     `base_branch` and `base_commit` are what every task forks from; `keep` says whose workspaces stay: always, failed, never.
+    `source` is the file that lists the tasks, as an absolute path, "" if there is none.  `earlier` is the run of that file
+    that this one continues, under the same id, or follows, if that one has finished; `vanished` are its tasks that the file
+    no longer lists.
     """
 
     base_context: ExecutionContext
@@ -61,6 +94,25 @@ class Plan:
     workers: int
     keep: str
     tasks: tuple[PlannedTask, ...]
+    source: str = ""
+    earlier: RunRecord | None = None
+    vanished: tuple[str, ...] = ()
+
+    @property
+    def to_run(self) -> tuple[PlannedTask, ...]:
+        """The tasks that something will be run for."""
+        return tuple(planned for planned in self.tasks if planned.start.runs)
+
+    @property
+    def continues(self) -> bool:
+        """Whether this is the rest of a run that was cut short."""
+        return self.earlier is not None and self.earlier.state != "finished"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether an earlier run has finished all of it."""
+        kept = all(planned.start is Start.KEPT for planned in self.tasks)
+        return kept and self.earlier is not None and not self.continues
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -68,6 +120,7 @@ class Plan:
             "isolation_level": self.level.value,
             "workers": self.workers,
             "keep": self.keep,
+            "run_id": self.earlier.run_id if self.earlier and (self.continues or self.is_done) else None,
             "tasks": [planned.to_dict() for planned in self.tasks],
         }
 
@@ -146,22 +199,28 @@ def refuse_taken(
     results: Mapping[str, str] = MappingProxyType({}),
     owners: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Raise WorkspaceOccupied if an earlier run left something under the names of this plan.
+    """Raise WorkspaceOccupied if an earlier run left something under the names of this plan that it would not set aside.
 
     `branches` are those that exist, `workspaces` the ids whose names a workspace has, with a sentence about it, `owners` the
     ids such workspaces belong to where it is another, `results` the ids of tasks without a branch whose earlier result is
     kept, with the ref that keeps it.
     """
-    found = []
-    for planned in plan.tasks:
+    found: list[str] = []
+    in_the_way: list[PlannedTask] = []
+    for planned in plan.to_run:
+        known = len(found)
+        if planned.start is Start.AGAIN and owners.get(planned.task.id, planned.task.id) == planned.task.id:
+            continue
         if planned.task.id in workspaces:
             found.append(f"task {planned.task.id!r}: {workspaces[planned.task.id]}")
         elif planned.branch in branches:
             found.append(f"task {planned.task.id!r}: the branch {planned.branch!r} exists")
         elif planned.task.id in results:
             found.append(f"task {planned.task.id!r}: its earlier result is kept at {results[planned.task.id]}")
+        if len(found) > known:
+            in_the_way.append(planned)
     if found:
-        first = next(p for p in plan.tasks if p.task.id in {*workspaces, *results} or p.branch in branches)
+        first = in_the_way[0]
         hints, ours = ["or give the tasks other ids"], owners.get(first.task.id, first.task.id)
         if first.branch:
             branch = shlex.quote(first.branch)
@@ -175,7 +234,7 @@ def refuse_taken(
             hints.insert(0, f"look at it: {to_type('moderator', 'show', ours)}")
             hints.insert(1, f"remove its workspace first: {to_type('moderator', 'clean', ours)}")
         raise WorkspaceOccupied(
-            f"{len(found)} of {len(plan.tasks)} tasks have something from an earlier run under their names; nothing was started",
+            f"{len(found)} of {len(plan.to_run)} tasks have something from an earlier run under their names; nothing was started",
             hint="\n".join(hints),
             findings=found,
         )

@@ -55,6 +55,11 @@ _SCHEMA: tuple[tuple[str, ...], ...] = (
             kind TEXT NOT NULL, at REAL NOT NULL, data TEXT NOT NULL
         )""",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN source TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD COLUMN follows TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX runs_by_source ON runs (source, started_at)",
+    ),
 )
 """What leads from each version to the next, as statements: the first makes version 1 of an empty file."""
 
@@ -65,7 +70,9 @@ _TABLES = frozenset({"runs", "attempts", "events"})
 class RunRecord:
     """One run.  Times are unix seconds; `state` is "running", "finished" or "interrupted".
 
-    `pid`, `boot_id`, `host` and `process_started` tell whether a run that says "running" still is.
+    `pid`, `boot_id`, `host` and `process_started` tell whether a run that says "running" still is.  `source` is the file
+    that listed its tasks, as an absolute path, "" where there was none; `follows` the run whose finished tasks it took
+    for done, "" where it took none.
     `tasks`, `succeeded` and `failed` are counted on reading, each task by its last attempt in the run: one
     that still runs or was cancelled is neither a success nor a failure.
     """
@@ -83,6 +90,8 @@ class RunRecord:
     boot_id: str
     host: str
     process_started: float
+    source: str = ""
+    follows: str = ""
     tasks: int = 0
     succeeded: int = 0
     failed: int = 0
@@ -115,6 +124,7 @@ class AttemptRecord:
 
 
 _COUNTED = ("tasks", "succeeded", "failed")
+_OF_THE_PROCESS = ("state", "pid", "boot_id", "host", "process_started")
 _RUN_COLUMNS = [field.name for field in fields(RunRecord) if field.name not in _COUNTED]
 _ATTEMPT_COLUMNS = [field.name for field in fields(AttemptRecord)]
 
@@ -139,6 +149,14 @@ _OR_FINISH_ATTEMPT = """
         "commit" = coalesce(excluded."commit", "commit"), path = coalesce(excluded.path, path),
         log = coalesce(excluded.log, log)"""
 """What the result does not know stays as the attempt began with it."""
+
+_TAKE_OVER = f"""
+    UPDATE runs SET finished_at = NULL, {", ".join(f"{name} = :{name}" for name in (*_OF_THE_PROCESS, "workers"))}
+    WHERE run_id = :run_id AND {" AND ".join(f"{name} = :then_{name}" for name in _OF_THE_PROCESS)}
+        AND finished_at IS :then_finished_at"""  # noqa: S608 - our words
+_END_ATTEMPTS = f"""
+    UPDATE attempts SET outcome = '{Outcome.CANCELLED.value}', error_message = 'its run was cut short'
+    WHERE run_id = :run_id AND outcome IS NULL"""  # noqa: S608 - our words
 
 _SUCCEEDED = ", ".join(f"'{outcome.value}'" for outcome in Outcome if outcome.success)
 _FAILED = ", ".join(f"'{outcome.value}'" for outcome in Outcome if outcome.status is TaskStatus.FAILED)
@@ -187,6 +205,20 @@ class Store:
         if not self._write(statement, {"run_id": run_id, "state": state, "finished_at": finished_at}):
             raise StoreProblem(f"the record {str(self._path)!r} has no run {run_id!r} to finish")
 
+    def take_over(self, found: RunRecord, now: RunRecord) -> bool:
+        """Let a run go on in the process, with the workers, that `now` names, if it is still as it was `found`.
+
+        Attempts of which no end is recorded were ended with the process before.  False if the run has changed: of two
+        processes that would continue it, exactly one is told True.
+        """
+        values = {**vars(now), **{f"then_{name}": getattr(found, name) for name in (*_OF_THE_PROCESS, "finished_at")}}
+        values = {name: _stored(value) for name, value in (values | {"run_id": found.run_id}).items()}
+        with self._lock, _mapped(self._path), _transaction(self._connection):
+            if not self._connection.execute(_TAKE_OVER, values).rowcount:
+                return False
+            self._connection.execute(_END_ATTEMPTS, values)
+            return True
+
     def begin_attempt(self, attempt: AttemptRecord) -> None:
         """Write down an attempt.  A run id, task id and attempt number can be used together once."""
         self._write(_INSERT_ATTEMPT, {**vars(attempt), "notes": _json(attempt.notes)})
@@ -219,9 +251,33 @@ class Store:
         values = {"run_id": run_id, "kind": kind, "at": at, "data": _json(dict(data))}
         self._write("INSERT INTO events (run_id, kind, at, data) VALUES (:run_id, :kind, :at, :data)", values)
 
+    def events(self, run_id: str, kind: str) -> list[dict[str, Any]]:
+        """Return the data of a run's events of one kind, the oldest first."""
+        rows = self._read("SELECT data FROM events WHERE run_id = ? AND kind = ? ORDER BY id", (run_id, kind))
+        with _mapped(self._path):
+            return [json.loads(data) for (data,) in rows]
+
     def runs(self, limit: int = 50) -> list[RunRecord]:
         """Return the newest runs, at most `limit`, the newest first."""
         return self._runs("ORDER BY started_at DESC, id DESC LIMIT ?", (limit,))
+
+    def newest_of(self, source: str) -> RunRecord | None:
+        """Return the newest run of the tasks that this file lists; None if there is none, or the file is ""."""
+        found = self._runs("WHERE source = ? ORDER BY started_at DESC, id DESC LIMIT 1", (source,)) if source else []
+        return found[0] if found else None
+
+    def attempts_up_to(self, run: RunRecord) -> dict[str, AttemptRecord]:
+        """Return the last attempt of each task in a run; of tasks that it took for done, in the run that it follows."""
+        last: dict[str, AttemptRecord] = {}
+        seen: set[str] = set()
+        run_id = run.run_id
+        while run_id and run_id not in seen:
+            seen.add(run_id)
+            attempts = sorted(self.attempts(run_id), key=lambda one: one.attempt)
+            last = {one.task_id: one for one in attempts} | last
+            follows = self._read("SELECT follows FROM runs WHERE run_id = ?", (run_id,))
+            run_id = follows[0][0] if follows else ""
+        return last
 
     def run(self, run_id_prefix: str) -> RunRecord:
         """Return the run whose id is, or alone begins with, `run_id_prefix`.

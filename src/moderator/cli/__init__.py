@@ -21,7 +21,12 @@ _COMMANDS = {
     "diff": ("moderator.cli.look", "Show what a task changed."),
     "logs": ("moderator.cli.look", "Print what a task printed."),
     "history": ("moderator.cli.look", "List past runs, or the tasks of one."),
-    "clean": ("moderator.cli.clean", "Remove workspaces that hold nothing unsaved; branches stay."),
+    "clean": ("moderator.cli.clean", "Remove workspaces; what is in no commit is rescued first."),
+    "undo": ("moderator.cli.undo", "Bring back the workspace that was removed last."),
+    "rescue": ("moderator.cli.rescue", "List, show, restore or drop what was rescued."),
+    "lock": ("moderator.cli.lock", "Keep a workspace from being removed."),
+    "unlock": ("moderator.cli.lock", "Take that back."),
+    "doctor": ("moderator.cli.doctor", "Find what is wrong, explain it, and mend what is safe to mend."),
 }
 
 

@@ -26,6 +26,17 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")(command)
 
 
+def opened(repo: str) -> tuple[GitManager, Config]:
+    """Open the repository with its configuration, which says how much is kept of what is removed."""
+    from moderator.git.manager import GitManager
+    from moderator.git.values import Keeping
+
+    git = GitManager(repo)
+    config = configuration(git)
+    keeping = Keeping(config.trash_days, config.rescue_largest_file * 1e6)
+    return (git if keeping == Keeping() else GitManager(repo, keeping=keeping)), config
+
+
 def configuration(git: GitManager, named: str | None = None) -> Config:
     """Load the configuration: the user's, the repository's (of the main worktree only), the one named; later wins."""
     from moderator.config import load_config

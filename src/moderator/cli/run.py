@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,12 +16,13 @@ import click
 from moderator.cli.options import configuration, json_option, repo_option
 from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
+from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
 from moderator.config.settings import MOST_WORKERS
 from moderator.context import IsolationLevel
-from moderator.errors import ModeratorError
+from moderator.errors import ModeratorError, WorkspaceOccupied
 from moderator.git.manager import GitManager
 from moderator.orchestrator import Orchestrator, RunSummary
-from moderator.plan import Plan
+from moderator.plan import Plan, Start
 from moderator.process import Cancellation
 from moderator.reports import text
 from moderator.taskfile import read_tasks
@@ -48,6 +48,8 @@ _CODES = {
 @click.option(
     "--keep", type=click.Choice(["always", "failed", "never"]), help="Whose workspaces stay (default: always)."
 )
+@click.option("--resume", is_flag=True, help="Continue the last run of this file; what is finished stays finished.")
+@click.option("--fresh", is_flag=True, help="Start anew; what earlier runs left under the tasks' names is set aside.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
 @click.option("--progress", type=click.Choice(["auto", "live", "plain", "none"]), default="auto", show_default=True)
 @click.option("--config", metavar="FILE", help="A configuration file that wins over the others.")
@@ -71,6 +73,7 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         raise listed.refusal()
     cancellation = Cancellation()
     orchestrator = Orchestrator(config, repo, cancellation=cancellation)
+    source = os.path.realpath(tasks_file) if os.path.isfile(tasks_file) else ""  # what came through a pipe is gone
     try:
         plan = orchestrator.plan(
             listed.tasks,
@@ -79,20 +82,30 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
             workers=choices["jobs"],
             keep=choices["keep"],
             where=listed.where,
+            source=source,
+            resume=choices["resume"],
+            fresh=choices["fresh"],
         )
     except ModeratorError as error:
         if not listed.problems:
+            if isinstance(error, WorkspaceOccupied):
+                say_how_to_go_on(error, orchestrator, source, [task.id for task in listed.tasks])
             raise
         # Everything that is wrong at once: what the file says and what the plan says of the tasks that can be understood.
         raise listed.refusal(getattr(error, "problems", None) or [error.message]) from error
     if listed.problems:
         raise listed.refusal()
+    if choices["resume"]:
+        say_what_is_resumed(plan, tasks_file, notes_only=as_json)
     if dry_run:
         _show_plan(plan, as_json)
         return 0
     received: list[signal.Signals] = []
     log_to_stderr()
-    with _handled(cancellation, received), progress_shown(progress, plan) as callback:
+    with (
+        _handled(cancellation, received),
+        progress_shown(progress, replace(plan, tasks=plan.to_run)) as callback,
+    ):
         summary = orchestrator.carry_out(plan, callback, shlex.join(sys.argv))
     if as_json:
         print_json(
@@ -140,12 +153,17 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         f"{text.counted(len(plan.tasks), 'task')}, {plan.workers} at once, isolation {plan.level.value}, "
         f"from {plan.base_branch} {plan.base_commit[:12]}; workspaces are kept: {plan.keep}"
     )
+    plain = all(one.start is Start.RUN and one.earlier is None for one in plan.tasks)
     rows = []
     for number, one in enumerate(plan.tasks, 1):
         run = one.task.run
         command = run if isinstance(run, str) else shlex.join(run or [])
-        rows.append((str(number), text.shortened(one.task.id, 32), one.branch or "-", text.shortened(command, 70)))
-    for line in text.table(("", "TASK", "BRANCH", "COMMAND"), rows, right=(0,)):
+        meant = () if plain else (fate(one),)
+        rows.append(
+            (str(number), text.shortened(one.task.id, 32), one.branch or "-", *meant, text.shortened(command, 70))
+        )
+    heads = ("", "TASK", "BRANCH", *(() if plain else ("WHAT HAPPENS",)), "COMMAND")
+    for line in text.table(heads, rows, right=(0,)):
         page(line)
     page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
 
@@ -198,20 +216,18 @@ def _say_what_next(summary: RunSummary, repo: str) -> None:
     failed = next((result for result in summary.results if not result.success), ran[0])
     worked = next((result for result in ran if result.commit), ran[0])
     # As it was called, and for the repository it was called for, so that the lines can be pasted.
-    program = "moderator" if shutil.which("moderator") else shlex.quote(sys.argv[0])
-    if sys.argv[0].endswith("__main__.py"):
-        program = f"{shlex.quote(sys.executable)} -m moderator"
+    called = program()
     where = "" if repo == "." else f" --repo {shlex.quote(repo)}"
     lines = [
-        (f"{program} list{where}", "what is in every workspace"),
-        (f"{program} show {shlex.quote(failed.task.id)}{where}", "how that task ended, and what it printed last"),
-        (f"{program} diff {shlex.quote(worked.task.id)}{where}", "what that task changed"),
+        (f"{called} list{where}", "what is in every workspace"),
+        (f"{called} show {shlex.quote(failed.task.id)}{where}", "how that task ended, and what it printed last"),
+        (f"{called} diff {shlex.quote(worked.task.id)}{where}", "what that task changed"),
     ]
     if summary.plan.level is IsolationLevel.NONE:  # the work is in the checkout, in no workspace
         lines = [
             (f"git -C {shlex.quote(summary.plan.base_context.working_directory)} diff", "what the tasks changed"),
             lines[1],
-            (f"{program} history {summary.run_id}{where}", "how each of them ended"),
+            (f"{called} history {summary.run_id}{where}", "how each of them ended"),
         ]
     click.echo("next:", err=True)
     for line in text.table(("", ""), lines)[1:]:

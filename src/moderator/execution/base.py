@@ -23,6 +23,7 @@ from moderator.execution.pipeline import Surroundings, not_started, run_task
 from moderator.git.manager import GitManager
 from moderator.models import Task, TaskResult
 from moderator.process import Cancellation, Limits, Supervisor
+from moderator.process.sandbox import find_sandbox
 from moderator.routing import Backend, BackendRouter
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,9 @@ class LocalExecutor(TaskExecutor):
     below that directory, so it had better not be the checkout itself), `router` or
     `backend` says who does the work (default: the shell), `base` what to fork from (default: the context's branch), `keep`
     whose workspaces stay.  `environment` is what tasks inherit (default: this process's).  `cancellation` ends the run from
-    outside, a signal handler for instance.
+    outside, a signal handler for instance.  `attempts` has, by task id, the number of the attempt where it is not the first,
+    `notes` what the results of such tasks shall say of that.  `sandbox` is what keeps tasks from writing elsewhere: "none" or
+    "bwrap"; where it is not to be had, nothing is begun (EnvironmentProblem).
     """
 
     def __init__(
@@ -113,6 +116,9 @@ class LocalExecutor(TaskExecutor):
         run_id: str | None = None,
         environment: Mapping[str, str] | None = None,
         cancellation: Cancellation | None = None,
+        attempts: Mapping[str, int] | None = None,
+        notes: Mapping[str, Sequence[str]] | None = None,
+        sandbox: str = "none",
     ) -> None:
         if keep not in ("always", "failed", "never"):
             raise ConfigurationError(f"keep must be always, failed or never, not {keep!r}")
@@ -125,6 +131,9 @@ class LocalExecutor(TaskExecutor):
         self._run_id = run_id
         self._environment = environment
         self._cancellation = cancellation or Cancellation()
+        self._attempts = attempts or {}
+        self._notes = notes or {}
+        self._sandbox = sandbox
         self._closed = False
         self._idle = threading.Condition()
         self._running = 0
@@ -159,6 +168,7 @@ class LocalExecutor(TaskExecutor):
             # A run forks every task from one commit, also when the base branch moves meanwhile.
             base = git.resolve_base(self._base if self._base is not None else context.git_branch)
             run_id = self._run_id or new_run_id()
+            sandbox = find_sandbox(self._sandbox)
             with Supervisor(run_id) as supervisor:
                 surroundings = Surroundings(
                     git=git,
@@ -173,6 +183,9 @@ class LocalExecutor(TaskExecutor):
                     supervisor=supervisor,
                     cancellation=self._cancellation,
                     tail=min(_LONGEST_TAIL, max(_TAILS_IN_ALL // len(tasks), 1024)),
+                    attempts=self._attempts,
+                    notes=self._notes,
+                    sandbox=sandbox,
                 )
                 return _Workers(tasks, surroundings, Announcer(callback)).run(min(workers, len(tasks)))
         finally:

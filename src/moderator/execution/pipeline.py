@@ -10,13 +10,14 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from moderator.context import ExecutionContext, IsolationLevel
-from moderator.errors import ConfigurationError, ModeratorError
+from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork
+from moderator.git.contents import IGNORED
 from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
 from moderator.models import Outcome, Task, TaskResult
@@ -46,7 +47,9 @@ class Listener(Protocol):
 class Surroundings:
     """What all tasks of a run have in common.
 
-    `tail` is how many characters of a task's output its result holds, of each stream.
+    `tail` is how many characters of a task's output its result holds, of each stream.  `attempts` has the number of the
+    attempt for tasks that have been begun before, `notes` what their results shall say of that.  `sandbox` is the program
+    that keeps tasks from writing elsewhere, "" for none.
     """
 
     git: GitManager
@@ -61,13 +64,16 @@ class Surroundings:
     supervisor: Supervisor
     cancellation: Cancellation
     tail: int
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sandbox: str = ""
 
 
-def run_task(task: Task, slot: int, surroundings: Surroundings, listener: Listener, attempt: int = 1) -> TaskResult:
+def run_task(task: Task, slot: int, surroundings: Surroundings, listener: Listener) -> TaskResult:
     """Take one task all the way; return how it ended.  Never raises."""
     listener.started(task)
     began = time.monotonic()
-    steps = _Steps(task, slot, surroundings, attempt)
+    steps = _Steps(task, slot, surroundings)
     try:
         result = steps.walk()
     except Exception as error:
@@ -85,7 +91,8 @@ def not_started(task: Task, surroundings: Surroundings) -> TaskResult:
     return TaskResult(
         task, None, "", "", 0.0,
         error_message="the run was interrupted before the task began", outcome=Outcome.CANCELLED,
-        run_id=surroundings.run_id, base=surroundings.base_commit, workspace_kept=False,
+        run_id=surroundings.run_id, attempt=surroundings.attempts.get(task.id, 1), base=surroundings.base_commit,
+        workspace_kept=False, notes=list(surroundings.notes.get(task.id, ())),
     )  # fmt: skip
 
 
@@ -102,6 +109,34 @@ def _how_it_failed(ended: Ended) -> str:
     return f"exit code {ended.exit_code}" + (f": {said[-1][:200]}" if said else "")
 
 
+def tidy(result: TaskResult, git: GitManager, keep: str, level: IsolationLevel) -> None:
+    """Remove the workspace of a task that has ended, if the policy `keep` says so and nothing would be lost."""
+    if level is IsolationLevel.NONE or keep == "always" or (keep == "failed" and not result.success):
+        return
+    try:
+        result.notes += _removed(result.task.id, git, f"keep: {keep}")
+        result.workspace_kept = False
+    except (ModeratorError, OSError) as error:
+        findings = "; ".join(getattr(error, "findings", ()))
+        reason = (
+            f"because removing it would lose work: {findings}" if findings else f"for it cannot be removed: {error}"
+        )
+        result.notes.append(f"the workspace was kept, {reason}")
+
+
+def _removed(task_id: str, git: GitManager, reason: str) -> list[str]:
+    """Remove a workspace that holds nothing but commits and what git ignores; return a note about the latter."""
+    try:
+        git.remove_workspace(task_id)
+    except WouldLoseWork as error:
+        if not all(finding.startswith(IGNORED) for finding in error.findings):
+            raise
+        git.remove_workspace(task_id, rescue=True, reason=reason)
+        names = "; ".join(finding.removeprefix(IGNORED).removeprefix(": ") for finding in error.findings)
+        return [f"what git ignores stays in the trash for a time (moderator rescue list): {names}"]
+    return []
+
+
 def log_file(base_context: ExecutionContext, task_id: str, run_id: str, attempt: int) -> Path:
     """Return where an attempt's output goes: the same place at every level, for it is the run's record of the task."""
     state = generate_task_state_dir(os.path.abspath(base_context.state_dir), task_id)
@@ -111,16 +146,16 @@ def log_file(base_context: ExecutionContext, task_id: str, run_id: str, attempt:
 class _Steps:
     """One attempt.  `failing` is what an exception means at the step that is being taken."""
 
-    def __init__(self, task: Task, slot: int, surroundings: Surroundings, attempt: int) -> None:
+    def __init__(self, task: Task, slot: int, surroundings: Surroundings) -> None:
         self._task = task
         self._slot = slot
         self._all = surroundings
-        self._attempt = attempt
+        self._attempt = surroundings.attempts.get(task.id, 1)
         self._workspace: Workspace | None = None
         self._log: Path | None = None
         self._backend = ""
         self.ended: Ended | None = None
-        self._notes: list[str] = []
+        self._notes = list(surroundings.notes.get(task.id, ()))
         self.failing = Outcome.COULD_NOT_START
 
     def walk(self) -> TaskResult:
@@ -134,7 +169,7 @@ class _Steps:
             self._workspace = workspace
             with self._supervised(workspace):
                 result = self._run_in(workspace, backend)
-        self._tidy(result)
+        tidy(result, everything.git, everything.keep, everything.level)
         return result
 
     @contextlib.contextmanager
@@ -157,6 +192,8 @@ class _Steps:
         before = git.fingerprint() if own_tree else None
         tree = git.tree_of_checkout(workspace.path) if workspace.level is IsolationLevel.NONE else None
         self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._attempt)
+        if everything.sandbox:
+            command = self._sandboxed(command, workspace, self._log.parent)
         ended = run(
             command,
             cwd=workspace.path,
@@ -177,6 +214,19 @@ class _Steps:
             return self.result(self.failing, ended)
         return self._keep_work(workspace, ended, tree)
 
+    def _sandboxed(self, command: Sequence[str], workspace: Workspace, folder: Path) -> list[str]:
+        from moderator.process.sandbox import sandboxed  # only where one is asked for
+
+        scratch = folder / "tmp"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return sandboxed(
+            command,
+            self._all.git.writable_for(workspace),
+            program=self._all.sandbox,
+            directory=os.path.realpath(workspace.path),
+            scratch=os.path.realpath(scratch),
+        )
+
     def _keep_work(self, workspace: Workspace, ended: Ended, tree: str | None) -> TaskResult:
         git = self._all.git
         try:
@@ -191,21 +241,6 @@ class _Steps:
         if kept.commit is None and kept.head == workspace.base:
             return self.result(Outcome.UNCHANGED, ended)
         return self.result(Outcome.SUCCEEDED, ended, commit=kept.head)
-
-    def _tidy(self, result: TaskResult) -> None:
-        """Remove the workspace if the policy says so and nothing would be lost."""
-        keep, level = self._all.keep, self._all.level
-        if level is IsolationLevel.NONE or keep == "always" or (keep == "failed" and not result.success):
-            return
-        try:
-            self._all.git.remove_workspace(result.task.id)
-            result.workspace_kept = False
-        except (ModeratorError, OSError) as error:
-            findings = "; ".join(getattr(error, "findings", ()))
-            reason = (
-                f"because removing it would lose work: {findings}" if findings else f"for it cannot be removed: {error}"
-            )
-            result.notes.append(f"the workspace was kept, {reason}")
 
     def result(
         self,

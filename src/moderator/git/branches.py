@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 from moderator.errors import GitFailed, IsolationError, WorkspaceOccupied, to_type
+from moderator.git.exact import DURABLE
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 
@@ -12,13 +15,13 @@ _ORDINARY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9
 """Names of branches that need not be shown to git: none of git-check-ref-format(1)'s rules can touch them."""
 
 
-def create_branch(repository: Repository, record: Record) -> None:
-    """Create the record's branch at its base.  Raises WorkspaceOccupied if there is one of that name."""
+def create_branch(repository: Repository, record: Record, tip: str | None = None) -> None:
+    """Create the record's branch at its base, or at `tip`.  Raises WorkspaceOccupied if there is one of that name."""
     _check_branch_name(repository, record)
     try:
         repository.git(
             "update-ref", "--stdin", "--create-reflog", "-m", _reflog_message(record),
-            stdin=f"create {record.ref} {record.base}\n".encode("utf-8", "surrogateescape"), repeatable=True,
+            stdin=f"create {record.ref} {tip or record.base}\n".encode("utf-8", "surrogateescape"), repeatable=True,
         )  # fmt: skip
     except GitFailed as failure:
         if repository.commit_of(record.ref):
@@ -60,3 +63,54 @@ def branch_is_ours(repository: Repository, record: Record) -> bool:
     """Whether the record's branch was created by the attempt that wrote the record."""
     answer = repository.git("log", "--walk-reflogs", "--format=%gs", record.ref, "--", accept=(0, 128))
     return answer.code == 0 and _reflog_message(record) in answer.text.split("\n")
+
+
+def untouched_since_made(repository: Repository, record: Record) -> str | None:
+    """Return where the record's branch stands if this record's attempt created it and nobody moved it since."""
+    answer = repository.git("log", "--walk-reflogs", "--format=%H %gs", record.ref, "--", accept=(0, 128))
+    lines = answer.text.split("\n")
+    tip, _, words = lines[0].partition(" ")
+    return tip if answer.code == 0 and len(lines) == 1 and words == _reflog_message(record) else None
+
+
+def checked_out_at(repository: Repository, ref: str, apart_from: str = "") -> str | None:
+    """Return the administrative directory of a worktree whose HEAD is on a branch, None if there is none.
+
+    A rebase or bisect in progress holds its branch too.  `apart_from` is an entry that does not count.
+    """
+    worktrees = os.path.join(repository.common, "worktrees")
+    entries = [os.path.join(worktrees, name) for name in os.listdir(worktrees)] if os.path.isdir(worktrees) else []
+    wanted, short = os.fsencode(ref), os.fsencode(ref.removeprefix("refs/heads/"))
+    for git_dir in [repository.common, *entries]:
+        if git_dir != apart_from and (
+            _said(git_dir, "HEAD") == b"ref: " + wanted
+            or wanted in (_said(git_dir, "rebase-merge/head-name"), _said(git_dir, "rebase-apply/head-name"))
+            or _said(git_dir, "BISECT_START") == short
+        ):
+            return git_dir
+    return None
+
+
+def delete_ref(repository: Repository, ref: str, tip: str) -> None:
+    """Delete a branch or a result, if it still stands at `tip` and no worktree is on it.
+
+    Raises WorkspaceOccupied if it is checked out, GitFailed if it has moved.
+    """
+    if where := checked_out_at(repository, ref):
+        raise checked_out(ref, where)
+    repository.git("update-ref", "--no-deref", "-d", ref, tip, settings=DURABLE, repeatable=True)
+
+
+def checked_out(ref: str, git_dir: str) -> WorkspaceOccupied:
+    """Return what is said about a branch that a worktree is on."""
+    return WorkspaceOccupied(
+        f"the branch {ref.removeprefix('refs/heads/')!r} is checked out by the worktree of {git_dir!r}",
+        hint="switch that worktree to another branch (git switch), and try again",
+    )
+
+
+def _said(git_dir: str, name: str) -> bytes:
+    try:
+        return Path(git_dir, name).read_bytes().strip()
+    except OSError:
+        return b""

@@ -10,17 +10,14 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from moderator.errors import CannotCommit
 from moderator.git.contents import Contents, Worktree, printable
+from moderator.git.exact import DURABLE, copy_index
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
-
-DURABLE = {"core.fsync": "committed,loose-object,reference", "core.fsyncMethod": "batch"}
-"""Work is on disk before anyone is told that it is kept (git's default leaves loose objects to the page cache)."""
 
 _TRAILER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]*: ?\S")
 
@@ -165,7 +162,7 @@ def _private_index(checkout: Worktree, repository: Repository) -> Iterator[dict[
     private = {"GIT_INDEX_FILE": index}
     try:
         with contextlib.suppress(FileNotFoundError):  # no index yet: nothing is tracked
-            shutil.copyfile(os.path.join(checkout.git_dir, "index"), index)
+            copy_index(checkout.git_dir, index)
         checkout.git("add", "--all", "--sparse", env=private, settings=DURABLE)
         yield private
     finally:

@@ -1,4 +1,4 @@
-"""What a worktree holds: for people who ask, and for a removal that must not lose any of it.
+"""What a worktree holds, as git tells: every path that is in no commit, where HEAD is, what is in progress.
 
 Nothing here changes anything.  The user's own settings are overruled where they would hide work
 (`status.showUntrackedFiles=no`, `core.ignoreStat`, `diff.ignoreSubmodules`).
@@ -7,14 +7,10 @@ Nothing here changes anything.  The user's own settings are overruled where they
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from moderator.git.command import Answer, polling, run_git
-from moderator.git.repository import Repository
 from moderator.git.values import Counts
 
 _TELLING_ALL = {
@@ -25,6 +21,7 @@ _TELLING_ALL = {
     "status.renames": "false",
     "advice.statusHints": "false",
     "core.untrackedCache": "false",
+    "core.splitIndex": "false",  # the shared part of a private index would be written beside the user's
 }
 _OPERATIONS = {
     "MERGE_HEAD": "merge",
@@ -35,10 +32,8 @@ _OPERATIONS = {
     "BISECT_LOG": "bisect",
     "sequencer": "sequence of commits",
 }
-_OBJECT_ID = re.compile(rb"\b[0-9a-f]{40}(?:[0-9a-f]{24})?\b")
-CHANGED = "changed, not committed"
 IGNORED = "ignored by git, so in no commit"
-"""How the findings about changed and about ignored files begin."""
+"""How a finding about ignored files begins."""
 _SHOWN = 5  # paths named in a finding before the rest is counted
 
 
@@ -53,7 +48,9 @@ class Contents:
     unmerged: list[str] = field(default_factory=list)
     untracked: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    gitlinks: set[str] = field(default_factory=set)
     became_repositories: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> Counts:
@@ -89,7 +86,7 @@ class Worktree:
             **options,  # type: ignore[arg-type]
         )
 
-    def contents(self, ignored: bool = True, refresh: bool = False) -> Contents:
+    def contents(self, ignored: bool = True, refresh: bool = False, submodules: bool = True) -> Contents:
         """Return everything in the tree that is in no commit.
 
         `refresh` lets git note in the index what it found unchanged, for whoever has the worktree to himself: files that
@@ -97,10 +94,14 @@ class Worktree:
         """
         answer = self.git(
             "status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--no-renames",
-            "--ignored=matching" if ignored else "--ignored=no", "--ignore-submodules=none",
+            "--ignored=matching" if ignored else "--ignored=no",
+            f"--ignore-submodules={'none' if submodules else 'all'}",
             env={} if refresh else polling(),
         )  # fmt: skip
-        return _parsed(answer.fields)
+        contents = _parsed(answer.fields)
+        # A directory that git may not read is only warned of, and what is in it not told.
+        contents.warnings = [line for line in answer.err.splitlines() if line.startswith("warning: could not open")]
+        return contents
 
     @property
     def operation(self) -> str | None:
@@ -123,6 +124,8 @@ def _parsed(entries: Iterable[str]) -> Contents:
                 contents.branch = None if value == "(detached)" else value
         elif kind == "1":  # 1 XY sub mH mI mW hH hI path
             xy, _, _, index_mode, tree_mode, _, _, path = rest.split(" ", 7)
+            if "160000" in (index_mode, tree_mode):
+                contents.gitlinks.add(path)
             if tree_mode == "160000" != index_mode:
                 contents.became_repositories.append(path)
             if xy[0] != ".":
@@ -138,34 +141,7 @@ def _parsed(entries: Iterable[str]) -> Contents:
     return contents
 
 
-def what_would_be_lost(
-    repository: Repository, worktree: Worktree, ref: str | None, pinned: Sequence[str] = ()
-) -> list[str]:
-    """Return, a sentence each, what would be gone if the tree and its administrative directory were.
-
-    `ref` is the ref that stays and holds the workspace's commits; `pinned` are commits known to be held otherwise.
-    An empty list means: everything is in commits reachable from refs.
-    """
-    contents = worktree.contents()
-    findings = [
-        f"{what}: {_shown(paths)}"
-        for what, paths in (
-            ("staged", contents.staged),
-            (CHANGED, contents.modified),
-            ("in conflict", contents.unmerged),
-            ("untracked", contents.untracked),
-            (IGNORED, contents.ignored),
-        )
-        if paths
-    ]
-    if worktree.operation:
-        findings.append(f"a {worktree.operation} in progress")
-    findings += _hidden(worktree)
-    findings += _only_named_here(repository, worktree, ref, {contents.head, *pinned})
-    return findings
-
-
-def _shown(paths: Sequence[str]) -> str:
+def shown(paths: Sequence[str]) -> str:
     names = ", ".join(printable(path) for path in paths[:_SHOWN])
     return names if len(paths) <= _SHOWN else f"{names} and {len(paths) - _SHOWN} more"
 
@@ -173,79 +149,3 @@ def _shown(paths: Sequence[str]) -> str:
 def printable(path: str) -> str:
     """Return a path as a terminal can take it: control characters and broken bytes escaped."""
     return path if path.isprintable() else ascii(path)[1:-1]
-
-
-def _hidden(worktree: Worktree) -> list[str]:
-    """Look at what `git status` is told not to see, and at repositories inside the tree."""
-    flagged, nested, folders = [], [], set()
-    for entry in worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields:
-        tag, _, rest = entry.partition(" ")
-        described, _, path = rest.partition("\t")
-        there = os.path.join(worktree.tree, path)
-        if described.startswith("160000"):
-            if os.path.lexists(os.path.join(there, ".git")):
-                nested.append(path)
-        elif (tag.islower() or tag == "S") and os.path.lexists(there):
-            flagged.append(path)
-        while (path := os.path.dirname(path)) and path not in folders:
-            folders.add(path)
-    # `git status` never mentions a `.git` in a directory that holds tracked files.
-    nested += sorted(path for path in folders if os.path.lexists(os.path.join(worktree.tree, path, ".git")))
-    findings = []
-    if nested or os.path.isdir(os.path.join(worktree.git_dir, "modules")):
-        findings.append(f"repositories of their own, submodules say: {_shown(nested) or 'see the modules directory'}")
-    if flagged and (differing := _differing(worktree, flagged)):
-        findings.append(f"changed, but hidden by assume-unchanged or skip-worktree: {_shown(differing)}")
-    return findings
-
-
-def _differing(worktree: Worktree, paths: Sequence[str]) -> list[str]:
-    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
-        index = os.path.join(folder, "index")
-        shutil.copyfile(os.path.join(worktree.git_dir, "index"), index)
-        names = b"".join(os.fsencode(path) + b"\0" for path in paths)
-        private = {"GIT_INDEX_FILE": index}
-        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
-            worktree.git("update-index", flag, "-z", "--stdin", stdin=names, env=private)
-        worktree.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
-        changed = worktree.git("diff-files", "-z", "--name-only", "--ignore-submodules=none", env=private).fields
-    return [path for path in paths if path in set(changed)]
-
-
-def _only_named_here(repository: Repository, worktree: Worktree, ref: str | None, known: set[str]) -> list[str]:
-    """Find commits that nothing but this worktree's own HEAD, logs and private refs name."""
-    named: set[str] = set()
-    for top, folder in (("logs", True), ("refs", True), ("HEAD", False), ("ORIG_HEAD", False)):
-        place = os.path.join(worktree.git_dir, top)
-        for path in _files(place) if folder else [place]:
-            if os.path.isfile(path):
-                with open(path, "rb") as file:
-                    for line in file:
-                        # A reflog line is: old new who when, a tab, and words that may quote anything.
-                        named |= {found.decode() for found in _OBJECT_ID.findall(line.partition(b"\t")[0])}
-    named |= known
-    named = {name for name in named if name.strip("0")}
-    if ref:
-        named -= {repository.commit_of(ref)}
-    if not named:
-        return []
-    lines = "".join(f"{name}^{{commit}}\n" for name in sorted(named)).encode()
-    answer = repository.git("cat-file", "--batch-check=%(objectname)", stdin=lines)
-    present = [line for line in answer.text.split("\n") if not line.endswith(" missing")]
-    if not present:
-        return []
-    asked = "\n".join(present).encode() + b"\n"
-    # HEAD is left out on purpose: a commit that only a detached HEAD names is not safe.
-    lost = set(repository.git("rev-list", "--stdin", "--not", "--glob=refs/*", stdin=asked).text.split())
-    if lost and ref:
-        # `--`: in the common directory a loose ref is a file of that name too.
-        lost -= set(repository.git("rev-list", "--walk-reflogs", ref, "--", accept=(0, 128)).text.split())
-    if not lost:
-        return []
-    return [f"commits that no branch holds: {_shown(sorted(name[:12] for name in lost))}"]
-
-
-def _files(folder: str) -> Iterable[str]:
-    for where, _, names in os.walk(folder):
-        for name in names:
-            yield os.path.join(where, name)

@@ -13,6 +13,8 @@ from moderator.git.repository import Repository
 
 OUR_LOCK = "moderator: "
 """How the reason in a `locked` file begins when it is ours; any other text is a person's."""
+RESTORING = "moderator.restoring"
+"""A file in an entry whose tree is not yet what is being brought back."""
 ASIDE = ".git.new"
 """The next `.git` file, until it is renamed into place."""
 
@@ -60,13 +62,20 @@ def is_whole(repository: Repository, record: Record, has_branch: bool | None = N
     entry = entry_dir(repository, record)
     if not os.path.isfile(os.path.join(entry, "index")) or not points_at(record.path, entry):
         return False
+    if os.path.lexists(os.path.join(entry, RESTORING)):
+        return False
     return record.branch is None or (repository.commit_of(record.ref) is not None if has_branch is None else has_branch)
 
 
 def person_lock(repository: Repository, record: Record) -> str | None:
     """Return the reason a person gave for locking the worktree, None if nobody did."""
+    return person_lock_in(entry_dir(repository, record))
+
+
+def person_lock_in(entry: str) -> str | None:
+    """The same, of an administrative directory."""
     try:
-        reason = Path(entry_dir(repository, record), "locked").read_bytes().decode("utf-8", "replace").strip()
+        reason = Path(entry, "locked").read_bytes().decode("utf-8", "replace").strip()
     except OSError:
         return None
     return None if reason.startswith(OUR_LOCK) else reason or "no reason given"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ from contextlib import contextmanager
 from moderator.errors import GitFailed
 from moderator.git.command import Answer, polling
 from moderator.git.contents import Worktree
+from moderator.git.exact import copy_index
 from moderator.git.repository import Repository
-from moderator.git.values import Change, Commit
+from moderator.git.values import Change, Commit, Rescue
 
 _SHA1_LENGTH = 40
 _PLAIN = (
@@ -33,6 +33,22 @@ def patch_between(repository: Repository, base: str, tip: str) -> bytes:
     return repository.git("diff", *_PLAIN, "--binary", base, tip, "--", settings=_FOR_APPLY).out
 
 
+def patch_of_rescue(repository: Repository, rescue: Rescue) -> bytes:
+    """Return what a rescue holds beyond its HEAD: the tracked files, then the untracked ones."""
+    untracked = repository.git(
+        "diff-tree",
+        "--root",
+        "--no-commit-id",
+        "-r",
+        "-p",
+        *_PLAIN,
+        "--binary",
+        f"{rescue.commit}^3",
+        settings=_FOR_APPLY,
+    )
+    return patch_between(repository, rescue.head, rescue.commit) + untracked.out
+
+
 def changes_in(worktree: Worktree, base: str) -> list[Change]:
     """Return the paths that differ between `base` and what is in the working tree now, untracked files included."""
     with _everything_known(worktree) as private:
@@ -51,7 +67,7 @@ def _everything_known(worktree: Worktree) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
         index = os.path.join(folder, "index")
         private = polling({"GIT_INDEX_FILE": index})
-        shutil.copyfile(os.path.join(worktree.git_dir, "index"), index)
+        copy_index(worktree.git_dir, index)
         # A repository without commits inside the tree cannot be added; then it is not in the diff either.
         worktree.git("add", "--intent-to-add", "--ignore-errors", "--all", "--sparse", env=private, accept=(0, 1, 128))
         yield private

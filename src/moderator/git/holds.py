@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from moderator.errors import to_type
 from moderator.git import leases
 
 
@@ -36,14 +37,18 @@ class Holds:
         with lock:
             yield
 
-    def take(self, path: Path, what: str, owner: object = None) -> Hold:
-        """Take a lease, or share the one this process has for the same owner.  Raises WorkspaceBusy."""
+    def take(self, path: Path, what: str, owner: object = None, task_id: str = "") -> Hold:
+        """Take a lease, or share the one this process has for the same owner.
+
+        Raises WorkspaceBusy; `task_id` is by whose name a person gives up the lease of another machine that is gone.
+        """
         with self._guard:
             hold = self._held.get(path)
             if hold and hold.owner == owner:
                 hold.users += 1
                 return hold
-        hold = Hold(leases.acquire(path, what), owner)
+        cure = to_type("moderator", "unlock", task_id, "--abandoned") if task_id else ""
+        hold = Hold(leases.acquire(path, what, cure=cure), owner)
         with self._guard:
             self._held[path] = hold
         return hold

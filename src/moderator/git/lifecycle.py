@@ -21,19 +21,24 @@ from moderator.errors import (
     WorkspaceOccupied,
     to_type,
 )
-from moderator.git import branches, entries, leases, retiring, worktrees
+from moderator.git import branches, entries, leases, rescues, rescuing, restoring, retiring, trash, worktrees
 from moderator.git.contents import Worktree, printable
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry
+from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository
+from moderator.git.retiring import Wish
+from moderator.git.values import Keeping, Removal
 from moderator.naming import task_slug
 
 
 class Lifecycle:
     """Makes and retires the workspaces of one repository."""
 
-    def __init__(self, repository: Repository, registry: Registry) -> None:
+    def __init__(self, repository: Repository, registry: Registry, removals: Removals, keeping: Keeping) -> None:
         self._repository = repository
         self._registry = registry
+        self._removals = removals
+        self._keeping = keeping
 
     def make(self, context: ExecutionContext, base: str | None, lease: leases.Lease, fresh: bool) -> Record:
         """Return the record of the context's workspace: the one that is there already, unless `fresh`, or a new one."""
@@ -55,7 +60,7 @@ class Lifecycle:
                 f"task {context.task_id!r} cannot have its names: they belong to task {record.task_id!r}",
                 hint="rename one of the two: ids must differ in more than letter case, '_', '-' and spaces",
             )
-        record = self._recovered(record)
+        record = self.recovered(record)
         if record is None:
             return None
         _refuse_other_names(record, context)
@@ -70,13 +75,14 @@ class Lifecycle:
             )
         return record
 
-    def _recovered(self, record: Record) -> Record | None:
+    def recovered(self, record: Record) -> Record | None:
         """Bring a record whose owner died in the middle to one of its ends.  The caller holds the lease."""
         if record.state == RETIRING:
             if os.path.isdir(entries.entry_dir(self._repository, record)):
                 retiring.undo_retiring(record)
+                self._removals.drop(record.entry)
                 return self._ready(record)
-            retiring.finish_retiring(self._repository, record)
+            retiring.tidy_trash(record)  # the removal is written down, and what is in the trash has its time
             self._registry.drop(record)
             return None
         if record.state == MAKING:
@@ -88,10 +94,27 @@ class Lifecycle:
                 whole = entries.is_whole(self._repository, record)
             if whole:
                 return self._ready(record)
-            worktrees.discard(self._repository, record, crashed=True)
+            self._discard(record, crashed=True)
             self._registry.drop(record)
             return None
         return record
+
+    def _discard(self, record: Record, crashed: bool = False) -> None:
+        """Take a half-made workspace away; what of it is somebody's stays in the trash for its time."""
+        if theirs := worktrees.discard(self._repository, record, crashed):
+            now = time.time()
+            kept = Removal(
+                id=record.entry,
+                task_id=record.task_id,
+                branch=record.branch,
+                path=record.path,
+                tip=None,
+                removed_at=now,
+                reason="half made",
+                left=tuple(theirs),
+                kept_until=now + self._keeping.days * 86400,
+            )
+            self._removals.write(kept, record)
 
     def _made(self, context: ExecutionContext, base: str | None, lease: leases.Lease) -> Record:
         level = context.isolation_level
@@ -131,7 +154,7 @@ class Lifecycle:
         except BaseException:
             # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
             with contextlib.suppress(ModeratorError, OSError):
-                worktrees.discard(self._repository, record)
+                self._discard(record)
                 self._registry.drop(record)
             raise
 
@@ -140,23 +163,170 @@ class Lifecycle:
         self._registry.replace(ready)
         return ready
 
-    def retire(self, found: Record) -> None:
-        """Remove a workspace and free its name, if nothing would be lost; its branch stays."""
-        record = self._recovered(found)
+    def retire(self, found: Record, wish: Wish) -> Removal | None:
+        """Remove a workspace and free its name, with nothing lost; None if a dead process had come that far already.
+
+        Its branch stays, unless the wish is to free it: then what it held is in the rescue.
+        """
+        record = self.recovered(found)
         if record is None:
-            return
-        if record.path:
+            return None
+        if not record.path:
+            removal = retiring.removal_without_tree(self._repository, record, wish)
+            if wish.frees and removal.tip:
+                made = rescuing.rescue_branch(self._repository, record, removal.tip, wish.reason, self._reflog(record))
+                removal = replace(removal, rescue=made)
+            self._removals.write(removal, record)
+        else:
             self._registry.replace(replace(record, state=RETIRING))
             try:
-                if entries.is_missing(record):
-                    retiring.retire_missing(self._repository, record)
-                else:
-                    retiring.retire(self._repository, record)
+                missing = entries.is_missing(record)
+                how = retiring.retire_missing if missing else retiring.retire
+                removal = how(self._repository, self._removals, record, wish)
             except BaseException:
                 if os.path.isdir(entries.entry_dir(self._repository, record)):
                     self._registry.replace(record)
                 raise
+        if wish.frees and removal.tip:
+            branches.delete_ref(self._repository, record.ref, removal.tip)
+            removal = replace(removal, branch_deleted=True)
+            self._removals.write(removal, record)
         self._registry.drop(record)
+        return removal
+
+    def _reflog(self, record: Record) -> list[str]:
+        answer = self._repository.git("rev-list", "--walk-reflogs", record.ref, "--", accept=(0, 128))
+        return list(dict.fromkeys(answer.text.split()))
+
+    def set_ref_aside(self, record: Record, reason: str) -> str | None:
+        """Free a branch or a result that no workspace stands on; what it held is rescued.  None if there is none."""
+        tip = self._repository.commit_of(record.ref)
+        if tip is None:
+            return None
+        if where := branches.checked_out_at(self._repository, record.ref):
+            raise branches.checked_out(record.ref, where)
+        made = rescuing.rescue_branch(self._repository, record, tip, reason, self._reflog(record))
+        branches.delete_ref(self._repository, record.ref, tip)
+        return made
+
+    def take_back(self, removal: Removal, record: Record, lease: leases.Lease) -> Record:
+        """Undo a removal: what is in the trash is renamed back, what has gone from there is made again.
+
+        Raises WorkspaceOccupied if something has taken its place meanwhile, or its branch has moved.
+        """
+        self._refuse_if_taken(record)
+        if removal.tip is None:
+            raise PersonNeeded(
+                f"what was half made of task {record.task_id!r} cannot be brought back as a workspace",
+                hint=f"look into {printable(trash.trash_of(record))}",
+            )
+        tip = self._repository.commit_of(record.ref)
+        if tip not in (removal.tip, None):
+            raise WorkspaceOccupied(
+                f"{record.ref!r} has moved since the workspace of task {record.task_id!r} was removed",
+                hint=f"it was at {removal.tip[:12]}; put it back there, or restore what was rescued under another id: "
+                f"{to_type('moderator', 'rescue', 'restore', removal.rescue or record.task_id)}",
+            )
+        if record.branch and (where := branches.checked_out_at(self._repository, record.ref)):
+            raise branches.checked_out(record.ref, where)
+        if record.path and trash.is_whole_in_trash(self._repository, record):
+            back = self._renamed_back(record, removal, tip)
+        elif record.path:
+            described = rescues.find_rescue(self._repository, removal.rescue) if removal.rescue else None
+            head = described.rescue.head if described else removal.tip
+            # Under its own id, so that an undo that was killed is known again; unless something of it is left.
+            left = trash.is_in_trash(self._repository, record)
+            entry = entries.new_entry_id(task_slug(record.task_id)) if left else record.entry
+            new = replace(record, entry=entry, token=secrets.token_hex(16), state=MAKING)
+            back = self.bring_back(new, worktrees.Start(removal.tip, head, tip is not None), described, lease)
+        else:
+            self._restore_ref(record, removal.tip, tip)
+            back = replace(record, state=READY)
+            self._registry.claim(back)
+        self._removals.drop(removal.id)
+        return back
+
+    def found_back(self, removal: Removal, record: Record) -> Record | None:
+        """Return the workspace of a removal that a dead process had taken back already, None if there is none."""
+        other = self._registry.find(record.task_id)
+        if other is None or other.entry != record.entry or (back := self.recovered(other)) is None:
+            return None
+        self._removals.drop(removal.id)
+        return back
+
+    def _refuse_if_taken(self, record: Record) -> None:
+        other = self._registry.owner_of_name(record.task_id)
+        if other and other.task_id == record.task_id:
+            other = self.recovered(other)  # of a process that died while it removed it
+        if other:
+            raise WorkspaceOccupied(
+                f"task {other.task_id!r} has a workspace under the names of {record.task_id!r}",
+                hint=f"look at it: {to_type('moderator', 'show', other.task_id)}; "
+                f"remove it first: {to_type('moderator', 'clean', other.task_id)}",
+            )
+
+    def _restore_ref(self, record: Record, tip: str, now: str | None) -> None:
+        if now is None:
+            if record.branch:
+                branches.create_branch(self._repository, record, tip)
+            elif tip != record.base:
+                self._repository.git("update-ref", "--create-reflog", record.result_ref, tip, "0" * len(tip))
+
+    def _renamed_back(self, record: Record, removal: Removal, tip: str | None) -> Record:
+        worktrees.check_place(self._repository, record.task_id, record.path)
+        retired = replace(record, state=RETIRING)
+        self._registry.claim(retired)  # a crash from here on is either no undo, or a removal that is undone
+        try:
+            self._restore_ref(record, str(removal.tip), tip)
+            trash.enter_again(self._repository, record)
+            retiring.undo_retiring(record)
+        except BaseException:
+            with contextlib.suppress(ModeratorError, OSError):
+                if not os.path.isdir(entries.entry_dir(self._repository, record)):
+                    self._registry.drop(retired)
+            raise
+        return self._ready(record)
+
+    def bring_back(
+        self, record: Record, start: worktrees.Start, described: rescues.Described | None, lease: leases.Lease
+    ) -> Record:
+        """Make a workspace that holds what a rescue describes; None: just the files of `start`."""
+        self._refuse_if_taken(record)
+        worktrees.check_place(self._repository, record.task_id, record.path)
+        self._registry.claim(record)
+        try:
+            worktrees.publish(self._repository, record, lease, start)
+            worktree = entries.worktree_of(self._repository, record)
+            if record.branch is None and start.tip != record.base and not start.has_branch:
+                self._restore_ref(record, start.tip, None)
+            if described:
+                self._place_head(record, described)
+                restoring.lay_out(self._repository, described, worktree, record.branch)
+            os.unlink(os.path.join(worktree.git_dir, entries.RESTORING))
+            return self._ready(record)
+        except BaseException:
+            with contextlib.suppress(ModeratorError, OSError):
+                self._discard(record)
+                self._registry.drop(record)
+            raise
+
+    def _place_head(self, record: Record, described: rescues.Described) -> None:
+        """Let HEAD stand where it stood: on the workspace's own branch, on another that is free, or on none."""
+        head_ref, head = described.values.get("head_ref", ""), described.rescue.head
+        if head_ref == described.record.ref and record.branch:
+            return
+        stands = self._repository.commit_of(head_ref) if head_ref else None
+        free = head_ref and stands == (None if described.values.get("unborn") else head)
+        if free and branches.checked_out_at(self._repository, head_ref) is None:
+            text = f"ref: {head_ref}"
+        elif head_ref and record.branch and self._repository.commit_of(record.ref) == head:
+            return
+        else:
+            text = head
+        entry = entries.entry_dir(self._repository, record)
+        with open(os.path.join(entry, "HEAD.new"), "wb") as file:
+            file.write(os.fsencode(text) + b"\n")
+        os.replace(os.path.join(entry, "HEAD.new"), os.path.join(entry, "HEAD"))
 
     def require_tree(self, record: Record, has_branch: bool | None = None) -> None:
         """Raise PersonNeeded unless the worktree is there and as it was made; `has_branch` is for callers who know."""

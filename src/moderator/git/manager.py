@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from moderator.context import ExecutionContext, IsolationLevel
@@ -19,20 +20,24 @@ from moderator.errors import (
     ConfigurationError,
     EnvironmentProblem,
     GitFailed,
+    UnknownRescue,
     UnknownRevision,
     UnknownWorkspace,
-    WorkspaceBusy,
 )
-from moderator.git import committing, entries, history, leases, retiring
+from moderator.git import committing, entries, history, leases, locking, rescues
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.holds import Holds
 from moderator.git.inspection import Inspector
 from moderator.git.lifecycle import Lifecycle, checkout_at
-from moderator.git.registry import Record, Registry, key_of, result_ref, unknown
+from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
+from moderator.git.registry import READY, Record, Registry, key_of, result_ref, unknown
+from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository, require_git
-from moderator.git.values import Change, Commit, Workspace, WorkspaceStatus
+from moderator.git.safekeeping import Safekeeping
+from moderator.git.unsaved import Unsaved
+from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Workspace, WorkspaceStatus
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or the task's id (or exact branch)."""
@@ -41,18 +46,28 @@ Target = ExecutionContext | Workspace | str
 class GitManager:
     """Makes, inspects, commits and removes the workspaces of one repository."""
 
-    def __init__(self, repository: str | os.PathLike[str], style: CommitStyle | None = None) -> None:
+    def __init__(
+        self,
+        repository: str | os.PathLike[str],
+        style: CommitStyle | None = None,
+        keeping: Keeping | None = None,
+    ) -> None:
         """Open the repository that `repository`, any directory inside it, belongs to.
 
-        Linked worktrees and bare repositories will do.  Raises NotARepository, or EnvironmentProblem if git is missing
-        or older than 2.38.
+        Linked worktrees and bare repositories will do.  `style` is how commits are made, `keeping` how much is kept of what is
+        removed.  Raises NotARepository, or EnvironmentProblem if git is missing or older than 2.38.
         """
         self._repository = Repository.open(repository)
         require_git()
         self._registry = Registry(self._repository.ours)
         self._style = style or CommitStyle()
         self._holds = Holds()
-        self._lifecycle = Lifecycle(self._repository, self._registry)
+        self._removals = Removals(self._repository.ours)
+        keeping = keeping or Keeping()
+        self._lifecycle = Lifecycle(self._repository, self._registry, self._removals, keeping)
+        self._safe = Safekeeping(
+            self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping
+        )
         self._untouched: Fingerprint | None = None
 
     # -- the repository -------------------------------------------------------------------------------------------
@@ -103,7 +118,7 @@ class GitManager:
         self._lifecycle.require_checkout_at(directory, fork)
 
     def fingerprint(self) -> Fingerprint:
-        """Return what tasks must leave alone: the main checkout's HEAD and index, and the shared configuration."""
+        """Return what tasks must leave alone: see Fingerprint."""
         self._untouched = Fingerprint.of(self._repository, self._untouched)
         return self._untouched
 
@@ -135,7 +150,7 @@ class GitManager:
             )
         lease_path = self._registry.lease_path(key_of(context.task_id))
         with self._holds.turn(lease_path):
-            hold = self._holds.take(lease_path, f"the workspace of task {context.task_id!r}")
+            hold = self._holds.take(lease_path, f"the workspace of task {context.task_id!r}", task_id=context.task_id)
             release = self._holds.releaser(hold)
             try:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
@@ -179,6 +194,35 @@ class GitManager:
     def holder(self, target: Target) -> leases.Owner | None:
         """Return who holds the workspace now, None if nobody does."""
         return self._registry.holder(self._record(target))
+
+    def lock(self, target: Target, reason: str) -> str:
+        """Keep a workspace from being removed until `unlock`; return the reason as it was written.
+
+        Raises PersonNeeded if somebody did already, UsageError at a level that has no worktree.
+        """
+        return locking.lock(self._repository, self._record(target), reason)
+
+    def unlock(self, target: Target) -> str | None:
+        """Take a person's lock away; return its reason, None if there was none."""
+        return locking.unlock(self._repository, self._record(target))
+
+    def abandon(self, target: Target) -> leases.Owner | None:
+        """Free a workspace that another machine holds, on a person's word that it is gone; return who held it.
+
+        Raises WorkspaceBusy if it is held by a process of this one.
+        """
+        try:
+            record = self._record(target)
+        except UnknownWorkspace:  # that machine may have died before it claimed the name
+            path = self._registry.lease_path(key_of(target)) if isinstance(target, str) else None
+            if path and (owner := leases.abandon(path, f"the workspace of task {target!r}")):
+                return owner
+            raise
+        given_up = leases.abandon(self._registry.lease_path(record.key), f"the workspace of task {record.task_id!r}")
+        if record.checkout:
+            checkout = checkout_at(self._repository, record.checkout)
+            given_up = leases.abandon(self._checkout_lease(checkout), f"the checkout {checkout.tree!r}") or given_up
+        return given_up
 
     def status(self, target: Target, size: bool = False, changes: bool = True) -> WorkspaceStatus:
         """Return what a workspace holds now; `size` measures the disk, `changes=False` does not look into the tree."""
@@ -254,38 +298,132 @@ class GitManager:
         """Return the newest commit of the workspace's branch or result; None if it has none."""
         return self._tip(self._record(target))
 
-    def remove_workspace(self, target: Target) -> None:
-        """Remove a workspace if nothing would be lost; its branch stays.
+    # -- away and back --------------------------------------------------------------------------------------------
 
-        Raises WouldLoseWork (exit code 3) with everything that is in no commit reachable from a ref, PersonNeeded if
-        somebody locked it or it is not as we made it, WorkspaceBusy if another process or manager holds it (what this one
-        has given out itself is its own affair), UnknownWorkspace.
+    def merged(self, targets: Iterable[Target], into: str | None = None) -> dict[str, Merged | NotMerged]:
+        """Return for each of these workspaces, by task id, whether its work is in its base branch, or in the branch `into`.
+
+        However it was merged there: by ancestry, squashed or rebased.  A workspace that has gone meanwhile has no answer.
+        Raises UnknownRevision if `into` is no branch, UnknownWorkspace for a name.
+        """
+        found = [
+            self._registry.find(target.task_id) if isinstance(target, Workspace) else self._record(target)
+            for target in targets
+        ]
+        return find_merged(self._repository, [record for record in found if record], into)
+
+    def created(self) -> dict[str, float]:
+        """Return when each workspace was made, by task id, in unix seconds."""
+        return {record.task_id: record.created_at for record in self._registry}
+
+    def delete_merged_branch(self, removal: Removal, merged: Merged) -> Removal:
+        """Delete the branch of a workspace that was removed and found to be merged; return what is then known of the removal.
+
+        What only the branch holds is rescued first; undoing the removal makes the branch again.  Raises PersonNeeded if the
+        branch has moved or is merged no longer, WorkspaceOccupied if a worktree is on it, WorkspaceBusy.
+        """
+        lease_path = self._registry.lease_path(key_of(removal.task_id))
+        with self._holds.turn(lease_path):
+            hold = self._holds.take(lease_path, f"the branch of task {removal.task_id!r}", task_id=removal.task_id)
+            free = False
+            try:
+                found = self._removals.find(removal.id)
+                free = self._registry.owner_of_name(removal.task_id) is None
+                if found is None or not free:
+                    raise UnknownRescue(f"the removal of task {removal.task_id!r} has been undone meanwhile")
+                _, record = found
+                rescue = delete_merged_branch(self._repository, record, merged, self._lifecycle.set_ref_aside)
+                gone = replace(removal, branch_deleted=True, rescue=removal.rescue or rescue)
+                self._removals.write(gone, record)
+                return gone
+            finally:
+                self._holds.give_back(hold, forget=free)
+
+    def remove_workspace(
+        self, target: Target, *, rescue: bool = False, reason: str = "removed", later: bool = False
+    ) -> Removal | None:
+        """Remove a workspace with nothing lost and return what is kept of it; its branch stays.
+
+        Without `rescue` it refuses unless everything is in commits reachable from refs.  With it, what is not is put into a
+        rescue first, and what no commit holds (ignored files, sockets, files over the limit) stays in the trash for its time.
+        `later` leaves the deletion to `empty_trash`.  None at level NONE, which has nothing to remove.
+
+        Raises WouldLoseWork (exit code 3) with everything that would be lost, PersonNeeded if somebody locked it or it is
+        not as we made it, WorkspaceBusy if another process or manager holds it (what this one has given out itself is its
+        own affair), UnknownWorkspace.
         """
         if _is_base(target):
-            return
-        record = self._record(target)
-        lease_path = self._registry.lease_path(record.key)
-        with self._holds.turn(lease_path):
-            hold = self._holds.take(lease_path, f"the workspace of task {record.task_id!r}")
-            gone = False
-            try:
-                current = self._registry.find(record.task_id)
-                if current is None:
-                    raise unknown(record.task_id)
-                self._lifecycle.retire(current)
-                gone = True
-            finally:
-                self._holds.give_back(hold, forget=gone)
+            return None
+        return self._safe.remove(self._record(target), rescue, reason, later=later)
 
-    def check_removal(self, target: Target) -> None:
-        """Raise what `remove_workspace` would, without removing anything."""
-        record = self._record(target)
-        if owner := self._registry.holder(record):
-            raise WorkspaceBusy(f"the workspace of task {record.task_id!r} is held by {owner}", hint="wait for it")
-        if record.path and entries.is_missing(record):
-            entries.require_home(record)
-        elif record.path:
-            retiring.check_retirement(self._repository, record)
+    def check_removal(self, target: Target, *, rescue: bool = False) -> Unsaved:
+        """Return what the workspace holds that is in no commit, with its size on disk; nothing is removed.
+
+        Raises what `remove_workspace` would.
+        """
+        return self._safe.check(self._record(target), rescue)
+
+    def set_aside(self, target: Target, reason: str) -> Rescue | None:
+        """Free every name of a task, so that it can begin anew; return the rescue of what had them.
+
+        The workspace, if there is one, is removed; its branch or result goes too, held by the rescue.  A context will do for
+        names under which only a branch is left.  None if there was nothing that is not held elsewhere.
+
+        Raises what `remove_workspace` would, WorkspaceOccupied if a worktree is on the branch.
+        """
+        if isinstance(target, ExecutionContext):
+            return self._safe.set_aside(self._registry.find(target.task_id) or _unregistered(target), reason)
+        return self._safe.set_aside(self._record(target), reason)
+
+    def rescue(self, target: Target, reason: str = "asked for") -> Rescue | None:
+        """Rescue what is in no commit and leave the workspace as it is, byte for byte; None if all is in commits."""
+        return self._safe.rescue(self._record(target), reason)
+
+    def rescues(self) -> list[Rescue]:
+        """Return every rescue, the oldest first."""
+        return [one.rescue for one in rescues.all_rescues(self._repository)]
+
+    def find_rescue(self, name: str) -> Rescue:
+        """Return a rescue by its id, a beginning of it, or its task's id (then the newest).  Raises UnknownRescue."""
+        return rescues.find_rescue(self._repository, name).rescue
+
+    def restore_rescue(self, rescue: Rescue, task_id: str | None = None) -> Workspace:
+        """Lay a rescue out in a new workspace, leased, with files, permissions and staging as they were; the rescue stays.
+
+        The workspace gets the task's own id if its names are free, otherwise one like it, or `task_id`.
+        Raises what `create_workspace` would.
+        """
+        described = rescues.find_rescue(self._repository, rescue.id)
+        record, release = self._safe.restore(described, task_id, self.default_root)
+        return _workspace(record, _context_of(record), release)
+
+    def rescue_patch(self, rescue: Rescue) -> bytes:
+        """Return what a rescue holds beyond the commit that HEAD was at, as a patch: tracked files, then untracked ones."""
+        return history.patch_of_rescue(self._repository, rescue)
+
+    def drop_rescue(self, rescue: Rescue) -> None:
+        """Forget a rescue for good; what the trash keeps for it may go."""
+        self._safe.drop(rescue)
+
+    def removals(self) -> list[Removal]:
+        """Return the removals of which something is known, the oldest first."""
+        return [removal for removal, _ in self._removals]
+
+    def trash_of(self, removal: Removal) -> str | None:
+        """Return the directory in which the files of a removed workspace are, None if they have gone."""
+        return self._safe.trash_of(removal)
+
+    def undo_removal(self, name: str | None = None) -> Workspace:
+        """Bring back the workspace that was removed last, or last under a task's id, leased.
+
+        Raises UnknownRescue if there is none, WorkspaceOccupied if its names are taken or its branch has moved.
+        """
+        record, release = self._safe.undo(name)
+        return _workspace(record, _context_of(record), release)
+
+    def empty_trash(self, seconds: float | None = None) -> bool:
+        """Delete what removals left and nobody can want any more, for `seconds` at most; return whether all of it is gone."""
+        return self._safe.empty_trash(seconds)
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -314,7 +452,9 @@ class GitManager:
         lease_path = self._checkout_lease(checkout)
         with self._holds.turn(lease_path):
             owner = context.task_id or object()  # a task may ask again; whoever has no id shares with nobody
-            hold = self._holds.take(lease_path, f"the checkout {checkout.tree!r}", owner)
+            hold = self._holds.take(
+                lease_path, f"the checkout {checkout.tree!r}", owner, context.task_id if clean else ""
+            )
             release_checkout = self._holds.releaser(hold)
             try:
                 if clean and hold.users == 1:  # later the changes are the task's own
@@ -351,6 +491,23 @@ class GitManager:
             paths.append(self._checkout_lease(checkout_at(self._repository, workspace.context.working_directory)))
         return tuple(found for path in paths if (found := self._holds.descriptor(path)) >= 0)
 
+    def writable_for(self, workspace: Workspace) -> list[str]:
+        """Return the directories that a task in this workspace has to write to: for a sandbox.
+
+        What git needs for a commit there is among them: objects, and where the level has a branch all refs with their logs,
+        for a ref is replaced by renaming and so its directory has to be writable.  The main checkout, its HEAD and index, hooks
+        and configuration, packed refs and other workspaces are not; at the levels that run in the checkout, the checkout is.
+        """
+        common = self._repository.common
+        if workspace.level.isolates_directory:
+            needed = [f"{common}/worktrees/{self._record(workspace).entry}", f"{common}/objects"]
+            needed += [f"{common}/{name}" for name in ("refs", "logs", "reftable") if workspace.branch]
+            needed += [f"{common}/{name}" for name in ("lfs", "rr-cache")]
+        else:
+            needed = [common, checkout_at(self._repository, workspace.path).git_dir]
+        places = (os.path.realpath(place) for place in (workspace.path, workspace.state_dir, *needed))
+        return [place for place in places if os.path.isdir(place)]
+
     def _checkout_lease(self, checkout: Worktree) -> Path:
         digest = hashlib.sha256(os.fsencode(checkout.git_dir)).hexdigest()[:16]
         return self._registry.lease_path(f"checkout@{digest}")
@@ -371,6 +528,25 @@ def _commits_gone(base: str, tip: str) -> Iterator[None]:
 def _is_base(target: Target) -> bool:
     level = target.level if isinstance(target, Workspace) else getattr(target, "isolation_level", None)
     return level is IsolationLevel.NONE
+
+
+def _unregistered(context: ExecutionContext) -> Record:
+    """Return the record that a context's workspace would have, for names that may be taken without one."""
+    level = context.isolation_level
+    return Record(
+        task_id=context.task_id,
+        project_id=context.project_id,
+        level=level,
+        branch=context.git_branch if level.isolates_branch else None,
+        path=os.path.abspath(context.working_directory) if level.isolates_directory else "",
+        state_dir=context.state_dir,
+        base_branch=context.base_branch,
+        base="",
+        entry="",
+        token="",
+        created_at=0.0,
+        state=READY,
+    )
 
 
 def _context_of(record: Record) -> ExecutionContext:

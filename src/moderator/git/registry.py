@@ -155,7 +155,7 @@ class Registry:
             ) from error
         finally:
             aside.unlink()
-        _sync(self._records)
+        sync(self._records)
 
     def replace(self, record: Record) -> None:
         """Write a new state of a record that this process holds the lease of."""
@@ -222,7 +222,8 @@ def _unreadable(path: Path, error: Exception) -> EnvironmentProblem:
     )
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Have what was renamed or linked in a directory on disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

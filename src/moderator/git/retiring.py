@@ -1,32 +1,56 @@
-"""Retire a worktree whole, and only if nothing would be lost.
+"""Retire a worktree whole, and only if nothing is lost.
 
-The tree is looked at, renamed away, looked at once more where nobody works in it any longer, and only then deleted.  `--force`,
-`worktree prune` and `gc` are never used.
+The tree is looked at; what is in no commit is rescued, or the removal refused; the tree is renamed into the trash and looked
+at once more where nobody works in it any longer; then its entry follows.  Nothing is deleted here.  `--force`, `worktree prune`
+and `gc` are never used.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from moderator.errors import PersonNeeded, WouldLoseWork, to_type
-from moderator.git.contents import CHANGED, IGNORED, Worktree, printable, what_would_be_lost
-from moderator.git.entries import entry_dir, is_missing, names, person_lock, points_at, require_home, worktree_of
+from moderator.git.contents import IGNORED, Worktree, printable
+from moderator.git.entries import (
+    entry_dir,
+    is_missing,
+    names,
+    person_lock,
+    person_lock_in,
+    points_at,
+    require_home,
+    worktree_of,
+)
 from moderator.git.registry import Record
+from moderator.git.removals import Removals
 from moderator.git.repository import Repository
-from moderator.git.trash import delete, into_trash, retire_entry, retired_of, trash_of
+from moderator.git.rescuing import Rescuable, make_rescue, refuse_nested, sort_out
+from moderator.git.trash import enter_again, into_trash, retire_entry, retired_of, trash_of
+from moderator.git.unsaved import CHANGED, Unsaved, look, notes_of
+from moderator.git.values import Keeping, Removal
+
+_DAY = 86400.0  # seconds
 
 
-def finish_retiring(repository: Repository, record: Record) -> None:
-    """Delete what `retire` found to hold nothing of its own and did not come to delete."""
-    retired, trash = retired_of(repository, record), trash_of(record)
-    if os.path.isdir(retired):  # so both looks had been taken
-        delete(trash)
-        delete(retired)
-    with contextlib.suppress(OSError):
-        os.rmdir(os.path.dirname(trash))
+@dataclass(frozen=True)
+class Wish:
+    """What a removal is to do.
+
+    `rescue`: what is in no commit is rescued first, otherwise it refuses.  `reason` is told with what is kept.  `frees`: the
+    ref goes too, so the rescue must hold what it held.
+    """
+
+    rescue: bool = False
+    reason: str = "removed"
+    frees: bool = False
+    keeping: Keeping = field(default_factory=Keeping)
 
 
 def undo_retiring(record: Record) -> None:
@@ -34,69 +58,249 @@ def undo_retiring(record: Record) -> None:
     trash = trash_of(record)
     if os.path.isdir(trash) and is_missing(record):
         os.rename(trash, record.path)  # also onto an empty directory
+    tidy_trash(record)
+
+
+def tidy_trash(record: Record) -> None:
+    """Take the folder of the trash away if nothing is in it."""
     with contextlib.suppress(OSError):
-        os.rmdir(os.path.dirname(trash))
+        os.rmdir(os.path.dirname(trash_of(record)))
 
 
-def retire(repository: Repository, record: Record) -> None:
-    """Remove the record's worktree if nothing would be lost; the branch stays.
+def retire(repository: Repository, removals: Removals, record: Record, wish: Wish) -> Removal:
+    """Move the record's worktree into the trash, with nothing lost, and write down what was removed.
 
-    The tree is renamed away, looked at once more where nobody works in it any longer, and only then deleted.  Raises
-    WouldLoseWork with everything that would be lost, PersonNeeded if the worktree is not as we made it or is locked.
+    Raises WouldLoseWork with everything that would be lost, PersonNeeded if the worktree is not as we made it or is locked.
     """
     entry = entry_dir(repository, record)
-    check_retirement(repository, record)
-    held_by = _held_by(repository, record)
+    unsaved = check_retirement(repository, record, wish)
+    before = _Look.at(worktree_of(repository, record), unsaved)
+    kept = _keep(repository, record, worktree_of(repository, record), unsaved, wish)
     trash = into_trash(record)
     try:
-        findings = what_would_be_lost(repository, Worktree(trash, entry), held_by)
-        busy = list(_processes_in(trash))
-        if busy:
-            findings.append(f"processes that work in it: {', '.join(map(str, busy))}")
-        _refuse_loss(record, findings)
+        # git may be asked about submodules no longer: they find their way home by where the tree was.
+        there = Worktree(trash, entry)
+        again = look(repository, there, _held_by(repository, record, wish), submodules=False)
+        if busy := list(processes_in(trash)):
+            raise _worked_in(record, busy)
+        if not before.holds(_Look.at(there, again)):
+            _refuse_loss(record, again.findings, wish)
+            raise WouldLoseWork(
+                f"the workspace of task {record.task_id!r} changed while it was being removed",
+                ["something writes in it"],
+                hint="end what works there, and try again",
+            )
         if person_lock(repository, record):
             _refuse_unless_ours(repository, record, entry)
-        retire_entry(repository, record, entry)
+        removal = _removal(repository, record, wish, kept)
+        removals.write(removal, record)
+        try:
+            retire_entry(repository, record, entry)
+            if reason := person_lock_in(retired_of(repository, record)):  # typed in this very moment
+                enter_again(repository, record)
+                raise _locked_by_person(record, reason)
+        except BaseException:
+            removals.drop(removal.id)
+            raise
     except BaseException:
         undo_retiring(record)
         raise
-    finish_retiring(repository, record)
+    return removal
 
 
-def check_retirement(repository: Repository, record: Record) -> None:
-    """Raise if the worktree may not be removed: not ours, locked, worked in, or holding what is in no commit."""
+def check_retirement(repository: Repository, record: Record, wish: Wish, measure: bool = False) -> Unsaved:
+    """Return what the worktree holds that is in no commit; raise if it may not be removed.
+
+    Not if it is not ours, locked, worked in, holds a repository with work of its own, or, without a rescue, anything unsaved.
+    """
     _refuse_unless_ours(repository, record, entry_dir(repository, record))
     worktree = worktree_of(repository, record)
-    _refuse_loss(record, what_would_be_lost(repository, worktree, _held_by(repository, record)))
+    unsaved = look(repository, worktree, _held_by(repository, record, wish), measure=measure)
+    _refuse_loss(record, unsaved.contents.warnings if wish.rescue else unsaved.findings, wish)
+    if unsaved.nested:
+        refuse_nested(record, worktree, unsaved)
+    return unsaved
 
 
-def _held_by(repository: Repository, record: Record) -> str | None:
-    return record.ref if repository.commit_of(record.ref) else None
+def snapshot(repository: Repository, record: Record, wish: Wish) -> str | None:
+    """Rescue what the worktree holds and leave it as it is; return the rescue's id, None if all is in commits."""
+    worktree = worktree_of(repository, record)
+    unsaved = look(repository, worktree, None)
+    _refuse_loss(record, unsaved.contents.warnings, wish)
+    if not unsaved.is_rescuable:
+        return None
+    sorted_out = sort_out(worktree, unsaved, wish.keeping.largest_file)
+    tip = repository.commit_of(record.ref)
+    return make_rescue(repository, record, worktree, unsaved, sorted_out, wish.reason, tip)
 
 
-def retire_missing(repository: Repository, record: Record) -> None:
-    """Remove the entry of a worktree whose directory somebody deleted, if nothing only the entry knows would be lost."""
+def retire_missing(repository: Repository, removals: Removals, record: Record, wish: Wish) -> Removal:
+    """Remove the entry of a worktree whose directory somebody deleted, if nothing only the entry knows is lost."""
     require_home(record)
     entry = entry_dir(repository, record)
-    if not os.path.isdir(entry):
-        return
-    if reason := person_lock(repository, record):
-        raise _locked_by_person(record, reason)
-    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
-        # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
-        findings = what_would_be_lost(repository, Worktree(folder, entry), record.ref)
-        _refuse_loss(record, [finding for finding in findings if not finding.startswith(CHANGED)])
-    retire_entry(repository, record, entry)
-    finish_retiring(repository, record)
+    kept = _Kept()
+    if os.path.isdir(entry):
+        _refuse_moved(record, entry)
+        if reason := person_lock(repository, record):
+            raise _locked_by_person(record, reason)
+        with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+            # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
+            worktree = Worktree(folder, entry)
+            unsaved = look(repository, worktree, _held_by(repository, record, wish))
+            findings = [finding for finding in unsaved.findings if not finding.startswith(CHANGED)]
+            if not wish.rescue:
+                _refuse_loss(record, findings, wish)
+            if unsaved.nested:
+                refuse_nested(record, worktree, unsaved)
+            if findings or (wish.frees and _only_by_its_ref(repository, record)):
+                tip, nothing = repository.commit_of(record.ref), Rescuable((), (), (), ())
+                made = make_rescue(repository, record, worktree, unsaved, nothing, wish.reason, tip, missing=True)
+                kept = _Kept(made)
+    removal = _removal(repository, record, wish, kept)
+    removals.write(removal, record)
+    if os.path.isdir(entry):
+        try:
+            retire_entry(repository, record, entry)
+        except BaseException:
+            removals.drop(removal.id)
+            raise
     with contextlib.suppress(OSError):
         os.rmdir(record.path)
+    return removal
 
 
-def _refuse_loss(record: Record, findings: list[str]) -> None:
+def _refuse_moved(record: Record, entry: str) -> None:
+    """Raise PersonNeeded if the tree is not gone but somewhere else."""
+    home = os.path.dirname(record.path)
+    beside = (os.path.join(home, name) for name in os.listdir(home))
+    places = [path for path in beside if path != record.path and points_at(path, entry)]
+    with contextlib.suppress(OSError):
+        named = os.path.dirname(os.path.join(entry, os.fsdecode(Path(entry, "gitdir").read_bytes().strip())))
+        if os.path.realpath(named) != os.path.realpath(record.path) and points_at(named, entry):
+            places.append(named)
+    if places:
+        raise PersonNeeded(
+            f"the worktree of task {record.task_id!r} was moved to {printable(places[0])!r}",
+            hint=f"move it back ({to_type('mv', places[0], record.path)}), and try again",
+        )
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a removal keeps besides commits on refs: a rescue, and files for which there is only the trash."""
+
+    rescue: str | None = None
+    left: tuple[str, ...] = ()
+
+
+def _keep(repository: Repository, record: Record, worktree: Worktree, unsaved: Unsaved, wish: Wish) -> _Kept:
+    if not wish.rescue:
+        return _Kept()
+    sorted_out = sort_out(worktree, unsaved, wish.keeping.largest_file)
+    if not (unsaved.is_rescuable or sorted_out.left or (wish.frees and _only_by_its_ref(repository, record))):
+        return _Kept()
+    tip = repository.commit_of(record.ref)
+    made = make_rescue(repository, record, worktree, unsaved, sorted_out, wish.reason, tip)
+    return _Kept(made, sorted_out.left)
+
+
+def _only_by_its_ref(repository: Repository, record: Record) -> bool:
+    """Whether commits would be lost with the ref of a workspace."""
+    if repository.commit_of(record.ref) is None:
+        return False
+    others = repository.git(
+        "rev-list", "--max-count=1", record.ref, "--not", f"--exclude={record.ref}", "--glob=refs/*", "--"
+    )
+    return bool(others.text)
+
+
+def _removal(repository: Repository, record: Record, wish: Wish, kept: _Kept) -> Removal:
+    now = time.time()
+    return Removal(
+        id=record.entry or record.token[:16],
+        task_id=record.task_id,
+        branch=record.branch,
+        path=record.path,
+        tip=repository.commit_of(record.ref),
+        removed_at=now,
+        reason=wish.reason,
+        rescue=kept.rescue,
+        left=kept.left,
+        kept_until=now + wish.keeping.days * _DAY if kept.left else None,
+    )
+
+
+def removal_without_tree(repository: Repository, record: Record, wish: Wish) -> Removal:
+    """Return what is written down of a workspace that had no tree of its own."""
+    return _removal(repository, record, wish, _Kept())
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What two looks at a tree must agree in: the paths, their stamps, and what the administrative files say.
+
+    `named` are the objects that nothing else names: a second look may find fewer, for the rescue names them by then.
+    """
+
+    unsaved: Unsaved
+    stamps: tuple[tuple[int, ...], ...]
+    notes: dict[str, bytes]
+    named: frozenset[str]
+
+    @classmethod
+    def at(cls, worktree: Worktree, unsaved: Unsaved) -> _Look:
+        contents = unsaved.contents
+        modified = [path for path in contents.modified if path not in contents.gitlinks]
+        plain = replace(contents, modified=modified, gitlinks=set(), became_repositories=[])
+        paths = [*contents.uncommitted, *contents.ignored, *unsaved.hidden, *unsaved.converted, *unsaved.special]
+        return cls(
+            replace(unsaved, contents=plain, objects={}, size=None),
+            tuple(_stamp(os.path.join(worktree.tree, path)) for path in paths if path not in contents.gitlinks),
+            {
+                name: _digest(os.path.join(worktree.git_dir, name))
+                for name in notes_of(worktree.git_dir)
+                if _is_told(name)
+            },
+            frozenset(name for names in unsaved.objects.values() for name in names),
+        )
+
+    def holds(self, later: _Look) -> bool:
+        """Whether a later look found nothing that this one had not."""
+        return replace(later, named=self.named) == self and later.named <= self.named
+
+
+def _is_told(note: str) -> bool:
+    # `git gc` writes the logs anew, and every reader touches the shared part of a split index; what logs name is compared.
+    return not note.startswith(("logs" + os.sep, "sharedindex."))
+
+
+def _digest(path: str) -> bytes:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).digest()
+    except OSError:
+        return b""
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _held_by(repository: Repository, record: Record, wish: Wish) -> str | None:
+    """Return the ref whose log may be trusted to stay; a rescue holds on its own what only a log names."""
+    return None if wish.rescue else record.ref if repository.commit_of(record.ref) else None
+
+
+def _refuse_loss(record: Record, findings: list[str], wish: Wish) -> None:
     if not findings:
         return
-    hint = "commit or move what you want, delete what you do not, and try again"
-    if all(finding.startswith(IGNORED) for finding in findings):
+    hint = f"rescue it and remove the workspace: {to_type('moderator', 'clean', record.task_id)}"
+    if wish.rescue:
+        hint = f"make it readable (chmod -R u+rX {printable(record.path)}), and try again"
+    elif all(finding.startswith(IGNORED) for finding in findings):
         hint = f"if these can be made again, delete them: {to_type('git', '-C', record.path, 'clean', '-fdX')}"
     raise WouldLoseWork(
         f"removing the workspace of task {record.task_id!r} would lose work in {printable(record.path)!r}",
@@ -116,24 +320,28 @@ def _refuse_unless_ours(repository: Repository, record: Record, entry: str) -> N
     if not points_at(record.path, entry) or not names(entry, record.path):
         raise PersonNeeded(
             f"{shown!r} and its entry in the repository do not point at each other, so it may be somebody else's",
-            hint=f"look at {shown}/.git; git worktree repair mends a moved worktree",
+            hint=f"look at {shown}/.git; git worktree repair mends a moved worktree, moderator doctor explains",
         )
-    if busy := list(_processes_in(record.path)):
-        raise WouldLoseWork(
-            f"processes work in the workspace of task {record.task_id!r}: {', '.join(map(str, busy))}",
-            [f"process {pid} works in it" for pid in busy],
-            hint="end them, or leave the directory in that shell, and try again",
-        )
+    if busy := list(processes_in(record.path)):
+        raise _worked_in(record, busy)
+
+
+def _worked_in(record: Record, busy: list[int]) -> WouldLoseWork:
+    return WouldLoseWork(
+        f"processes work in the workspace of task {record.task_id!r}: {', '.join(map(str, busy))}",
+        [f"process {pid} works in it" for pid in busy],
+        hint="end them, or leave the directory in that shell, and try again",
+    )
 
 
 def _locked_by_person(record: Record, reason: str) -> PersonNeeded:
     return PersonNeeded(
         f"the worktree of task {record.task_id!r} is locked: {printable(reason)}",
-        hint=f"if the reason is gone: {to_type('git', 'worktree', 'unlock', record.path)}",
+        hint=f"if the reason is gone: {to_type('moderator', 'unlock', record.task_id)}",
     )
 
 
-def _processes_in(path: str) -> Iterator[int]:
+def processes_in(path: str) -> Iterator[int]:
     """Yield the processes, other than this one, whose current directory is in `path`."""
     inside = os.path.realpath(path)
     if os.path.isdir("/proc/self"):

@@ -6,17 +6,20 @@ A rename inside one file system is instant, whole and can be undone; a deletion 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import shutil
 import tempfile
+import time
 
 from moderator.errors import EnvironmentProblem
 from moderator.git.contents import Worktree, printable
-from moderator.git.entries import ASIDE
+from moderator.git.entries import ASIDE, entry_dir
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 
 _TRASH = ".trash"
+GARBAGE = ".deleting"
+"""How the name of something ends that is only waiting to be deleted."""
 
 
 def trash_of(record: Record) -> str:
@@ -27,6 +30,16 @@ def trash_of(record: Record) -> str:
 def retired_of(repository: Repository, record: Record) -> str:
     """Return where a record's administrative directory goes."""
     return os.path.join(repository.ours, "trash", record.entry)
+
+
+def into_garbage(path: str) -> str | None:
+    """Rename something to a name that says it is to be deleted; None if it is not there."""
+    garbage = path + GARBAGE
+    try:
+        os.rename(path, garbage)
+    except FileNotFoundError:
+        return None
+    return garbage
 
 
 def into_trash(record: Record) -> str:
@@ -46,6 +59,24 @@ def into_trash(record: Record) -> str:
 def retire_entry(repository: Repository, record: Record, entry: str) -> None:
     """Rename an administrative directory out of git's sight."""
     rename_into(entry, retired_of(repository, record))
+
+
+def is_whole_in_trash(repository: Repository, record: Record) -> bool:
+    """Whether both the tree and the administrative directory of a removed worktree are still there."""
+    return os.path.isdir(trash_of(record)) and os.path.isdir(retired_of(repository, record))
+
+
+def is_in_trash(repository: Repository, record: Record) -> bool:
+    """Whether something of a removed worktree is still there."""
+    if not record.path:
+        return False
+    places = (trash_of(record), retired_of(repository, record))
+    return any(os.path.lexists(path) or os.path.lexists(path + GARBAGE) for path in places)
+
+
+def enter_again(repository: Repository, record: Record) -> None:
+    """Rename an administrative directory back into git's sight."""
+    rename_into(retired_of(repository, record), entry_dir(repository, record))
 
 
 def rename_into(source: str, target: str) -> None:
@@ -81,18 +112,50 @@ def changed_files(repository: Repository, tree: str, commit: str) -> list[str]:
         return worktree.git("diff-files", "-z", "--name-only", "--diff-filter=d", env=private).fields
 
 
-def delete(folder: str) -> None:
-    """Delete what was proven to hold nothing of its own.  What cannot be deleted stays in the trash."""
+def delete(folder: str, deadline: float = math.inf) -> bool:
+    """Delete what was proven to hold nothing of its own; return whether all of it is gone.
 
-    def writable_again(_function: object, path: str, _error: object) -> None:
-        # Read-only directories refuse the deletion of their files.
+    What cannot be deleted stays, and so does what is left at `deadline`, a time of `time.monotonic`: the rest can go later.
+    Nothing is deleted through a symbolic link that took the place of one of our folders: it leads to somebody else's files.
+    """
+    if leads_elsewhere(os.path.dirname(folder)):
+        return False
+    if os.path.islink(folder) or not os.path.isdir(folder):
         with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            if os.path.islink(path) or not os.path.isdir(path):
-                os.unlink(path)
-            else:
-                os.chmod(path, 0o700)
-                shutil.rmtree(path, ignore_errors=True)
+            os.unlink(folder)
+        return not os.path.lexists(folder)
+    waiting, seen = [folder], set()
+    while waiting:
+        if time.monotonic() > deadline:
+            return False
+        current = waiting[-1]
+        inner = _emptied(current)
+        if current not in seen and inner:
+            seen.add(current)
+            waiting += inner
+            continue
+        waiting.pop()
+        with contextlib.suppress(OSError):
+            os.rmdir(current)
+    return not os.path.lexists(folder)
 
-    if os.path.lexists(folder):
-        shutil.rmtree(folder, onerror=writable_again)
+
+def leads_elsewhere(folder: str) -> bool:
+    """Whether one of our folders, or the one that it is in, is a symbolic link."""
+    return os.path.islink(folder) or os.path.islink(os.path.dirname(folder))
+
+
+def _emptied(folder: str) -> list[str]:
+    """Delete the files of a directory; return the directories in it."""
+    with contextlib.suppress(OSError):
+        if os.stat(folder).st_mode & 0o700 != 0o700:  # read-only directories refuse the deletion of their files
+            os.chmod(folder, 0o700)
+    inner = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                inner.append(entry.path)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+    return inner

@@ -141,3 +141,116 @@ class Commit:
     committed_at: float
     trailers: dict[str, str]
     parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """Everything a workspace held before something destructive, in one commit under a ref.
+
+    `id` is what commands take.  `commit` is shaped like a stash: the working tree, with HEAD, what was staged, the untracked
+    files and an anchor for the rest as its parents.  `head` is where HEAD was, `branch` the workspace's branch and `tip`
+    where that stood.  Paths are listed by kind; `left` names what no commit holds: ignored files, sockets, files over the
+    limit; they stay in the trash.  `commits` counts what only the workspace named.  `created_at` is in unix seconds.
+    """
+
+    id: str
+    ref: str
+    commit: str
+    task_id: str
+    level: IsolationLevel
+    reason: str
+    created_at: float
+    head: str
+    branch: str | None
+    tip: str | None
+    base: str
+    base_branch: str
+    path: str
+    operation: str | None = None
+    staged: tuple[str, ...] = ()
+    modified: tuple[str, ...] = ()
+    untracked: tuple[str, ...] = ()
+    unmerged: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    commits: int = 0
+
+    @property
+    def what(self) -> str:
+        """What it holds, in words."""
+        parts = [
+            f"{len(paths)} {word}"
+            for paths, word in (
+                (self.staged, "staged"),
+                (self.modified, "modified"),
+                (self.unmerged, "in conflict"),
+                (self.untracked, "untracked"),
+            )
+            if paths
+        ]
+        if self.operation:
+            parts.append(f"a {self.operation} in progress")
+        if self.commits:
+            parts.append(f"{self.commits} {'commit' if self.commits == 1 else 'commits'} no branch holds")
+        if self.left:
+            parts.append(f"{len(self.left)} only in the trash")
+        return ", ".join(parts) or f"the branch at {(self.tip or self.head)[:12]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rescue as JSON takes it."""
+        return {
+            "id": self.id,
+            "ref": self.ref,
+            "commit": self.commit,
+            "task_id": self.task_id,
+            "isolation_level": self.level.value,
+            "reason": self.reason,
+            "created_at": self.created_at,
+            "head": self.head,
+            "branch": self.branch,
+            "tip": self.tip,
+            "base": self.base,
+            "base_branch": self.base_branch,
+            "path": self.path,
+            "operation": self.operation,
+            "staged": list(self.staged),
+            "modified": list(self.modified),
+            "untracked": list(self.untracked),
+            "unmerged": list(self.unmerged),
+            "left": list(self.left),
+            "commits": self.commits,
+        }
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A workspace that was removed, and what is kept of it.
+
+    `tip` is where its branch, or its result, stood.  `rescue` is the id of what was rescued, None if everything was in
+    commits.  `left` names what only the trash has, until `kept_until` (unix seconds); None if it need not be kept.
+    `branch_deleted`: the branch went too.
+    """
+
+    id: str
+    task_id: str
+    branch: str | None
+    path: str
+    tip: str | None
+    removed_at: float
+    reason: str
+    rescue: str | None = None
+    left: tuple[str, ...] = ()
+    kept_until: float | None = None
+    size: int | None = None
+    branch_deleted: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the removal as JSON takes it."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How long and how much is kept of what was removed: `days` in the trash, files up to `largest_file` bytes in rescues."""
+
+    days: float = 30.0
+    largest_file: float = 100 * 1e6

@@ -13,13 +13,24 @@ import contextlib
 import os
 import shutil
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from moderator.errors import EnvironmentProblem, IsolationError, WorkspaceOccupied, to_type
 from moderator.git import leases
-from moderator.git.branches import branch_is_ours, create_branch
+from moderator.git.branches import create_branch, untouched_since_made
 from moderator.git.contents import printable
-from moderator.git.entries import ASIDE, OUR_LOCK, entry_dir, half_written, names, points_at, staging_of, worktree_of
+from moderator.git.entries import (
+    ASIDE,
+    OUR_LOCK,
+    RESTORING,
+    entry_dir,
+    half_written,
+    names,
+    points_at,
+    staging_of,
+    worktree_of,
+)
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.trash import (
@@ -32,6 +43,7 @@ from moderator.git.trash import (
     retired_of,
     trash_of,
 )
+from moderator.git.unsaved import settle
 from moderator.naming import task_directory_name
 
 _PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
@@ -83,9 +95,22 @@ def check_place(repository: Repository, task_id: str, path: str) -> None:
         )
 
 
-def publish(repository: Repository, record: Record, lease: leases.Lease) -> None:
+@dataclass(frozen=True)
+class Start:
+    """Where a worktree begins that brings something back: its branch at `tip`, its files those of `head`.
+
+    `has_branch`: the branch is there already, and stands at `tip`.
+    """
+
+    tip: str
+    head: str
+    has_branch: bool = False
+
+
+def publish(repository: Repository, record: Record, lease: leases.Lease, start: Start | None = None) -> None:
     """Make the record's worktree: entry, `.git` file, branch, files.  The place was checked, the name is claimed.
 
+    It begins at the record's base, or at `start`; then it is not whole until whoever brings something back says so.
     Whatever goes wrong is raised; `discard` takes away what had been made.
     """
     if remote := repository.mirrored_by:
@@ -93,30 +118,35 @@ def publish(repository: Repository, record: Record, lease: leases.Lease) -> None
             f"the next fetch from {remote!r} would delete the branches of tasks: it mirrors every ref",
             hint=f"git config remote.{remote}.fetch '+refs/heads/*:refs/remotes/{remote}/*'",
         )
-    if record.branch:
-        create_branch(repository, record)
+    if record.branch and not (start and start.has_branch):
+        create_branch(repository, record, start.tip if start else None)
     _make_directory(record.path)
     if repository.takes_written_entries:
         _write_entry(repository, record)
     else:
         _add_by_git(repository, record, lease)
-    _check_out(repository, record, lease)
+    if start:
+        Path(entry_dir(repository, record), RESTORING).touch()
+    _check_out(repository, record, lease, start.head if start else record.base)
+    if not start:
+        settle(entry_dir(repository, record))
 
 
-def discard(repository: Repository, record: Record, crashed: bool = False) -> None:
-    """Take away what `publish` began and did not finish: the task never ran in it.
+def discard(repository: Repository, record: Record, crashed: bool = False) -> list[str]:
+    """Take away what `publish` began and did not finish: the task never ran in it.  Return the files that had to stay.
 
     Files that git did not put there are somebody's: then the tree stays in the trash.  After a crash, which may be long ago,
     so does one with files that git put there and that are not as in the commit: somebody may have worked on them.  The branch
     goes only if this record's attempt created it and it has not moved.
     """
-    if record.path:  # a level without a worktree has none to take away
-        _discard_tree(repository, record, crashed)
-    if record.branch and repository.commit_of(record.ref) == record.base and branch_is_ours(repository, record):
-        repository.git("update-ref", "-d", record.ref, record.base, repeatable=True)
+    # A level without a worktree has none to take away.
+    theirs = _discard_tree(repository, record, crashed) if record.path else []
+    if record.branch and (tip := untouched_since_made(repository, record)):
+        repository.git("update-ref", "-d", record.ref, tip, repeatable=True)
+    return theirs
 
 
-def _discard_tree(repository: Repository, record: Record, crashed: bool) -> None:
+def _discard_tree(repository: Repository, record: Record, crashed: bool) -> list[str]:
     entry = entry_dir(repository, record)
     entries = [entry, *_entries_by_git(repository, record)]
     trash, pointer = trash_of(record), Path(record.path, ".git")
@@ -125,6 +155,7 @@ def _discard_tree(repository: Repository, record: Record, crashed: bool) -> None
             into_trash(record)
         elif half_written(pointer, entry):
             pointer.unlink()
+    theirs: list[str] = []
     if os.path.isdir(trash):
         theirs = foreign_files(repository, trash, record.base)
         if crashed:
@@ -140,6 +171,7 @@ def _discard_tree(repository: Repository, record: Record, crashed: bool) -> None
             delete(retired_of(repository, record))
     for leftover in (retired_of(repository, record), staging_of(repository, record)):
         delete(leftover)
+    return theirs
 
 
 def _make_directory(path: str) -> None:
@@ -229,7 +261,7 @@ def _entries_by_git(repository: Repository, record: Record) -> list[str]:
     return [str(locked.parent) for locked in worktrees.glob("*/locked") if locked.read_bytes().strip() == reason]
 
 
-def _check_out(repository: Repository, record: Record, lease: leases.Lease) -> None:
+def _check_out(repository: Repository, record: Record, lease: leases.Lease, commit: str) -> None:
     global _checking_out
     with _checkouts:
         with _counter:
@@ -237,7 +269,7 @@ def _check_out(repository: Repository, record: Record, lease: leases.Lease) -> N
             alone = _checking_out == 1
         try:
             worktree_of(repository, record).git(
-                "read-tree", "-m", "-u", record.base,
+                "read-tree", "-m", "-u", commit,
                 settings=_WITH_HELP if alone else None, descriptors=(lease.descriptor,),
             )  # fmt: skip
         finally:

@@ -1,0 +1,24 @@
+"""`moderator undo`: bring back the workspace that was removed last."""
+
+from __future__ import annotations
+
+import click
+
+from moderator.cli.options import json_option, opened, repo_option
+from moderator.cli.output import page, print_json
+from moderator.reports.text import one_line
+
+
+@click.command("undo")
+@click.argument("task", required=False)
+@json_option
+@repo_option
+def undo_command(task: str | None, as_json: bool, repo: str) -> None:
+    """Bring back the workspace that was removed last, or TASK's that was: its files, what was staged, its branch."""
+    git, _ = opened(repo)
+    with git.undo_removal(task) as workspace:
+        pass
+    if as_json:
+        print_json({"task_id": workspace.task_id, "path": workspace.path, "branch": workspace.branch})
+        return
+    page(f"{one_line(workspace.task_id)} is back in {one_line(workspace.path)}")

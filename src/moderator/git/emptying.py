@@ -1,0 +1,120 @@
+"""Delete at leisure what removals left in the trash, and only what nobody can want any more.
+
+What a removal found to be held by commits may go at once; what only the trash holds stays until its time.  A tree in which
+somebody works, or that was written to after it was removed, stays too.  Whatever is deleted gets a name first that says so:
+an interrupted deletion is finished by the next one, whoever starts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from pathlib import Path
+
+from moderator.errors import EnvironmentProblem, WorkspaceBusy
+from moderator.git import leases
+from moderator.git.registry import Record, Registry
+from moderator.git.removals import Removals
+from moderator.git.repository import Repository
+from moderator.git.retiring import processes_in, tidy_trash
+from moderator.git.trash import GARBAGE, delete, into_garbage, is_in_trash, leads_elsewhere, retired_of, trash_of
+from moderator.git.values import Removal
+
+_STRAGGLER = "what was written into it after its removal"
+_REMEMBERED = 200  # removals of which nothing but commits is kept
+_CLOCK_TICK = 0.01  # seconds by which times of files may be behind the clock
+
+
+def trash_lock(repository: Repository, name: str) -> Path:
+    """Return the lock that whoever deletes a removal's trash, or brings it back, holds."""
+    return repository.ours / "leases" / f"trash@{name}.lock"
+
+
+class Emptier:
+    """Empties the trash of one repository for at most `seconds`."""
+
+    def __init__(self, repository: Repository, registry: Registry, removals: Removals, days: float) -> None:
+        self._repository = repository
+        self._registry = registry
+        self._removals = removals
+        self._days = days
+
+    def empty(self, seconds: float | None) -> bool:
+        """Delete what may go; return whether all of that is gone."""
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        found = list(self._removals)
+        for removal, record in found:
+            self.release(removal, record)
+        # What was all in commits can be brought back for as long as anybody remembers it, and no longer.
+        bare = [
+            removal for removal, record in found if removal.rescue is None and not is_in_trash(self._repository, record)
+        ]
+        for removal in bare[:-_REMEMBERED]:
+            self._removals.drop(removal.id)
+        folders = {str(self._repository.ours / "trash")}
+        folders |= {os.path.dirname(trash_of(record)) for _, record in found if record.path}
+        folders |= {os.path.dirname(trash_of(record)) for record in self._registry if record.path}
+        done = [self._delete_garbage(folder, deadline) for folder in folders]
+        return all(done)
+
+    def release(self, removal: Removal, record: Record) -> None:
+        """Give what a removal left to deletion, if its time has come; forget the removal when nothing can be kept of it."""
+        now = time.time()
+        tree, entry = trash_of(record) if record.path else "", retired_of(self._repository, record)
+        present = bool(record.path) and (os.path.lexists(tree) or os.path.lexists(entry))
+        if not present:
+            if now > removal.removed_at + self._days * 86400:
+                self._removals.drop(removal.id)
+            return
+        if removal.kept_until is not None and now < removal.kept_until:
+            return
+        lock = trash_lock(self._repository, removal.id)
+        # Somebody brings it back at this moment, or the disk is full: it can go later.
+        with contextlib.suppress(WorkspaceBusy, EnvironmentProblem), leases.held(lock, "the trash", 0.0) as lease:
+            if self._removals.find(removal.id) is None:
+                return
+            if removal.kept_until is None and (
+                next(processes_in(tree), None) or _written_since(tree, removal.removed_at)
+            ):
+                return
+            for path in (tree, entry):
+                if not leads_elsewhere(os.path.dirname(path)):
+                    into_garbage(path)
+            lease.forget()
+
+    def delete_garbage_of(self, record: Record) -> None:
+        """Delete what waits for it of one removal."""
+        for path in (
+            trash_of(record) if record.path else "",
+            retired_of(self._repository, record) if record.entry else "",
+        ):
+            if path:
+                delete(path + GARBAGE)
+        if record.path:
+            tidy_trash(record)
+
+    def _delete_garbage(self, folder: str, deadline: float) -> bool:
+        if leads_elsewhere(folder):
+            return True
+        try:
+            names = [name for name in os.listdir(folder) if name.endswith(GARBAGE)]
+        except OSError:
+            return True
+        gone = True
+        for name in names:
+            gone = delete(os.path.join(folder, name), deadline) and gone
+        with contextlib.suppress(OSError):  # only if nothing else is in it
+            os.rmdir(folder)
+        return gone
+
+
+def _written_since(tree: str, moment: float) -> bool:
+    """Whether anything in a tree is younger than its removal; the tree's own directory is: it was renamed."""
+    for where, folders, names in os.walk(tree):
+        for name in [*folders, *names]:
+            with contextlib.suppress(OSError):
+                if os.lstat(os.path.join(where, name)).st_ctime > moment - _CLOCK_TICK:
+                    return True
+    return False

@@ -1,0 +1,97 @@
+"""What was removed: one record for each removal, so that the last can be undone and nobody forgets what the trash holds.
+
+A record is written before the removal can no longer be taken back by itself, and goes when nothing is left to keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from moderator.context import IsolationLevel
+from moderator.errors import EnvironmentProblem
+from moderator.git.registry import READY, Record, sync
+from moderator.git.values import Removal
+
+_VERSION = 1
+
+
+class Removals:
+    """The records under `moderator/removed`, one file each."""
+
+    def __init__(self, ours: Path) -> None:
+        self._folder = ours / "removed"
+        self._worktrees = ours.parent / "worktrees"
+
+    def write(self, removal: Removal, record: Record) -> None:
+        """Write a record whole, synced to disk.  Raises EnvironmentProblem."""
+        values = {
+            "version": _VERSION,
+            "removal": asdict(removal),
+            "record": {**asdict(replace(record, state=READY)), "level": record.level.value},
+        }
+        aside, path = self._folder / f".{removal.id}.new", self._file(removal.id)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                file.write(json.dumps(values, indent=1).encode("ascii"))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+            sync(self._folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise EnvironmentProblem(
+                f"the removal of the workspace of task {removal.task_id!r} could not be written down in {str(self._folder)!r}",
+                hint="check permissions and free space there; nothing was removed",
+                cause=str(error),
+            ) from error
+
+    def find(self, name: str) -> tuple[Removal, Record] | None:
+        """Return the removal with this id; None if there is none, or it cannot be read."""
+        try:
+            values = json.loads(self._file(name).read_bytes())
+            if values["version"] != _VERSION:
+                return None
+            removal, record = values["removal"], values["record"]
+            return (
+                Removal(**{**removal, "left": tuple(removal["left"])}),
+                Record(**{**record, "level": IsolationLevel(record["level"])}),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def __iter__(self) -> Iterator[tuple[Removal, Record]]:
+        """Yield what can be read, the oldest first; not what never came to be, or was undone: then its entry is there."""
+        yield from (found for found in self.all() if not self.stands(found[1]))
+
+    def all(self) -> list[tuple[Removal, Record]]:
+        """Return everything that can be read, the oldest first."""
+        names = [name.removesuffix(".json") for name in self._names() if name.endswith(".json")]
+        return sorted(filter(None, map(self.find, names)), key=lambda found: (found[0].removed_at, found[0].id))
+
+    def stands(self, record: Record) -> bool:
+        """Whether the entry of a workspace that was removed is in its place: the removal was not finished, or undone."""
+        return bool(record.entry) and (self._worktrees / record.entry).is_dir()
+
+    def drop(self, name: str) -> None:
+        self._file(name).unlink(missing_ok=True)
+
+    def unreadable(self) -> list[str]:
+        """Return the files that should be records and cannot be read."""
+        names = [name.removesuffix(".json") for name in self._names() if name.endswith(".json")]
+        return [str(self._file(name)) for name in names if self.find(name) is None]
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self._folder))
+        except OSError:
+            return []
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.json"

@@ -1,0 +1,106 @@
+"""Lay a rescue out again: in a worktree that was just made at the rescued HEAD, byte for byte.
+
+Files first, then their permissions, then the index as it was, then what git needs to go on with an unfinished merge, rebase,
+cherry-pick or bisect.  The rescue itself stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from moderator.git.contents import Worktree
+from moderator.git.exact import Exact
+from moderator.git.repository import Repository
+from moderator.git.rescues import ANCHOR, Described
+from moderator.git.rescuing import ADMINISTRATION
+
+_OF_THE_ENTRY = {"HEAD", "commondir", "gitdir", "locked", "index", "AUTO_MERGE"}
+"""Administrative files that belong to the place, not to the work (HEAD and index are seen to apart)."""
+
+
+def lay_out(repository: Repository, described: Described, worktree: Worktree, branch: str | None) -> None:
+    """Put a rescue's files, permissions, staging and operation into a worktree whose files are those of its HEAD.
+
+    `branch` is the new workspace's, where an operation in progress names the old one.
+    """
+    commit, values = described.rescue.commit, described.values
+    with Exact(repository) as exact:
+        _write_files(repository, exact, described, worktree)
+        notes = os.path.join(exact.folder, "notes")
+        os.mkdir(notes)
+        has_notes = repository.git(
+            "rev-parse", "--verify", "--quiet", f"{commit}{ANCHOR}:{ADMINISTRATION}", accept=(0, 1)
+        )
+        if has_notes.code == 0:
+            exact.write(notes, has_notes.text)
+            _put_notes(notes, worktree, described, branch)
+    for path in values.get("empty", {}):
+        os.makedirs(os.path.join(worktree.tree, path), exist_ok=True)
+    modes = {**values.get("empty", {}), **values.get("modes", {}), **values.get("folders", {})}
+    for path, mode in sorted(modes.items(), reverse=True):  # what is in a folder before the folder
+        there = os.path.join(worktree.tree, path)
+        with contextlib.suppress(OSError):
+            if not os.path.islink(there):
+                os.chmod(there, mode)
+
+
+def _write_files(repository: Repository, exact: Exact, described: Described, worktree: Worktree) -> None:
+    rescue, values = described.rescue, described.values
+    changed = repository.git(
+        "diff-tree", "-r", "-z", "--no-renames", "--name-status", "--ignore-submodules=all", rescue.head, rescue.commit
+    ).fields
+    letters = dict(zip(changed[1::2], changed[::2], strict=True))
+    for path in [path for path, letter in letters.items() if letter in ("D", "T")]:
+        _take_away(worktree.tree, path)
+    # Besides what differs, what was written raw: its bytes may differ where git sees the same content.
+    present = set(repository.git("ls-tree", "-r", "-z", "--name-only", rescue.commit).fields)
+    wanted = {path for path, letter in letters.items() if letter != "D"} | set(values.get("written", ()))
+    exact.write(worktree.tree, rescue.commit, sorted(wanted & present))
+    exact.write(worktree.tree, f"{rescue.commit}^3")
+
+
+def _take_away(tree: str, path: str) -> None:
+    there = Path(tree, path)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if there.is_dir() and not there.is_symlink():
+            return  # a submodule's place
+        there.unlink()
+    folder = os.path.dirname(path)
+    while folder:
+        try:
+            os.rmdir(os.path.join(tree, folder))
+        except OSError:
+            return
+        folder = os.path.dirname(folder)
+
+
+def _put_notes(notes: str, worktree: Worktree, described: Described, branch: str | None) -> None:
+    git_dir = worktree.git_dir
+    old, new = described.record.ref, f"refs/heads/{branch}" if branch else None
+    for where, _, names in os.walk(notes):
+        for name in names:
+            source = os.path.join(where, name)
+            path = os.path.relpath(source, notes)
+            if path in _OF_THE_ENTRY or path.startswith("logs" + os.sep):
+                continue
+            target = os.path.join(git_dir, path)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if name == "head-name" and new and Path(source).read_bytes().strip() == os.fsencode(old):
+                Path(target).write_bytes(os.fsencode(new) + b"\n")
+            else:
+                shutil.copyfile(source, target, follow_symlinks=False)
+    log = Path(notes, "logs", "HEAD")
+    if log.is_file():  # what HEAD was before goes before what making the worktree wrote
+        mine = Path(git_dir, "logs", "HEAD")
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_bytes(log.read_bytes())
+    index = Path(notes, "index")
+    if index.is_file():
+        aside = Path(git_dir, "index.new")
+        aside.write_bytes(index.read_bytes())
+        os.replace(aside, Path(git_dir, "index"))
+        # The stamps in it are of other files: all are read anew, but for those with a flag, which stays.
+        worktree.git("update-index", "-q", "--refresh", accept=(0, 1))

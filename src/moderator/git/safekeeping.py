@@ -1,0 +1,233 @@
+"""Take workspaces away and bring them back: removal, undo, rescues, the trash.  The half of `GitManager` that must lose nothing.
+
+Every method takes the lease of the workspace it touches for as long as it touches it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from moderator.context import IsolationLevel
+from moderator.errors import UnknownRescue, to_type
+from moderator.git import entries, leases, rescues, retiring
+from moderator.git.emptying import Emptier, trash_lock
+from moderator.git.holds import Hold, Holds
+from moderator.git.lifecycle import Lifecycle
+from moderator.git.registry import MAKING, READY, Record, Registry, key_of, unknown
+from moderator.git.removals import Removals
+from moderator.git.repository import Repository
+from moderator.git.rescues import Described
+from moderator.git.retiring import Wish
+from moderator.git.trash import trash_of
+from moderator.git.unsaved import Unsaved
+from moderator.git.values import Keeping, Removal, Rescue
+from moderator.git.worktrees import Start
+from moderator.naming import generate_task_branch, task_directory_name, task_slug
+
+_MOST_COPIES = 1000  # restored workspaces of one task before a name must be given
+
+
+class Safekeeping:
+    """What takes away and brings back, for one repository.  Safe to be shared by threads."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        registry: Registry,
+        removals: Removals,
+        lifecycle: Lifecycle,
+        holds: Holds,
+        keeping: Keeping,
+    ) -> None:
+        self._repository = repository
+        self._registry = registry
+        self._removals = removals
+        self._lifecycle = lifecycle
+        self._holds = holds
+        self._keeping = keeping
+        self._emptier = Emptier(repository, registry, removals, keeping.days)
+
+    # -- away -----------------------------------------------------------------------------------------------------
+
+    def remove(self, record: Record, rescue: bool, reason: str, frees: bool = False, later: bool = False) -> Removal:
+        """Remove a workspace; the trash that need not be kept is deleted at once, unless `later`."""
+        wish = Wish(rescue, reason, frees, self._keeping)
+        removal: Removal | None = None
+        with self._held(record.task_id) as done:
+            current = self._registry.find(record.task_id)
+            if current is None:
+                raise unknown(record.task_id)
+            removal = self._lifecycle.retire(current, wish)
+            done()
+        if removal is None:  # a dead process had removed it but for its name
+            removal = next((found for found, _ in self._removals if found.id == record.entry), None)
+            removal = removal or retiring.removal_without_tree(self._repository, record, wish)
+        if not later and (found := self._removals.find(removal.id)):
+            self._emptier.release(*found)
+            self._emptier.delete_garbage_of(record)
+        return removal
+
+    def check(self, record: Record, rescue: bool) -> Unsaved:
+        """Return what a removal would find in no commit; raise what it would raise."""
+        if owner := self._registry.holder(record):
+            cure = to_type("moderator", "unlock", record.task_id, "--abandoned")
+            raise leases.busy(f"the workspace of task {record.task_id!r}", owner, cure)
+        if record.state != READY:  # a dead process left it half-way: a removal brings it to one of its ends first
+            return Unsaved.nothing()
+        if record.path and entries.is_missing(record):
+            entries.require_home(record)
+        elif record.path:
+            return retiring.check_retirement(self._repository, record, Wish(rescue, "", False, self._keeping), True)
+        return Unsaved.nothing()
+
+    def set_aside(self, record: Record, reason: str) -> Rescue | None:
+        """Free every name of a task; what had them is in the rescue that is returned, None if there was nothing to keep.
+
+        `record` need not be registered: a branch or a result may be all that is left.
+        """
+        if found := self._registry.find(record.task_id):
+            made = self.remove(found, True, reason, frees=True).rescue
+        else:
+            with self._held(record.task_id) as done:
+                made = self._lifecycle.set_ref_aside(record, reason)
+                done()
+        return rescues.find_rescue(self._repository, made).rescue if made else None
+
+    def rescue(self, record: Record, reason: str) -> Rescue | None:
+        """Rescue what is in no commit and leave the workspace as it is; None if all is in commits."""
+        with self._held(record.task_id):
+            if not record.path:
+                return None
+            self._lifecycle.require_tree(record)
+            made = retiring.snapshot(self._repository, record, Wish(True, reason, False, self._keeping))
+        return rescues.find_rescue(self._repository, made).rescue if made else None
+
+    # -- back -----------------------------------------------------------------------------------------------------
+
+    def undo(self, name: str | None) -> tuple[Record, Callable[[], None]]:
+        """Bring back the workspace that was removed last, or last of a task; return it with what gives its lease back."""
+        removal, record = self._last_removal(name)
+        lock = trash_lock(self._repository, removal.id)
+        with leases.held(lock, "the trash", 10.0) as trash, self._taken(record.task_id) as (hold, release):
+            found = self._removals.find(removal.id)
+            if found is None:
+                raise UnknownRescue(f"the removal of task {record.task_id!r} has been undone, or forgotten, meanwhile")
+            back = self._lifecycle.found_back(*found) or self._lifecycle.take_back(*found, hold.lease)
+            trash.forget()
+        return back, release
+
+    def _last_removal(self, name: str | None) -> tuple[Removal, Record]:
+        found = [one for one in self._removals.all() if one[0].tip is not None and not self._is_over(one[1])]
+        wanted = [one for one in found if name in (None, one[0].task_id, one[0].id, one[0].branch)]
+        if wanted:
+            return wanted[-1]
+        newest = ", ".join(dict.fromkeys(repr(one[0].task_id) for one in found[::-1][:5]))
+        if name is None:
+            raise UnknownRescue(
+                "no workspace was removed here that could be brought back", hint="moderator rescue list"
+            )
+        raise UnknownRescue(
+            f"no removal of {name!r} is known", hint=f"removed were {newest}" if found else "nothing was removed here"
+        )
+
+    def _is_over(self, record: Record) -> bool:
+        """Whether a removal never came to be, or was undone to its end: then there is nothing to bring back."""
+        now = self._registry.find(record.task_id)
+        return self._removals.stands(record) and now is not None and (now.entry, now.state) == (record.entry, READY)
+
+    def restore(self, described: Described, task_id: str | None, root: str) -> tuple[Record, Callable[[], None]]:
+        """Lay a rescue out in a new workspace, under the task's own id if its names are free, or under `task_id`."""
+        old = described.record
+        new_id = task_id or self._free_id(old)
+        home = os.path.dirname(old.path) if old.path else os.path.join(root, "tasks")
+        level = old.level if old.path else IsolationLevel.FULL
+        record = replace(
+            old,
+            task_id=new_id,
+            level=level,
+            branch=self._branch_for(old, new_id) if level.isolates_branch else None,
+            path=os.path.join(home, task_directory_name(new_id)),
+            state_dir=os.path.join(os.path.dirname(old.state_dir), task_directory_name(new_id)),
+            entry=entries.new_entry_id(task_slug(new_id)),
+            token=secrets.token_hex(16),
+            created_at=time.time(),
+            state=MAKING,
+            checkout="",
+            base=old.base or described.rescue.head,
+        )
+        rescue = described.rescue
+        own = described.values.get("head_ref", "") in ("", old.ref)
+        tip = (rescue.tip or rescue.head) if own else rescue.head
+        with self._taken(new_id) as (hold, release):
+            back = self._lifecycle.bring_back(record, Start(tip, rescue.head), described, hold.lease)
+        return back, release
+
+    def _branch_for(self, old: Record, new_id: str) -> str:
+        return (
+            str(old.branch) if new_id == old.task_id and old.branch else generate_task_branch(old.base_branch, new_id)
+        )
+
+    def _free_id(self, old: Record) -> str:
+        names = [old.task_id, *(f"{old.task_id}-rescued{n or ''}" for n in (0, *range(2, _MOST_COPIES)))]
+        for name in names:
+            record = replace(
+                old, task_id=name, branch=self._branch_for(old, name) if old.level.isolates_branch else None
+            )
+            if self._registry.owner_of_name(name) is None and self._repository.commit_of(record.ref) is None:
+                return name
+        raise UnknownRescue(f"all names for copies of {old.task_id!r} are taken", hint="give one with --as")
+
+    # -- the trash ------------------------------------------------------------------------------------------------
+
+    def trash_of(self, removal: Removal) -> str | None:
+        found = self._removals.find(removal.id)
+        tree = trash_of(found[1]) if found and found[1].path else ""
+        return tree if os.path.isdir(tree) else None
+
+    def empty_trash(self, seconds: float | None) -> bool:
+        return self._emptier.empty(seconds)
+
+    def drop(self, rescue: Rescue) -> None:
+        """Forget a rescue for good, and let go what the trash holds for it."""
+        for removal, record in list(self._removals):
+            if removal.rescue == rescue.id:
+                # The removal can still be undone as far as commits go; what was rescued is what is given up.
+                self._removals.write(replace(removal, kept_until=0.0 if removal.left else None, rescue=None), record)
+        rescues.drop_rescue(self._repository, rescue)
+
+    # -- leases ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _held(self, task_id: str) -> Iterator[Callable[[], None]]:
+        """Hold a workspace's lease; the function that is given says that what it protected is gone."""
+        path = self._registry.lease_path(key_of(task_id))
+        gone = False
+
+        def done() -> None:
+            nonlocal gone
+            gone = True
+
+        with self._holds.turn(path):
+            hold = self._holds.take(path, f"the workspace of task {task_id!r}", task_id=task_id)
+            try:
+                yield done
+            finally:
+                self._holds.give_back(hold, forget=gone)
+
+    @contextlib.contextmanager
+    def _taken(self, task_id: str) -> Iterator[tuple[Hold, Callable[[], None]]]:
+        """Take a workspace's lease for whoever gets the workspace; it is given back only if something goes wrong."""
+        path = self._registry.lease_path(key_of(task_id))
+        with self._holds.turn(path):
+            hold = self._holds.take(path, f"the workspace of task {task_id!r}", task_id=task_id)
+            release = self._holds.releaser(hold)
+            try:
+                yield hold, release
+            except BaseException:
+                release()
+                raise

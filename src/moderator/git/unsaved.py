@@ -1,0 +1,323 @@
+"""What would be gone with a worktree: everything in it, and only named by it, that is in no commit reachable from a ref.
+
+Nothing here changes anything.  What the user's settings hide is looked for all the same: entries flagged assume-unchanged or
+skip-worktree, bytes that a filter takes away before git compares, repositories inside the tree, commits that only a log knows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moderator.errors import GitFailed
+from moderator.git.command import polling
+from moderator.git.contents import IGNORED, Contents, Worktree, shown
+from moderator.git.exact import Exact, copy_index, joined
+from moderator.git.repository import Repository
+
+CHANGED = "changed, not committed"
+"""How a finding about changed files begins."""
+_OBJECT_ID = re.compile(rb"\b[0-9a-f]{40}(?:[0-9a-f]{24})?\b")
+_LONGEST_NOTE = 16 * 2**20  # bytes of an administrative file in which object ids are looked for
+_NOT_WORK = ("index", "sharedindex.", "FETCH_HEAD", "AUTO_MERGE")
+"""What an index holds is looked at apart; the others name what a fetch or a merge gives again."""
+_CONVERSIONS = ("text", "crlf", "eol", "ident", "filter", "working-tree-encoding")
+_CLOCK_TICK = 0.02  # seconds by which times of files may be behind the clock
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """What is in no commit reachable from a ref.
+
+    `hidden` are changed files with a flag that keeps git from looking, `converted` files whose bytes a filter or the line
+    endings make equal for git, `nested` repositories of their own, `objects` what nothing but the worktree's administrative
+    directory names, by kind.  `special` are sockets, pipes and devices, `empty` directories without anything in them.
+    `size` is in bytes, on request.
+    """
+
+    contents: Contents
+    operation: str | None = None
+    hidden: tuple[str, ...] = ()
+    converted: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+    objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    special: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    size: int | None = None
+
+    @classmethod
+    def nothing(cls) -> Unsaved:
+        """Return what a workspace without a tree of its own holds."""
+        return cls(Contents())
+
+    @property
+    def findings(self) -> list[str]:
+        """A sentence for each kind of thing that would be gone."""
+        contents = self.contents
+        found = [
+            f"{what}: {shown(paths)}"
+            for what, paths in (
+                ("staged", contents.staged),
+                (CHANGED, contents.modified),
+                ("in conflict", contents.unmerged),
+                ("untracked", contents.untracked),
+                (IGNORED, contents.ignored),
+                ("repositories of their own, submodules say", self.nested),
+                ("changed, but hidden by assume-unchanged or skip-worktree", self.hidden),
+                ("other bytes than git compares, by a filter or line endings", self.converted),
+                ("not readable", contents.warnings),
+            )
+            if paths
+        ]
+        if self.operation:
+            found.append(f"a {self.operation} in progress")
+        for kind, names in self.objects.items():
+            found.append(f"{kind}s that no branch holds: {shown(sorted(name[:12] for name in names))}")
+        return found
+
+    @property
+    def ignored(self) -> list[str]:
+        return self.contents.ignored
+
+    @property
+    def changed(self) -> list[str]:
+        """Tracked paths whose content on disk is not that of the index."""
+        return list(dict.fromkeys([*self.contents.modified, *self.contents.unmerged, *self.hidden, *self.converted]))
+
+    @property
+    def is_rescuable(self) -> bool:
+        """Whether there is anything that a commit can hold."""
+        contents = self.contents
+        return bool(
+            contents.staged or self.changed or contents.untracked or self.operation or self.objects or self.empty
+        )
+
+
+def look(
+    repository: Repository,
+    worktree: Worktree,
+    ref: str | None,
+    pinned: Sequence[str] = (),
+    measure: bool = False,
+    submodules: bool = True,
+) -> Unsaved:
+    """Return what would be gone if the tree and its administrative directory were.
+
+    `ref` is the ref that stays and holds the workspace's commits; `pinned` are commits that must be held too.  `walk` goes
+    through the whole tree, for what git never tells of; `measure` also adds up its size.
+    """
+    contents = worktree.contents(submodules=submodules)
+    entries = list(_entries(worktree))
+    flagged = [one.path for one in entries if one.flagged and os.path.lexists(os.path.join(worktree.tree, one.path))]
+    known = [*(one.path for one in entries), *contents.untracked, *contents.ignored]
+    survey = _Survey(worktree.tree, known, measure, _same_name(repository))  # for what git never tells of
+    contents.ignored += sorted(survey.overlooked)
+    nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
+    if not nested and os.path.isdir(modules := os.path.join(worktree.git_dir, "modules")):
+        nested = [modules]
+    return Unsaved(
+        contents,
+        worktree.operation,
+        hidden=tuple(_differing(worktree, flagged) if flagged else ()),
+        converted=tuple(_converted(repository, worktree, entries, {*contents.uncommitted, *flagged})),
+        nested=tuple(nested),
+        objects=_only_named_here(repository, worktree, ref, {contents.head, *pinned}),
+        special=tuple(survey.special),
+        empty=tuple(survey.empty),
+        size=survey.size if measure else None,
+    )
+
+
+class _Survey:
+    """One walk through a tree, without following links and without entering repositories' own directories.
+
+    `known` are the paths that git told of.  `overlooked` are files that it did not: its account of a tracked file that has
+    become a directory has gaps, and nothing may hang on there being no others.
+    """
+
+    def __init__(self, tree: str, known: Iterable[str], measure: bool, same: Callable[[str], str]) -> None:
+        self.nested: list[str] = []
+        self.special: list[str] = []
+        self.empty: list[str] = []
+        self.overlooked: list[str] = []
+        self.size = 0
+        known = set(map(same, known))
+        folders = [("", False)]
+        while folders:
+            inside, told = folders.pop()
+            try:
+                entries = list(os.scandir(os.path.join(tree, inside)))
+            except OSError:  # git has warned of it
+                continue
+            if not entries and inside:
+                self.empty.append(inside)
+            if inside and any(entry.name == ".git" for entry in entries):
+                self.nested.append(inside)
+                told = True
+            for entry in entries:
+                path = os.path.join(inside, entry.name)
+                if entry.name == ".git":
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((path, told or same(f"{path}/") in known))
+                elif not entry.is_symlink() and not entry.is_file(follow_symlinks=False):
+                    self.special.append(path)
+                elif not told and same(path) not in known:
+                    self.overlooked.append(path)
+                if measure:
+                    self.size += entry.stat(follow_symlinks=False).st_blocks * 512
+
+
+def _same_name(repository: Repository) -> Callable[[str], str]:
+    """Return what makes two names of one file equal, on file systems that know it by several."""
+    if {"true"} & {repository.setting("core.ignorecase"), repository.setting("core.precomposeunicode")}:
+        return lambda path: unicodedata.normalize("NFC", path).casefold()
+    return lambda path: path
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One entry of the index.  `flagged`: git does not look at its file."""
+
+    path: str
+    mode: str
+    blob: str
+    flagged: bool
+
+
+def _entries(worktree: Worktree) -> Iterator[_Entry]:
+    for line in worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields:
+        tag, _, rest = line.partition(" ")
+        described, _, path = rest.partition("\t")
+        mode, blob, _ = described.split(" ")
+        yield _Entry(path, mode, blob, tag.islower() or tag == "S")
+
+
+def _differing(worktree: Worktree, paths: Sequence[str]) -> list[str]:
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        index = os.path.join(folder, "index")
+        copy_index(worktree.git_dir, index)
+        private = {"GIT_INDEX_FILE": index}
+        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
+            worktree.git("update-index", flag, "-z", "--stdin", stdin=joined(paths), env=private)
+        worktree.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
+        changed = worktree.git("diff-files", "-z", "--name-only", "--ignore-submodules=none", env=private).fields
+    return [path for path in paths if path in set(changed)]
+
+
+def settle(git_dir: str) -> None:
+    """Note in a new worktree's entry that its files are all checked out: what is younger was written by somebody."""
+    os.utime(os.path.join(git_dir, "commondir"))
+
+
+def _converted(
+    repository: Repository, worktree: Worktree, entries: Iterable[_Entry], known: Collection[str]
+) -> list[str]:
+    """Find tracked files that git takes for unchanged though no checkout would give their bytes.
+
+    Only what was written since the worktree was made is read, and of that only what attributes or settings convert.
+    """
+    try:
+        settled = os.stat(os.path.join(worktree.git_dir, "commondir")).st_mtime - _CLOCK_TICK
+    except OSError:
+        settled = 0.0
+    touched: dict[str, str] = {}
+    for entry in entries:
+        if entry.mode.startswith("100") and entry.path not in known:
+            try:
+                stat = os.lstat(os.path.join(worktree.tree, entry.path))
+            except OSError:
+                continue
+            if max(stat.st_ctime, stat.st_mtime) > settled:
+                touched[entry.path] = entry.blob
+    converting = list(_with_conversions(repository, worktree, touched)) if touched else []
+    if not converting:
+        return []
+    with Exact(repository) as exact:
+        listed = repository.git("ls-tree", "-r", "-z", exact.tree(worktree.tree, converting)).fields
+    raw = {path: described.split(" ")[2] for described, _, path in (line.partition("\t") for line in listed)}
+    return [
+        path for path in converting if raw.get(path) != touched[path] and not _as_checked_out(worktree, path, touched)
+    ]
+
+
+def _with_conversions(repository: Repository, worktree: Worktree, paths: Mapping[str, str]) -> Iterator[str]:
+    everywhere = repository.setting("core.autocrlf", "false").lower() not in ("false", "0", "no", "off")
+    fields = worktree.git("check-attr", "-z", "--stdin", *_CONVERSIONS, stdin=joined(paths), env=polling()).fields
+    seen = set()
+    for path, _, value in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
+        if path not in seen and (everywhere or value not in ("unspecified", "unset")):
+            seen.add(path)
+            yield path
+
+
+def _as_checked_out(worktree: Worktree, path: str, blobs: Mapping[str, str]) -> bool:
+    try:
+        wanted = worktree.git("cat-file", "--filters", f"--path={path}", blobs[path], env=polling()).out
+        return Path(worktree.tree, path).read_bytes() == wanted
+    except (GitFailed, OSError):  # a filter that does not work proves nothing
+        return False
+
+
+def named_in(git_dir: str) -> set[str]:
+    """Return every object id that the files of an administrative directory name, its index and its submodules' apart."""
+    named: set[str] = set()
+    for path in notes_of(git_dir):
+        if path.startswith(_NOT_WORK):
+            continue
+        with open(os.path.join(git_dir, path), "rb") as file:
+            for line in file:
+                # A reflog line is: old new who when, a tab, and words that may quote anything.
+                named |= {found.decode() for found in _OBJECT_ID.findall(line.partition(b"\t")[0])}
+    return {name for name in named if name.strip("0")}
+
+
+def notes_of(git_dir: str) -> list[str]:
+    """Return the files of an administrative directory that say where its worktree stands, as paths in it."""
+    found = []
+    for where, folders, names in os.walk(git_dir):
+        if where == git_dir and "modules" in folders:
+            folders.remove("modules")
+        for name in names:
+            path = os.path.join(where, name)
+            if not name.endswith(".lock") and (os.path.islink(path) or os.path.isfile(path)):
+                inside = os.path.relpath(path, git_dir)
+                if name in ("index",) or name.startswith("sharedindex.") or os.path.getsize(path) <= _LONGEST_NOTE:
+                    found.append(inside)
+    return sorted(found)
+
+
+def _only_named_here(
+    repository: Repository, worktree: Worktree, ref: str | None, known: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """Find objects that nothing but this worktree's own HEAD, logs, private refs and states of operations name."""
+    named = {name for name in (*named_in(worktree.git_dir), *known) if name.strip("0")}
+    held = repository.commit_of(ref) if ref else None
+    if not (named := named - {held}):
+        return {}
+    asked = "".join(f"{name}\n" for name in sorted(named)).encode()
+    lines = repository.git("cat-file", "--batch-check=%(objecttype) %(objectname)", stdin=asked).text.split("\n")
+    kinds: dict[str, list[str]] = {}
+    for line in lines:
+        kind, _, name = line.partition(" ")
+        if name != "missing" and kind in ("commit", "tag", "tree", "blob"):
+            kinds.setdefault(kind, []).append(name)
+    found = {kind: _unreachable(repository, kind, names, ref if held else None) for kind, names in kinds.items()}
+    return {kind: names for kind, names in found.items() if names}
+
+
+def _unreachable(repository: Repository, kind: str, names: Sequence[str], ref: str | None) -> tuple[str, ...]:
+    how = () if kind == "commit" else ("--objects", "--no-object-names")
+    asked = "\n".join(names).encode() + b"\n"
+    # HEAD is left out on purpose: a commit that only a detached HEAD names is not safe.
+    listed = repository.git("rev-list", *how, "--stdin", "--not", "--glob=refs/*", stdin=asked)
+    lost = set(listed.text.split()) & set(names)
+    if lost and ref:
+        # `--`: in the common directory a loose ref is a file of that name too.
+        lost -= set(repository.git("rev-list", "--walk-reflogs", ref, "--", accept=(0, 128)).text.split())
+    return tuple(sorted(lost))

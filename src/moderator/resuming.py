@@ -1,0 +1,171 @@
+"""What a run that was cut short left to do, task by task; and what a run that starts anew must set aside.
+
+Pure, like the plan that it refines: what the record of runs and the repository know is handed in.  What counts as finished
+is written here and nowhere else: a task is done at most once, and never done again because its record is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from moderator.errors import UsageError, WorkspaceBusy, to_type
+from moderator.git.leases import Owner, is_alive, this_process
+from moderator.git.values import Commit
+from moderator.models import Outcome, TaskResult
+from moderator.plan import Plan, PlannedTask, Start
+from moderator.store import AttemptRecord, RunRecord
+
+
+def is_finished(attempt: AttemptRecord | None) -> bool:
+    """Whether an attempt came to an end of its own: well or badly, but neither killed nor cancelled."""
+    return attempt is not None and attempt.outcome not in (None, Outcome.CANCELLED.value)
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The newest run of a file's tasks, with the last attempt of each: its own, or that of the run it follows.
+
+    `anew` are the tasks whose names the run began by setting aside.
+    """
+
+    run: RunRecord
+    attempts: Mapping[str, AttemptRecord]
+    anew: frozenset[str] = frozenset()
+
+    def finished(self, task_ids: Iterable[str]) -> list[str]:
+        """Return which of these tasks are finished."""
+        return [task_id for task_id in task_ids if is_finished(self.attempts.get(task_id))]
+
+
+def process_of(run: RunRecord) -> Owner:
+    """Return the process that carries a run out, or did."""
+    return Owner(run.host, run.boot_id, run.pid, int(run.process_started))
+
+
+def refuse_running(run: RunRecord, here: bool = False) -> None:
+    """Raise WorkspaceBusy if the process of a run is alive; of another host's, which nobody can tell, unless `here`."""
+    process = process_of(run)
+    if run.state != "running" or not is_alive(process) or (here and process.host != this_process().host):
+        return
+    hint = f"wait until it has finished: {to_type('moderator', 'history', run.run_id)} shows how far it is"
+    if process.host != this_process().host:
+        hint += "\nif it no longer runs on that machine, start anew with --fresh"
+    raise WorkspaceBusy(f"run {run.run_id} of these tasks is still going on: {process}", hint=hint)
+
+
+def refuse_other_choices(run: RunRecord, base: str | None, commit: str | None, level: str | None) -> None:
+    """Raise UsageError if a run to be continued has another base or isolation level than was asked for (None: was not).
+
+    `commit` is what `base` names.
+    """
+    if base is not None and base != run.base_branch and commit != run.base_commit:
+        raise UsageError(
+            f"run {run.run_id} forked from {run.base_branch} {run.base_commit[:12]}, not from {base!r}",
+            hint="leave the base out to continue it, or start anew with --fresh instead of --resume",
+        )
+    if level is not None and level != run.isolation_level:
+        raise UsageError(
+            f"run {run.run_id} has isolation level {run.isolation_level}, not {level}",
+            hint="leave the level out to continue it, or start anew with --fresh instead of --resume",
+        )
+
+
+def is_work_of(commit: Commit, attempt: AttemptRecord) -> bool:
+    """Whether a commit is the one that we made of exactly this attempt's work."""
+    wanted = {
+        "Moderator-Task": " ".join(attempt.task_id.split()),  # as it stands in a line
+        "Moderator-Run": attempt.run_id,
+        "Moderator-Attempt": str(attempt.attempt),
+    }
+    return wanted.items() <= commit.trailers.items()
+
+
+def resumed(
+    plan: Plan,
+    last: LastRun,
+    commits: Mapping[str, Commit],
+    leftovers: Collection[str],
+) -> Plan:
+    """Return the plan of what the last run left to do.
+
+    `commits` has the newest commit under the names of tasks that did not finish; `leftovers` are the ids of tasks under
+    whose names anything is.
+    """
+    run = last.run
+
+    def begun(planned: PlannedTask) -> PlannedTask:
+        task_id = planned.task.id
+        attempt, commit = last.attempts.get(task_id), commits.get(task_id)
+        if attempt is None:
+            # It may have died before it came to what it had been told to set aside.
+            return replace(planned, start=Start.AGAIN) if task_id in leftovers and task_id in last.anew else planned
+        if is_finished(attempt):
+            return replace(planned, start=Start.KEPT, attempt=attempt.attempt, earlier=attempt)
+        if commit is not None and is_work_of(commit, attempt):
+            return replace(planned, start=Start.RECORDED, attempt=attempt.attempt, earlier=attempt, commit=commit)
+        number = attempt.attempt + 1 if run.state != "finished" and attempt.run_id == run.run_id else 1
+        start = Start.AGAIN if task_id in leftovers else Start.RUN
+        return replace(planned, start=start, attempt=number, earlier=attempt)
+
+    listed = {planned.task.id for planned in plan.tasks}
+    vanished = tuple(sorted(set(last.attempts) - listed))
+    return replace(plan, tasks=tuple(map(begun, plan.tasks)), earlier=run, vanished=vanished)
+
+
+def afresh(plan: Plan, leftovers: Collection[str]) -> Plan:
+    """Return the plan of a run that sets everything aside that is under its names."""
+    return replace(
+        plan,
+        tasks=tuple(
+            replace(planned, start=Start.AGAIN) if planned.task.id in leftovers else planned for planned in plan.tasks
+        ),
+    )
+
+
+def reason_to_set_aside(plan: Plan, planned: PlannedTask) -> str:
+    """Return why what is under a task's names is set aside, in a few words for the rescue that holds it."""
+    last = planned.earlier
+    return f"attempt {last.attempt} of run {last.run_id} was cut short" if last and plan.earlier else "run --fresh"
+
+
+def note_of_rescue(planned: PlannedTask, rescue_id: str) -> str:
+    """Return the note for the result of a task whose leftovers were set aside."""
+    whose = f"attempt {planned.earlier.attempt}" if planned.earlier else "an earlier run"
+    return f"what {whose} left was set aside first: {to_type('moderator', 'rescue', 'show', rescue_id)}"
+
+
+def result_before(planned: PlannedTask, last: AttemptRecord, has_workspace: bool) -> TaskResult:
+    """Return how the last attempt at a task ended that is kept, or only to be recorded."""
+    result = TaskResult(
+        task=planned.task,
+        exit_code=last.exit_code,
+        stdout="",
+        stderr="",
+        duration_seconds=last.duration_seconds or 0.0,
+        artifacts_path=os.path.dirname(last.log) if last.log else None,
+        error_message=last.error_message,
+        outcome=Outcome(last.outcome) if last.outcome else None,
+        run_id=last.run_id,
+        attempt=last.attempt,
+        backend=last.backend,
+        branch=last.branch,
+        base=last.base,
+        commit=last.commit,
+        path=last.path,
+        log=last.log,
+        workspace_kept=has_workspace,
+        notes=list(last.notes),
+    )
+    if (commit := planned.commit) is None:
+        return result
+    return replace(
+        result,
+        exit_code=0,
+        error_message=None,
+        outcome=Outcome.SUCCEEDED,
+        commit=commit.id,
+        duration_seconds=max(commit.committed_at - last.started_at, 0.0),
+        notes=[f"its run was cut short after the commit {commit.id[:12]}; only the record of that was missing"],
+    )

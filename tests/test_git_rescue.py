@@ -1,0 +1,522 @@
+"""Rescue, removal with a rescue, undo, restore: everything a workspace held comes back, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from commandline import moderator
+from moderator.errors import PersonNeeded, UnknownRescue, WorkspaceOccupied, WouldLoseWork
+from moderator.git.manager import GitManager
+from moderator.git.values import Keeping, Workspace
+from repos import git, make_repository
+from workspaces import BRANCH, DIRECTORY, FULL, context, listing
+
+COMMITS = [
+    ("first", {"README.md": "# Sample\n", "src/a.py": "a = 1\n", "src/b.py": "b = 2\n", "tool": "#!/bin/sh\n"}),
+    ("second", {"src/a.py": "a = 2\n", "docs/x.txt": "x\n", ".gitignore": ".env\ncache/\n"}),
+]
+Spoil = Callable[[Path], None]
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return make_repository(tmp_path / "repo", COMMITS)
+
+
+@pytest.fixture
+def manager(repo: Path) -> GitManager:
+    return GitManager(repo)
+
+
+def made(folder: Path, manager: GitManager, task_id: str = "t", level: object = FULL) -> Workspace:
+    workspace = manager.create_workspace(context(folder, task_id, level))  # type: ignore[arg-type]
+    workspace.release()
+    return workspace
+
+
+def state(tree: Path) -> dict[str, object]:
+    """Everything that can be seen of a worktree: files, modes, links, what git says of them, where HEAD is."""
+    found: dict[str, object] = {}
+    for where, folders, names in os.walk(tree):
+        for name in [*folders, *names]:
+            path = Path(where, name)
+            if name == ".git" and Path(where) == tree:
+                continue
+            mode = path.lstat().st_mode
+            content: object = (
+                os.readlink(path) if path.is_symlink() else path.read_bytes() if stat.S_ISREG(mode) else ""
+            )
+            found[str(path.relative_to(tree))] = (mode, content)
+    said = subprocess.run(
+        ["git", "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--ignored=matching"],
+        cwd=tree, capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    flags = subprocess.run(["git", "ls-files", "-v", "-z"], cwd=tree, capture_output=True, check=True).stdout
+    return {"files": found, "status": said, "flags": flags}
+
+
+def edited(tree: Path) -> None:
+    (tree / "src/a.py").write_bytes(b"a = 3\r\nno newline")
+    (tree / "src/b.py").unlink()
+
+
+def staged(tree: Path) -> None:
+    (tree / "src/a.py").write_text("staged\n")
+    (tree / "new.py").write_text("new, staged\n")
+    git(tree, "add", "src/a.py", "new.py")
+    git(tree, "rm", "--quiet", "src/b.py")
+    (tree / "src/a.py").write_text("and edited again\n")
+    (tree / "new.py").unlink()
+
+
+def odd_names(tree: Path) -> None:
+    for name in (b"line\nbreak", b"-dash", b'"quoted"', b" lead", b"trail ", b"\xff\xfe", "日本".encode(), b"tab\t"):
+        Path(os.fsdecode(os.fsencode(tree) + b"/" + name)).write_bytes(name)
+    (tree / "deep/er").mkdir(parents=True)
+    (tree / "deep/er/file").write_text("deep")
+
+
+def modes(tree: Path) -> None:
+    (tree / "tool").chmod(0o755)
+    (tree / "secret").write_text("s")
+    (tree / "secret").chmod(0o600)
+    (tree / "script").write_text("s")
+    (tree / "script").chmod(0o700)
+    (tree / "empty").mkdir(mode=0o750)
+
+
+def links(tree: Path) -> None:
+    (tree / "link").symlink_to("nowhere/at all")
+    (tree / "README.md").unlink()
+    (tree / "README.md").symlink_to("docs/x.txt")
+    (tree / "src/a.py").unlink()
+    (tree / "src/b.py").unlink()
+    (tree / "src").rmdir()
+    (tree / "src").symlink_to("docs")
+
+
+def kinds_swapped(tree: Path) -> None:
+    (tree / "README.md").unlink()
+    (tree / "README.md").mkdir()
+    (tree / "README.md/inside").write_text("was a file")
+    (tree / "docs/x.txt").unlink()
+    (tree / "docs").rmdir()
+    (tree / "docs").write_text("was a directory")
+
+
+def intent_to_add(tree: Path) -> None:
+    (tree / "ita").write_text("later")
+    git(tree, "add", "--intent-to-add", "ita")
+
+
+def flagged(tree: Path) -> None:
+    git(tree, "update-index", "--assume-unchanged", "src/a.py")
+    git(tree, "update-index", "--skip-worktree", "src/b.py")
+    (tree / "src/a.py").write_text("hidden edit\n")
+    (tree / "src/b.py").write_text("hidden edit too\n")
+
+
+def _other_side(tree: Path) -> str:
+    git(tree, "switch", "--quiet", "--detach")
+    (tree / "src/a.py").write_text("theirs\n")
+    git(tree, "commit", "--quiet", "--all", "--message", "theirs")
+    theirs = git(tree, "rev-parse", "HEAD")
+    git(tree, "switch", "--quiet", "main-task-t")
+    (tree / "src/a.py").write_text("ours\n")
+    git(tree, "commit", "--quiet", "--all", "--message", "ours")
+    return theirs
+
+
+def _fails(tree: Path, *arguments: str) -> None:
+    assert subprocess.run(["git", *arguments], cwd=tree, capture_output=True).returncode
+
+
+def merging(tree: Path) -> None:
+    _fails(tree, "merge", _other_side(tree))
+
+
+def rebasing(tree: Path) -> None:
+    _fails(tree, "rebase", _other_side(tree))
+
+
+def picking(tree: Path) -> None:
+    _fails(tree, "cherry-pick", _other_side(tree))
+
+
+def merged_clean(tree: Path) -> None:
+    git(tree, "merge", "--quiet", "--strategy=ours", "--no-commit", _other_side(tree))
+
+
+def bisecting(tree: Path) -> None:
+    git(tree, "bisect", "start", "HEAD", "HEAD~1")
+
+
+def detached(tree: Path) -> None:
+    git(tree, "switch", "--quiet", "--detach")
+    (tree / "d").write_text("d")
+    git(tree, "add", "d")
+    git(tree, "commit", "--quiet", "--message", "on no branch")
+
+
+def amended(tree: Path) -> None:
+    (tree / "once").write_text("once")
+    git(tree, "add", "once")
+    git(tree, "commit", "--quiet", "--message", "once")
+    (tree / "once").write_text("twice")
+    git(tree, "commit", "--quiet", "--all", "--amend", "--message", "twice")
+
+
+def private_ref(tree: Path) -> None:
+    blob = git(tree, "hash-object", "-w", "README.md")
+    git(tree, "update-ref", "refs/worktree/keep", git(tree, "commit-tree", "HEAD^{tree}", "-m", "private"))
+    git(tree, "update-ref", "refs/worktree/blob", blob)
+
+
+def everything(tree: Path) -> None:
+    odd_names(tree)
+    modes(tree)
+    intent_to_add(tree)
+    staged(tree)
+    (tree / "docs/x.txt").unlink()
+    (tree / "docs/x.txt").symlink_to("/nonexistent")
+
+
+KINDS: list[Spoil] = [
+    edited, staged, odd_names, modes, links, kinds_swapped, intent_to_add, flagged, merging, rebasing, picking,
+    merged_clean, bisecting, detached, amended, private_ref, everything,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", KINDS, ids=lambda spoil: spoil.__name__)
+def test_a_removed_workspace_is_made_again_as_it_was(
+    tmp_path: Path, repo: Path, manager: GitManager, spoil: Spoil
+) -> None:
+    """After a removal with a rescue, and a gc that prunes all it can, undo brings back every path, mode and staged state."""
+    tree = Path(made(tmp_path, manager).path)
+    spoil(tree)
+    before, refs = state(tree), git(repo, "for-each-ref", "refs/heads")
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    assert (removal.rescue is not None, removal.left, tree.exists()) == (True, (), False)
+    assert not (tree.parent / ".trash").exists()
+    git(repo, "gc", "--quiet", "--prune=now")
+    with manager.undo_removal() as back:
+        assert (back.path, back.branch) == (str(tree), "main-task-t")
+    assert state(tree) == before
+    assert git(repo, "for-each-ref", "refs/heads") == refs
+    assert git(repo, "fsck", "--strict", "--no-dangling") == ""
+    assert [w.task_id for w in manager.workspaces()] == ["t"]
+
+
+@pytest.mark.parametrize("go_on", [("rebase", "--continue"), ("commit", "--no-edit"), ("cherry-pick", "--continue")])
+def test_an_operation_can_be_continued(tmp_path: Path, repo: Path, manager: GitManager, go_on: tuple[str, ...]) -> None:
+    """What was stopped by a conflict is finished in the restored workspace, on its own branch; the first branch stays."""
+    tree = Path(made(tmp_path, manager).path)
+    {"rebase": rebasing, "commit": merging, "cherry-pick": picking}[go_on[0]](tree)
+    tip = git(repo, "rev-parse", "main-task-t")
+    manager.remove_workspace("t", rescue=True)
+    with manager.restore_rescue(manager.find_rescue("t"), "again") as workspace:
+        there = Path(workspace.path)
+        (there / "src/a.py").write_text("solved\n")
+        git(there, "add", "src/a.py")
+        git(there, *go_on, GIT_EDITOR="true")
+        assert git(there, "status", "--porcelain", "--branch") == "## main-task-again"
+        assert "theirs" in git(there, "log", "--format=%s") or go_on[0] == "rebase"
+    assert git(repo, "rev-parse", "main-task-t") == tip
+
+
+def test_git_itself_restores_a_rescue(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """The rescue is shaped like a stash: `git stash apply --index` gives staged, changed and untracked files back."""
+    tree = Path(made(tmp_path, manager).path)
+    staged(tree)
+    (tree / "notes").write_text("untracked")
+    status = git(tree, "status", "--porcelain")
+    rescue = manager.rescue("t")
+    assert rescue is not None
+    other = Path(made(tmp_path, manager, "other").path)
+    git(other, "stash", "apply", "--quiet", "--index", rescue.ref)
+    assert git(other, "status", "--porcelain") == status
+
+
+def test_a_rescue_leaves_the_workspace_untouched(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """Making a rescue runs no hook and writes nothing in the tree or its administrative directory."""
+    tree = Path(made(tmp_path, manager).path)
+    everything(tree)
+    hooks = repo / ".git/hooks"
+    for name in ("pre-commit", "post-index-change", "reference-transaction", "post-commit"):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/hook-ran\nexit 1\n")
+        (hooks / name).chmod(0o755)
+    before = listing(tree, repo / ".git/worktrees")
+    rescue = manager.rescue("t", "look")
+    assert listing(tree, repo / ".git/worktrees") == before
+    assert not (tmp_path / "hook-ran").exists()
+    assert rescue is not None
+    assert (rescue.reason, manager.rescues(), manager.rescue("t") is not None) == ("look", [rescue], True)
+
+
+def test_nothing_unsaved_is_no_rescue(tmp_path: Path, manager: GitManager) -> None:
+    """Where all is in commits there is nothing to rescue; the removal says so and is undone all the same."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "done").write_text("done")
+    manager.commit("t", "Work")
+    before = state(tree)
+    assert manager.rescue("t") is None
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    assert (removal.rescue, removal.left, removal.kept_until, manager.rescues()) == (None, (), None, [])
+    manager.undo_removal("t").release()
+    assert state(tree) == before
+
+
+def test_what_no_commit_holds_stays_in_the_trash(tmp_path: Path, repo: Path) -> None:
+    """Ignored files, sockets, pipes and files over the limit stay, by name, and come back with undo: the same inodes."""
+    manager = GitManager(repo, keeping=Keeping(days=30, largest_file=1000))
+    tree = Path(made(tmp_path, manager).path)
+    (tree / ".env").write_text("SECRET=1")
+    (tree / "cache/deep").mkdir(parents=True)
+    (tree / "cache/deep/x").write_text("x")
+    (tree / "big").write_bytes(os.urandom(2000))
+    (tree / "src/a.py").write_bytes(b"#" * 3000)
+    os.mkfifo(tree / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(tree / "sock"))
+    before = state(tree)
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None and removal.kept_until is not None
+    assert sorted(removal.left) == [".env", "big", "cache/", "pipe", "sock", "src/a.py"]
+    assert manager.find_rescue("t").left == removal.left
+    assert manager.empty_trash()
+    assert manager.trash_of(removal) == str(tree.parent / ".trash" / removal.id)
+    secrets = git(repo, "rev-list", "--all", "--objects")
+    assert ".env" not in secrets
+    with manager.undo_removal():
+        assert state(tree) == before
+    assert not (tree.parent / ".trash").exists()
+
+
+def test_the_trash_goes_when_its_time_has_come(tmp_path: Path, repo: Path) -> None:
+    """After the days that are configured the trash is deleted; what was rescued stays, and can still be laid out."""
+    manager = GitManager(repo, keeping=Keeping(days=0))
+    tree = Path(made(tmp_path, manager).path)
+    (tree / ".env").write_text("SECRET=1")
+    (tree / "note").write_text("untracked")
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    assert manager.empty_trash()
+    assert (manager.trash_of(removal), (tree.parent / ".trash").exists()) == (None, False)
+    with manager.restore_rescue(manager.find_rescue(removal.rescue or "")) as workspace:
+        assert (workspace.task_id, Path(workspace.path, "note").read_text()) == ("t-rescued", "untracked")
+
+
+def test_what_is_written_into_the_trash_is_kept(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A straggler that writes into a tree after its removal keeps it from being deleted."""
+    tree = Path(made(tmp_path, manager).path)
+    removal = manager.remove_workspace("t", later=True)
+    assert removal is not None
+    trash = Path(str(manager.trash_of(removal)))
+    os.utime(trash / "README.md")
+    assert manager.empty_trash()
+    assert (trash / "README.md").exists()
+    manager.undo_removal().release()
+    assert (tree / "README.md").read_text() == "# Sample\n"
+
+
+def test_a_nested_repository_with_work_refuses(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """What a repository inside the tree holds is nowhere else: refused, rescue or not; once it is pushed, it may go."""
+    tree = Path(made(tmp_path, manager).path)
+    nested = make_repository(tree / "cache/nested", [("first", {"n": "n\n"})])
+    before = listing(tree)
+    with pytest.raises(WouldLoseWork, match="repositories inside the workspace") as caught:
+        manager.remove_workspace("t", rescue=True)
+    assert [finding.split(":")[:2] for finding in caught.value.findings] == [
+        ["cache/nested", " commits that are at no remote"]
+    ]
+    assert (listing(tree), manager.rescues(), manager.removals()) == (before, [], [])
+    git(tmp_path, "clone", "--quiet", "--bare", nested, tmp_path / "remote.git")
+    git(nested, "remote", "add", "origin", tmp_path / "remote.git")
+    git(nested, "fetch", "--quiet", "origin")
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    assert removal.left == ("cache/",)
+    (tree.parent / ".trash" / removal.id / "cache/nested/n").read_text()
+
+
+def test_lossy_filters_hide_nothing(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """Bytes that a clean filter or line endings take away before git compares are found, rescued and given back."""
+    (repo / ".gitattributes").write_text("*.nb filter=strip\n*.txt text\n*.id ident\n")
+    for name in ("a.nb", "a.txt", "a.id"):
+        (repo / name).write_text("code\n$Id$\n")
+    git(repo, "config", "filter.strip.clean", "grep -v output || true")
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "--message", "filters")
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "a.nb").write_bytes(b"code\n$Id$\noutput 42\n")
+    (tree / "a.txt").write_bytes(b"code\r\n$Id$\r\n")
+    git(tree, "add", "a.nb", "a.txt")  # from now on git takes them for unchanged
+    (tree / "new.nb").write_bytes(b"output 43\n")
+    before = state(tree)
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.remove_workspace("t")
+    assert "other bytes than git compares, by a filter or line endings: a.nb, a.txt" in caught.value.findings
+    manager.remove_workspace("t", rescue=True)
+    manager.undo_removal().release()
+    assert state(tree)["files"] == before["files"]
+
+
+def test_setting_aside_frees_every_name(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """The workspace and its branch go, a rescue holds all of it, and the task can begin anew; undo needs the names free."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "done").write_text("done")
+    commit = manager.commit("t", "Work")
+    (tree / "more").write_text("more")
+    before = state(tree)
+    assert commit is not None
+    rescue = manager.set_aside("t", "run --fresh")
+    assert rescue is not None
+    assert (rescue.tip, rescue.untracked, rescue.reason) == (commit.id, ("more",), "run --fresh")
+    assert "main-task-t" not in git(repo, "branch", "--list")
+    again = made(tmp_path, manager)
+    assert (again.base, Path(again.path, "done").exists()) == (git(repo, "rev-parse", "main"), False)
+    with pytest.raises(WorkspaceOccupied, match="has a workspace under the names"):
+        manager.undo_removal("t")
+    assert manager.set_aside("t", "again") is None
+    git(repo, "gc", "--quiet", "--prune=now")
+    manager.undo_removal(manager.removals()[0].id).release()
+    assert state(tree) == before
+
+
+@pytest.mark.parametrize("level", [FULL, DIRECTORY, BRANCH], ids=lambda level: level.value)
+def test_a_ref_without_a_workspace_is_set_aside(tmp_path: Path, repo: Path, manager: GitManager, level: object) -> None:
+    """A branch or result that an earlier run left is held by a rescue, freed, and its commits can be laid out again."""
+    names = context(tmp_path, "t", level, checkout=repo if level is BRANCH else None)  # type: ignore[arg-type]
+    with manager.create_workspace(names) as workspace:
+        Path(workspace.path, "done").write_text("done")
+        commit = manager.commit(workspace, "Work")
+    manager.remove_workspace("t")
+    assert commit is not None
+    rescue = manager.set_aside(names, "run --fresh")
+    assert rescue is not None and rescue.tip == commit.id
+    assert git(repo, "for-each-ref", "refs/heads", "refs/moderator/result", "--format=%(refname)") == "refs/heads/main"
+    assert manager.set_aside(names, "run --fresh") is None
+    git(repo, "gc", "--quiet", "--prune=now")
+    with manager.restore_rescue(rescue) as workspace:
+        assert Path(workspace.path, "done").read_text() == "done"
+
+
+def test_a_branch_that_is_checked_out_is_not_set_aside(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A branch that a person is on stays, and nothing is rescued for nothing."""
+    names = context(tmp_path, "t")
+    made(tmp_path, manager)
+    manager.remove_workspace("t")
+    git(repo, "switch", "--quiet", "main-task-t")
+    with pytest.raises(WorkspaceOccupied, match="is checked out by"):
+        manager.set_aside(names, "run --fresh")
+    assert (manager.rescues(), git(repo, "rev-parse", "main-task-t")) == ([], git(repo, "rev-parse", "main"))
+
+
+def test_undo_refuses_what_moved(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A workspace whose branch was moved since is not put back on it: its next commit would revert what came."""
+    made(tmp_path, manager)
+    manager.remove_workspace("t")
+    git(repo, "branch", "--force", "main-task-t", "main~1")
+    with pytest.raises(WorkspaceOccupied, match="has moved since"):
+        manager.undo_removal("t")
+    with pytest.raises(UnknownRescue, match="no removal of 'x'"):
+        manager.undo_removal("x")
+    git(repo, "branch", "--force", "main-task-t", "main")
+    manager.undo_removal().release()
+    with pytest.raises(UnknownRescue, match="no workspace was removed"):
+        manager.undo_removal()
+
+
+def test_names_of_rescues(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A rescue is found by its id, the beginning of it and its task; what is ambiguous or unknown names what there is."""
+    tree = Path(made(tmp_path, manager).path)
+    for text in ("one", "two"):
+        (tree / "note").write_text(text)
+        manager.rescue("t", text)
+    one, two = manager.rescues()
+    assert [manager.find_rescue(name) for name in (one.id, one.id[:-1], one.ref, "t", two.id.partition("/")[2])] == [
+        one, one, one, two, two,
+    ]  # fmt: skip
+    with pytest.raises(UnknownRescue, match="is the beginning of 2 rescues") as caught:
+        manager.find_rescue("t/2")
+    assert caught.value.hint == f"type more of one: {one.id}, {two.id}"
+    with pytest.raises(UnknownRescue, match="no rescue is called 'x'"):
+        manager.find_rescue("x")
+    manager.drop_rescue(one)
+    assert manager.rescues() == [two]
+
+
+def test_staged_work_of_a_deleted_directory_is_rescued(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """Where somebody deleted the tree, what was staged and what no branch holds is rescued from the entry."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "new").write_text("staged")
+    git(tree, "add", "new")
+    git(tree, "switch", "--quiet", "--detach")
+    git(tree, "commit", "--quiet", "--message", "on no branch", "--allow-empty")
+    lost = git(tree, "rev-parse", "HEAD")
+    subprocess.run(["rm", "-rf", tree], check=True)
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    git(repo, "gc", "--quiet", "--prune=now")
+    rescue = manager.find_rescue("t")
+    assert (rescue.id, rescue.staged, rescue.head) == (removal.rescue, (), lost)
+    assert git(repo, "cat-file", "-t", lost) == "commit"
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_an_edit_in_the_same_second_is_found(tmp_path: Path, repo: Path, manager: GitManager, flag: str) -> None:
+    """A hidden edit of the same size, made in the second of the checkout, is not taken for the file that was checked out."""
+    tree = Path(made(tmp_path, manager).path)
+    git(tree, "update-index", flag, "src/a.py")
+    index = repo / ".git/worktrees" / os.listdir(repo / ".git/worktrees")[0] / "index"
+    moment = (tree / "src/a.py").stat()
+    (tree / "src/a.py").write_text("a = 9\n")
+    os.utime(tree / "src/a.py", ns=(moment.st_atime_ns, moment.st_mtime_ns))
+    os.utime(index, ns=(moment.st_atime_ns, moment.st_mtime_ns))  # as a coarse clock has it
+    with pytest.raises(WouldLoseWork, match="would lose work"):
+        manager.remove_workspace("t")
+    manager.remove_workspace("t", rescue=True)
+    manager.undo_removal().release()
+    assert (tree / "src/a.py").read_text() == "a = 9\n"
+
+
+@pytest.mark.parametrize(
+    "place", ["repo/.git/moderator/trash", "repo/.git/moderator/staging", "checkouts/tasks/.trash"]
+)
+def test_nothing_is_deleted_through_a_link(tmp_path: Path, repo: Path, manager: GitManager, place: str) -> None:
+    """Where a link has taken the place of one of our folders, what it leads to is somebody else's and stays."""
+    theirs = tmp_path / "theirs"
+    (theirs / "old.deleting").mkdir(parents=True)
+    (theirs / "old.deleting/file").write_text("theirs")
+    (theirs / "rescue-0").mkdir()
+    before = listing(theirs)
+    made(tmp_path, manager)
+    link = tmp_path / place
+    subprocess.run(["rm", "-rf", link], check=True)
+    link.symlink_to(theirs)
+    made(tmp_path, manager, "other")
+    manager.empty_trash()
+    moderator(repo, "doctor", "--fix", "--json")
+    manager.empty_trash()
+    after = listing(theirs)
+    assert {path: after.get(path) for path in before} == before
+
+
+def test_a_tree_that_was_moved_is_not_given_up(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A workspace that a person moved is not taken for deleted: refused, with the way back."""
+    tree = Path(made(tmp_path, manager).path)
+    tree.rename(tree.parent / "elsewhere")
+    with pytest.raises(PersonNeeded, match="was moved to") as caught:
+        manager.remove_workspace("t", rescue=True)
+    assert caught.value.hint == f"move it back (mv {tree.parent / 'elsewhere'} {tree}), and try again"
+    (tree.parent / "elsewhere").rename(tree)
+    assert manager.remove_workspace("t", rescue=True) is not None

@@ -1,0 +1,345 @@
+"""What a run that was cut short left to do: decided from records and commits, never done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commandline import picture
+from moderator.context import IsolationLevel
+from moderator.errors import CheckoutNotClean, UsageError, WorkspaceBusy, WorkspaceOccupied
+from moderator.git.values import Commit
+from moderator.models import Outcome
+from moderator.orchestrator import Orchestrator, RunSummary
+from moderator.plan import Start, make_plan
+from moderator.process import Cancellation
+from moderator.resuming import LastRun, afresh, is_work_of, refuse_other_choices, resumed
+from moderator.store import AttemptRecord, RunRecord, Store, history_file
+from repos import git
+from runs import Listening, base_context, sample, shell, words
+
+RUN = RunRecord(
+    run_id="r-1", started_at=1.0, finished_at=None, state="running", base_branch="main", base_commit="a" * 40,
+    isolation_level="full", workers=4, command_line="", pid=0, boot_id="", host="h", process_started=0.0,
+    source="/srv/tasks.yaml",
+)  # fmt: skip
+ATTEMPT = AttemptRecord(
+    run_id="r-1", task_id="one", attempt=1, description="", started_at=10.0, finished_at=None, outcome=None,
+    exit_code=None, error_message=None, branch="main-task-one", base="a" * 40, commit=None, path="/p", log="/l/output.log",
+    backend="shell", duration_seconds=None, notes=(),
+)  # fmt: skip
+OURS = {"Moderator-Task": "one", "Moderator-Run": "r-1", "Moderator-Attempt": "1"}
+
+
+def commit(**trailers: str) -> Commit:
+    named = {name.replace("_", "-"): value for name, value in trailers.items()}
+    return Commit("c" * 40, "s", "m", "A", 12.5, OURS | named, ("a" * 40,))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "last_commit", "left", "state", "start", "number"),
+    [
+        (None, None, False, "running", Start.RUN, 1),
+        (None, commit(), True, "running", Start.RUN, 1),
+        *((replace(ATTEMPT, outcome=outcome.value), commit(), True, "running", Start.KEPT, 1)
+          for outcome in Outcome if outcome is not Outcome.CANCELLED),
+        (replace(ATTEMPT, attempt=3, outcome="failed"), None, False, "interrupted", Start.KEPT, 3),
+        (ATTEMPT, commit(), True, "running", Start.RECORDED, 1),
+        (ATTEMPT, commit(Moderator_Run="r-2"), True, "running", Start.AGAIN, 2),
+        (ATTEMPT, commit(Moderator_Attempt="2"), True, "running", Start.AGAIN, 2),
+        (ATTEMPT, commit(Moderator_Task="two"), True, "running", Start.AGAIN, 2),
+        (ATTEMPT, None, True, "interrupted", Start.AGAIN, 2),
+        (replace(ATTEMPT, attempt=4), None, True, "interrupted", Start.AGAIN, 5),
+        (ATTEMPT, None, False, "running", Start.RUN, 2),
+        (replace(ATTEMPT, outcome="cancelled"), None, False, "interrupted", Start.RUN, 2),
+        (replace(ATTEMPT, outcome="cancelled"), None, True, "interrupted", Start.AGAIN, 2),
+        (replace(ATTEMPT, outcome="cancelled"), commit(), True, "interrupted", Start.RECORDED, 1),
+        (replace(ATTEMPT, run_id="r-0", attempt=4), None, True, "running", Start.AGAIN, 1),
+        (ATTEMPT, None, True, "finished", Start.AGAIN, 1),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_a_task(
+    attempt: AttemptRecord | None, last_commit: Commit | None, left: bool, state: str, start: Start, number: int,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """An end of its own is kept, a commit of exactly this attempt is recorded, anything else is run again."""
+    plan = make_plan([shell("one")], base_context(tmp_path), "a" * 40, None)
+    last = LastRun(replace(RUN, state=state), {"one": attempt} if attempt else {})
+    found = resumed(plan, last, {"one": last_commit} if last_commit else {}, {"one"} if left else set())
+    (planned,) = found.tasks
+    recorded = last_commit if start is Start.RECORDED else None
+    assert (planned.start, planned.attempt, planned.earlier, planned.commit) == (start, number, attempt, recorded)
+    assert (found.continues, found.is_done) == (state != "finished", state == "finished" and start is Start.KEPT)
+
+
+def test_a_task_that_is_not_listed_any_more_is_named(tmp_path: Path) -> None:
+    """Tasks that the run had and the list has not are told, in order."""
+    plan = make_plan([shell("one"), shell("new")], base_context(tmp_path), "a" * 40, None)
+    attempts = {name: replace(ATTEMPT, task_id=name) for name in ("z", "one", "b")}
+    assert resumed(plan, LastRun(RUN, attempts), {}, set()).vanished == ("b", "z")
+
+
+def test_an_id_is_compared_as_it_stands_in_a_line() -> None:
+    """Trailers hold an id with its blanks folded; the work of such a task is known all the same."""
+    assert is_work_of(commit(Moderator_Task="a b"), replace(ATTEMPT, task_id="a  b\n"))
+    assert not is_work_of(commit(Moderator_Task="a b"), replace(ATTEMPT, task_id="ab"))
+
+
+def test_starting_afresh_sets_aside_what_is_there(tmp_path: Path) -> None:
+    """Tasks with something under their names start again, as the first attempt of a new run; the others just run."""
+    plan = afresh(make_plan([shell("one"), shell("two")], base_context(tmp_path), "a" * 40, None), {"two"})
+    assert [(one.start, one.attempt, one.earlier) for one in plan.tasks] == [
+        (Start.RUN, 1, None), (Start.AGAIN, 1, None),
+    ]  # fmt: skip
+    assert (plan.continues, plan.is_done, plan.earlier) == (False, False, None)
+
+
+def test_a_run_keeps_its_base_and_level() -> None:
+    """The same base may be named by its branch or by any name of its commit."""
+    for base, commit_id, level in ((None, None, None), ("main", None, "full"), ("v1", "a" * 40, None)):
+        refuse_other_choices(RUN, base, commit_id, level)
+    with pytest.raises(UsageError, match="run r-1 forked from main aaaaaaaaaaaa, not from 'v2'"):
+        refuse_other_choices(RUN, "v2", "b" * 40, None)
+    with pytest.raises(UsageError, match="run r-1 has isolation level full, not branch"):
+        refuse_other_choices(RUN, None, None, "branch")
+
+
+# -- with real runs ----------------------------------------------------------------------------------------------------
+
+_KILLED = """
+import fcntl, os, signal, sys
+from moderator.models import Task
+from moderator.orchestrator import Orchestrator
+
+repository, source, level, count = sys.argv[1:]
+committed = False
+
+def watch(event, arguments):
+    # The first lease that is given back after the work's ref has moved: the record is written only then.
+    global committed
+    if event == "subprocess.Popen" and "moderator: work committed" in arguments[1]:
+        committed = True
+    elif committed and event == "fcntl.flock" and arguments[1] == fcntl.LOCK_UN:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+tasks = [Task("one", "Do one", run=f"echo one >> {count}; echo x > x"), Task("two", "Do two", run=f"echo two >> {count}")]
+Orchestrator(None, repository).run(tasks, source=source, level=level)
+"""
+
+
+def counted(tmp_path: Path) -> list[Any]:
+    """The same two tasks as those of the killed process: each notes outside its workspace that it ran."""
+    return [
+        shell("one", f"echo one >> {tmp_path}/ran; echo x > x"),
+        shell("two", f"echo two >> {tmp_path}/ran"),
+    ]
+
+
+def cut_short(repository: Path, state: str = "running") -> None:
+    """Make the only run one whose process died before it could say so, in another boot."""
+    with closing(sqlite3.connect(history_file(str(repository / ".git/moderator")), isolation_level=None)) as record:
+        record.execute("UPDATE runs SET state = ?, finished_at = NULL, boot_id = 'another'", (state,))
+
+
+def forget_end(repository: Path, task_id: str) -> None:
+    """Take from the record how an attempt ended, as if the process had died before writing it."""
+    with closing(sqlite3.connect(history_file(str(repository / ".git/moderator")), isolation_level=None)) as record:
+        record.execute(
+            'UPDATE attempts SET outcome = NULL, exit_code = NULL, "commit" = NULL WHERE task_id = ?', (task_id,)
+        )
+
+
+def resume(repository: Path, tmp_path: Path, tasks: list[Any], **choices: Any) -> RunSummary:
+    return Orchestrator(None, repository).run(tasks, source=str(tmp_path / "t"), resume=True, **choices)
+
+
+@pytest.mark.parametrize("keep", ["always", "never"])
+@pytest.mark.parametrize("level", ["full", "directory", "branch"])
+def test_a_kill_between_commit_and_record_costs_nothing(level: str, keep: str, tmp_path: Path) -> None:
+    """A task whose work is committed is recorded as done, with that commit, and not run a second time."""
+    repository = sample(tmp_path)
+    arguments = [str(repository), str(tmp_path / "t"), level, str(tmp_path / "ran")]
+    killed = subprocess.run([sys.executable, "-c", _KILLED, *arguments], capture_output=True, text=True)
+    assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
+    ref = "refs/moderator/result/one" if level == "directory" else "refs/heads/main-task-one"
+    tip = git(repository, "rev-parse", ref)
+    with Store(history_file(str(repository / ".git/moderator"))) as store:
+        assert [(one.task_id, one.outcome) for one in store.attempts()] == [("one", None)]
+
+    summary = resume(repository, tmp_path, counted(tmp_path), keep=keep)
+    one, two = summary.results
+    assert (one.outcome, one.commit, one.attempt, one.exit_code, one.success) == (Outcome.SUCCEEDED, tip, 1, 0, True)
+    assert one.notes == [f"its run was cut short after the commit {tip[:12]}; only the record of that was missing"]
+    assert (two.outcome, summary.success) == (Outcome.UNCHANGED, True)
+    assert (tmp_path / "ran").read_text().split() == ["one", "two"]
+    assert (git(repository, "rev-parse", ref), git(repository, "show", f"{ref}:x")) == (tip, "x")
+    assert one.workspace_kept is (keep == "always")
+    assert Path(f"{repository}.moderator/tasks/one").exists() is (keep == "always" and level != "branch")
+    with Store(history_file(str(repository / ".git/moderator"))) as store:
+        (run,) = store.runs()
+        (first, _) = store.attempts()
+    assert (run.run_id, run.state, run.succeeded) == (summary.run_id, "finished", 2)
+    assert (first.outcome, first.commit, first.notes) == ("succeeded", tip, tuple(one.notes))
+
+
+@pytest.mark.parametrize("level", ["full", "directory"])
+def test_what_is_not_this_attempts_commit_is_run_again(level: str, tmp_path: Path) -> None:
+    """A branch or result on which only the task itself, or somebody else, has committed proves nothing."""
+    repository = sample(tmp_path)
+    own = "git add . && git commit --quiet -m 'the task says that it is done'"
+    tasks = [shell("one", f"echo one >> {tmp_path}/ran; echo x > x; {own}")]
+    orchestrator = Orchestrator(None, repository)
+    (first,) = orchestrator.run(tasks, source=str(tmp_path / "t"), level=level).results
+    cut_short(repository)
+    forget_end(repository, "one")
+    summary = resume(repository, tmp_path, tasks)
+    (again,) = summary.results
+    assert (words(again), again.attempt, summary.run_id) == ("succeeded", 2, first.run_id)
+    assert [note.partition(":")[0] for note in again.notes] == ["what attempt 1 left was set aside first"]
+    assert (tmp_path / "ran").read_text().split() == ["one", "one"]
+    held = git(repository, "for-each-ref", "--format=%(refname)", "refs/moderator/rescue/one")
+    git(repository, "merge-base", "--is-ancestor", str(first.commit), held)
+    assert Path(str(again.log)).parent.name == "2"
+
+
+def test_a_run_killed_at_its_very_end_is_only_finished(tmp_path: Path) -> None:
+    """Where every task is recorded, nothing is run and nothing is asked of the checkout; the run says that it is finished."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    before = orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"), level="none")
+    cut_short(repository)
+    listening = Listening()
+    plan = orchestrator.plan(counted(tmp_path), source=str(tmp_path / "t"), resume=True)
+    after = orchestrator.carry_out(plan, listening)
+    assert (after.run_id, listening.said) == (before.run_id, [])
+    assert [(words(one), one.duration_seconds) for one in after.results] == [
+        (words(one), one.duration_seconds) for one in before.results
+    ]
+    with Store(history_file(orchestrator.git.state_root)) as store:
+        assert [(run.state, run.boot_id != "another") for run in store.runs()] == [("finished", True)]
+    assert (tmp_path / "ran").read_text().split() == ["one", "two"]
+
+
+def test_a_plan_to_resume_that_came_too_late_is_refused(tmp_path: Path) -> None:
+    """Two plans of one run: the first that is carried out has it, the second learns who, and runs nothing."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"))
+    cut_short(repository, "interrupted")
+    forget_end(repository, "two")
+    choices: dict[str, Any] = {"source": str(tmp_path / "t"), "resume": True}
+    plans = [orchestrator.plan(counted(tmp_path), **choices) for _ in range(2)]
+    assert orchestrator.carry_out(plans[0]).success
+    before = picture(tmp_path / "sample.moderator")
+    with pytest.raises(WorkspaceBusy, match=r"run .* was resumed by process \d+ on .* meanwhile"):
+        orchestrator.carry_out(plans[1])
+    assert picture(tmp_path / "sample.moderator") == before
+    assert (tmp_path / "ran").read_text().split() == ["one", "two", "two"]
+
+
+@pytest.mark.parametrize("change", ["process_started = process_started + 1", "boot_id = 'another'", "pid = 0x7fffffff"])
+def test_a_pid_that_was_given_to_another_process_means_nothing(change: str, tmp_path: Path) -> None:
+    """A run whose pid is a living process that started at another moment, or in another boot, is continued."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"))
+    forget_end(repository, "two")
+    with closing(sqlite3.connect(history_file(orchestrator.git.state_root), isolation_level=None)) as record:
+        record.execute("UPDATE runs SET state = 'running', finished_at = NULL")
+        for choices in ({"resume": True}, {"fresh": True}):
+            with pytest.raises(WorkspaceBusy, match=rf"is still going on: process {os.getpid()} on "):
+                orchestrator.plan(counted(tmp_path), source=str(tmp_path / "t"), **choices)
+        record.execute(f"UPDATE runs SET {change}")
+    assert [one.attempt for one in resume(repository, tmp_path, counted(tmp_path)).results] == [1, 2]
+    assert (tmp_path / "ran").read_text().split() == ["one", "two", "two"]
+
+
+def test_a_run_on_another_machine_is_not_resumed_but_may_be_given_up(tmp_path: Path) -> None:
+    """Nobody here can tell whether it still runs there; what is not leased may be set aside."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"))
+    with closing(sqlite3.connect(history_file(orchestrator.git.state_root), isolation_level=None)) as record:
+        record.execute("UPDATE runs SET state = 'running', finished_at = NULL, host = 'elsewhere'")
+    with pytest.raises(WorkspaceBusy) as refused:
+        orchestrator.plan(counted(tmp_path), source=str(tmp_path / "t"), resume=True)
+    assert "on elsewhere" in refused.value.message
+    assert "start anew with --fresh" in refused.value.hint
+    summary = orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"), fresh=True)
+    assert (summary.success, [one.attempt for one in summary.results]) == (True, [1, 1])
+
+
+def test_planning_to_resume_makes_nothing(tmp_path: Path) -> None:
+    """Neither kind of plan leaves a file or ref, whatever it would do."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"))
+    cut_short(repository)
+    forget_end(repository, "two")
+    orchestrator.last_run("")  # an old record would be brought up to date on opening
+    before = picture(tmp_path)
+    for choices in ({"resume": True}, {"fresh": True}):
+        orchestrator.plan(counted(tmp_path), source=str(tmp_path / "t"), **choices)
+    assert picture(tmp_path) == before
+
+
+@pytest.mark.parametrize("level", [IsolationLevel.NONE, IsolationLevel.BRANCH])
+def test_what_a_task_left_in_the_checkout_is_the_persons(level: IsolationLevel, tmp_path: Path) -> None:
+    """A level that runs in the checkout is resumed once a person has seen to what the killed attempt left there."""
+    repository = sample(tmp_path)
+    cancellation = Cancellation()
+
+    class Cancelling(Listening):
+        def on_task_start(self, task: Any) -> None:
+            if task.id == "two":
+                cancellation.cancel()
+
+    tasks = [shell("one"), shell("two", "echo half > half; sleep 0.3; echo whole > half")]
+    orchestrator = Orchestrator(None, repository, cancellation=cancellation)
+    first = orchestrator.run(tasks, Cancelling(), source=str(tmp_path / "t"), level=level)
+    assert [words(one) for one in first.results] == ["unchanged", "cancelled"]
+    (repository / "half").write_text("half\n")
+    before = picture(repository / "half", repository / "README.md")
+    with pytest.raises(CheckoutNotClean) as refused:
+        resume(repository, tmp_path, tasks)
+    assert "a task that was cut short may have left them" in refused.value.hint
+    assert picture(repository / "half", repository / "README.md") == before
+    (repository / "half").unlink()
+    summary = resume(repository, tmp_path, tasks)
+    assert [(words(one), one.attempt) for one in summary.results] == [("unchanged", 1), ("succeeded", 2)]
+    assert summary.run_id == first.run_id
+
+
+def test_what_no_record_knows_is_not_run_over(tmp_path: Path) -> None:
+    """A task that the run had not begun, but under whose names something is, refuses the whole run."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"))
+    cut_short(repository)
+    git(repository, "branch", "main-task-new")
+    with pytest.raises(WorkspaceOccupied) as refused:
+        resume(repository, tmp_path, [*counted(tmp_path), shell("new")])
+    assert refused.value.findings == ("task 'new': the branch 'main-task-new' exists",)
+    with Store(history_file(orchestrator.git.state_root)) as store:
+        assert [run.state for run in store.runs()] == ["running"]
+
+
+def test_resuming_needs_a_file_and_one_wish(tmp_path: Path) -> None:
+    """What cannot be meant is a usage error; without any earlier run everything is simply run."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    with pytest.raises(UsageError, match="only a run of tasks that a file lists can be resumed"):
+        orchestrator.plan(counted(tmp_path), resume=True)
+    with pytest.raises(UsageError, match="a run is resumed or started afresh, not both"):
+        orchestrator.plan(counted(tmp_path), source="/srv/t", resume=True, fresh=True)
+    assert [words(one) for one in resume(repository, tmp_path, counted(tmp_path)).results] == ["succeeded", "unchanged"]
