@@ -269,7 +269,7 @@ def _described(
         "modified": [path for path in unsaved.changed if path not in contents.unmerged],
         "untracked": contents.untracked,
         "unmerged": contents.unmerged,
-        "written": [*sorted_out.changed],
+        "written": [*sorted_out.changed, *unsaved.verbatim],
         "left": list(sorted_out.left),
         "unborn": not contents.head,
         "modes": dict(_modes(worktree.tree, [*sorted_out.changed, *sorted_out.untracked])),

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from moderator.git.contents import Worktree
-from moderator.git.exact import Exact
+from moderator.git.exact import Exact, copy_index, joined
 from moderator.git.repository import Repository
 from moderator.git.rescues import ANCHOR, Described
 from moderator.git.rescuing import ADMINISTRATION
@@ -104,3 +105,23 @@ def _put_notes(notes: str, worktree: Worktree, described: Described, branch: str
         os.replace(aside, Path(git_dir, "index"))
         # The stamps in it are of other files: all are read anew, but for those with a flag, which stays.
         worktree.git("update-index", "-q", "--refresh", accept=(0, 1))
+        _settle(worktree, described)
+
+
+def _settle(worktree: Worktree, described: Described) -> None:
+    """Let git see that files are unchanged which a filter or line endings made longer or shorter than the index says.
+
+    It takes another size for a change without looking.
+    """
+    known = {*described.rescue.modified, *described.rescue.unmerged, *described.rescue.untracked}
+    differing = worktree.git("diff-files", "-z", "--name-only", "--ignore-submodules=all").fields
+    odd = [path for path in differing if path not in known]
+    if not odd:
+        return
+    before = worktree.git("ls-files", "-s", "-z").out
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        kept = os.path.join(folder, "index")
+        copy_index(worktree.git_dir, kept)
+        worktree.git("update-index", "-z", "--stdin", stdin=joined(odd), accept=(0, 1, 128))
+        if worktree.git("ls-files", "-s", "-z").out != before:  # it did change after all
+            shutil.copy2(kept, os.path.join(worktree.git_dir, "index"))

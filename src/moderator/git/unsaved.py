@@ -37,13 +37,14 @@ class Unsaved:
     `hidden` are changed files with a flag that keeps git from looking, `converted` files whose bytes a filter or the line
     endings make equal for git, `nested` repositories of their own, `objects` what nothing but the worktree's administrative
     directory names, by kind.  `special` are sockets, pipes and devices, `empty` directories without anything in them.
-    `size` is in bytes, on request.
+    `verbatim` files are in a commit as they are, but a checkout would convert them.  `size` is in bytes, on request.
     """
 
     contents: Contents
     operation: str | None = None
     hidden: tuple[str, ...] = ()
     converted: tuple[str, ...] = ()
+    verbatim: tuple[str, ...] = ()
     nested: tuple[str, ...] = ()
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     special: tuple[str, ...] = ()
@@ -120,11 +121,13 @@ def look(
     nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
     if not nested and os.path.isdir(modules := os.path.join(worktree.git_dir, "modules")):
         nested = [modules]
+    converted, verbatim = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
     return Unsaved(
         contents,
         worktree.operation,
         hidden=tuple(_differing(worktree, flagged) if flagged else ()),
-        converted=tuple(_converted(repository, worktree, entries, {*contents.uncommitted, *flagged})),
+        converted=tuple(converted),
+        verbatim=tuple(verbatim),
         nested=tuple(nested),
         objects=_only_named_here(repository, worktree, ref, {contents.head, *pinned}),
         special=tuple(survey.special),
@@ -217,10 +220,11 @@ def settle(git_dir: str) -> None:
 
 def _converted(
     repository: Repository, worktree: Worktree, entries: Iterable[_Entry], known: Collection[str]
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Find tracked files that git takes for unchanged though no checkout would give their bytes.
 
-    Only what was written since the worktree was made is read, and of that only what attributes or settings convert.
+    Apart from those whose very bytes are in the index, which come second.  Only what was written since the worktree was made
+    is read, and of that only what attributes or settings convert.
     """
     try:
         settled = os.stat(os.path.join(worktree.git_dir, "commondir")).st_mtime - _CLOCK_TICK
@@ -235,25 +239,33 @@ def _converted(
                 continue
             if max(stat.st_ctime, stat.st_mtime) > settled:
                 touched[entry.path] = entry.blob
-    converting = list(_with_conversions(repository, worktree, touched)) if touched else []
+    converting = _with_conversions(repository, worktree, touched) if touched else {}
     if not converting:
-        return []
+        return [], []
     with Exact(repository) as exact:
         listed = repository.git("ls-tree", "-r", "-z", exact.tree(worktree.tree, converting)).fields
     raw = {path: described.split(" ")[2] for described, _, path in (line.partition("\t") for line in listed)}
-    return [
-        path for path in converting if raw.get(path) != touched[path] and not _as_checked_out(worktree, path, touched)
-    ]
+    same = [path for path in converting if raw.get(path) == touched[path]]
+    other = [path for path in converting if raw.get(path) != touched[path]]
+    return (
+        [path for path in other if not _as_checked_out(worktree, path, touched)],
+        [path for path in same if converting[path] and not _as_checked_out(worktree, path, touched)],
+    )
 
 
-def _with_conversions(repository: Repository, worktree: Worktree, paths: Mapping[str, str]) -> Iterator[str]:
-    everywhere = repository.setting("core.autocrlf", "false").lower() not in ("false", "0", "no", "off")
+def _with_conversions(repository: Repository, worktree: Worktree, paths: Mapping[str, str]) -> dict[str, bool]:
+    """Return which files are converted, and whether that can change the bytes that a checkout writes."""
+    automatic = repository.setting("core.autocrlf", "false").lower()
+    everywhere = automatic not in ("false", "0", "no", "off")
+    to_crlf = automatic in ("true", "1", "yes", "on") or repository.setting("core.eol").lower() == "crlf"
     fields = worktree.git("check-attr", "-z", "--stdin", *_CONVERSIONS, stdin=joined(paths), env=polling()).fields
-    seen = set()
-    for path, _, value in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
-        if path not in seen and (everywhere or value not in ("unspecified", "unset")):
-            seen.add(path)
-            yield path
+    found: dict[str, bool] = {}
+    for path, name, value in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
+        is_set = value not in ("unspecified", "unset")
+        if everywhere or is_set:
+            writes = to_crlf or (is_set and (name in ("ident", "filter", "working-tree-encoding") or value == "crlf"))
+            found[path] = found.get(path, False) or writes
+    return found
 
 
 def _as_checked_out(worktree: Worktree, path: str, blobs: Mapping[str, str]) -> bool:
