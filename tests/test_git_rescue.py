@@ -520,3 +520,33 @@ def test_a_tree_that_was_moved_is_not_given_up(tmp_path: Path, repo: Path, manag
     assert caught.value.hint == f"move it back (mv {tree.parent / 'elsewhere'} {tree}), and try again"
     (tree.parent / "elsewhere").rename(tree)
     assert manager.remove_workspace("t", rescue=True) is not None
+
+
+def test_a_submodule_goes_when_its_work_is_elsewhere(
+    tmp_path: Path, repo: Path, manager: GitManager, home: Path
+) -> None:
+    """A submodule with work of its own refuses; once all is pushed it may go, and what it ignores stays in the trash."""
+    git(repo, "config", "--file", home / ".gitconfig", "protocol.file.allow", "always")
+    library = make_repository(tmp_path / "library", [("first", {"l": "l\n", ".gitignore": "*.o\n"})])
+    git(repo, "submodule", "--quiet", "add", library, "lib")
+    git(repo, "commit", "--quiet", "--message", "with a submodule")
+    tree = Path(made(tmp_path, manager).path)
+    git(tree, "submodule", "--quiet", "update", "--init")
+    (tree / "lib/l").write_text("changed\n")
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.remove_workspace("t", rescue=True)
+    assert caught.value.findings == ("lib: not committed: l",)
+    git(tree / "lib", "commit", "--quiet", "--all", "--message", "mine")
+    lost = git(tree / "lib", "rev-parse", "--short=12", "HEAD")
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.remove_workspace("t", rescue=True)
+    assert caught.value.findings[0] == f"lib: commits that are at no remote: {lost}"
+    git(tree / "lib", "push", "--quiet", "origin", "HEAD:refs/heads/mine")
+    (tree / "lib/x.o").write_text("made")
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    assert (removal.left, git(repo, "ls-tree", f"refs/moderator/rescue/{removal.rescue}", "lib").split()[2][:12]) == (
+        ("lib/",), lost,
+    )  # fmt: skip
+    manager.undo_removal().release()
+    assert ((tree / "lib/x.o").read_text(), git(tree, "status", "--short")) == ("made", " M lib")

@@ -56,7 +56,7 @@ def sort_out(worktree: Worktree, unsaved: Unsaved, largest: float) -> Rescuable:
     left = [*contents.ignored, *unsaved.special]
     for path in unsaved.nested:
         in_ignored = any(f"{path}/".startswith(folder) for folder in contents.ignored)
-        if not in_ignored and os.path.isdir(os.path.join(worktree.tree, path, ".git")):  # no submodule
+        if not in_ignored and _stays_whole(worktree, path):
             left.append(f"{path}/")
     changed: list[str] = []
     deleted: list[str] = []
@@ -79,6 +79,23 @@ def sort_out(worktree: Worktree, unsaved: Unsaved, largest: float) -> Rescuable:
             else:
                 (kept if _can_be_held(there, found, largest) else left).append(path)
     return Rescuable(tuple(changed), tuple(deleted), tuple(untracked), tuple(dict.fromkeys(left)))
+
+
+def _stays_whole(worktree: Worktree, path: str) -> bool:
+    """Whether a repository inside the tree, whose commits are all elsewhere, cannot be had again as it is."""
+    there = os.path.join(worktree.tree, path)
+    if os.path.isdir(os.path.join(there, ".git")):
+        return True
+    return os.path.isfile(os.path.join(there, ".git")) and bool(_inside(there).contents().ignored)  # a submodule
+
+
+def _inside(there: str) -> Worktree:
+    """Return the worktree at `there`, whose `.git` is a directory or names one."""
+    pointer = os.path.join(there, ".git")
+    if not os.path.isfile(pointer):
+        return Worktree(there, pointer)
+    named = os.fsdecode(Path(pointer).read_bytes().strip().removeprefix(b"gitdir: "))
+    return Worktree(there, os.path.realpath(os.path.join(there, named)))
 
 
 def _beyond_link(tree: str, path: str) -> bool:
@@ -335,18 +352,15 @@ def _of_its_own(worktree: Worktree, path: str) -> Iterator[str]:
     pointer = os.path.join(there, ".git")
     if not os.path.lexists(pointer):
         return
-    inside = Worktree(there, pointer)
-    if os.path.isfile(pointer):
-        try:
-            named = os.fsdecode(Path(pointer).read_bytes().strip().removeprefix(b"gitdir: "))
-        except OSError as error:
-            yield f"its .git cannot be read ({error})"
-            return
-        target = os.path.realpath(os.path.join(there, named))
-        if not target.startswith(os.path.realpath(os.path.join(worktree.git_dir, "modules")) + os.sep):
-            yield f"a worktree of another repository, {printable(target)}"
-            return
-        inside = Worktree(there, target)
+    try:
+        inside = _inside(there)
+    except OSError as error:
+        yield f"its .git cannot be read ({error})"
+        return
+    modules = os.path.realpath(os.path.join(worktree.git_dir, "modules"))
+    if os.path.isfile(pointer) and not inside.git_dir.startswith(modules + os.sep):
+        yield f"a worktree of another repository, {printable(inside.git_dir)}"
+        return
     try:
         contents = inside.contents(ignored=False)
         if contents.uncommitted or inside.operation:

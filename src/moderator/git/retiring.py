@@ -227,6 +227,7 @@ def _removal(repository: Repository, record: Record, wish: Wish, kept: _Kept) ->
         rescue=kept.rescue,
         left=kept.left,
         kept_until=now + wish.keeping.days * _DAY if kept.left else None,
+        set_aside=wish.frees,
     )
 
 

@@ -123,14 +123,16 @@ class Safekeeping:
 
     def _last_removal(self, name: str | None) -> tuple[Removal, Record]:
         found = [one for one in self._removals.all() if one[0].tip is not None and not self._is_over(one[1])]
-        wanted = [one for one in found if name in (None, one[0].task_id, one[0].id, one[0].branch)]
+        if name is None:  # what made room for the same task again is not what a person removed last
+            wanted = [one for one in found if not one[0].set_aside]
+        else:
+            wanted = [one for one in found if name in (one[0].task_id, one[0].id, one[0].branch)]
         if wanted:
             return wanted[-1]
         newest = ", ".join(dict.fromkeys(repr(one[0].task_id) for one in found[::-1][:5]))
         if name is None:
-            raise UnknownRescue(
-                "no workspace was removed here that could be brought back", hint="moderator rescue list"
-            )
+            hint = f"name one that was set aside for a new beginning: {newest}" if found else "moderator rescue list"
+            raise UnknownRescue("no workspace was removed here that could be brought back", hint=hint)
         raise UnknownRescue(
             f"no removal of {name!r} is known", hint=f"removed were {newest}" if found else "nothing was removed here"
         )

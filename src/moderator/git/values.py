@@ -227,7 +227,7 @@ class Removal:
 
     `tip` is where its branch, or its result, stood.  `rescue` is the id of what was rescued, None if everything was in
     commits.  `left` names what only the trash has, until `kept_until` (unix seconds); None if it need not be kept.
-    `branch_deleted`: the branch went too.
+    `branch_deleted`: the branch went too.  `set_aside`: its task began anew under the same names.
     """
 
     id: str
@@ -242,6 +242,7 @@ class Removal:
     kept_until: float | None = None
     size: int | None = None
     branch_deleted: bool = False
+    set_aside: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the removal as JSON takes it."""
