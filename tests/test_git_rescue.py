@@ -550,3 +550,53 @@ def test_a_submodule_goes_when_its_work_is_elsewhere(
     )  # fmt: skip
     manager.undo_removal().release()
     assert ((tree / "lib/x.o").read_text(), git(tree, "status", "--short")) == ("made", " M lib")
+
+
+def test_thousands_of_commits_are_held(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """However many commits only a worktree's log names, a rescue holds each of them."""
+    tree = Path(made(tmp_path, manager).path)
+    stream = "".join(
+        f"commit refs/worktree/many\ncommitter A <a@b> {number} +0000\ndata 1\nx\n" + ("deleteall\n" if number else "")
+        for number in range(1200)
+    )
+    lone = "reset refs/worktree/many\n"
+    git(tree, "fast-import", "--quiet", stdin=stream.replace("commit refs", f"{lone}commit refs").encode())
+    names = git(tree, "cat-file", "--batch-check=%(objectname) %(objecttype)", "--batch-all-objects").split("\n")
+    commits = {name.split()[0] for name in names if name.endswith(" commit")}
+    log = repo / ".git/worktrees" / os.listdir(repo / ".git/worktrees")[0] / "logs/HEAD"
+    log.parent.mkdir(exist_ok=True)
+    zero = "0" * 40
+    log.write_text("".join(f"{zero} {name} A <a@b> 1 +0000\tmade\n" for name in sorted(commits)))
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None and removal.rescue is not None
+    assert commits <= set(git(repo, "rev-list", f"refs/moderator/rescue/{removal.rescue}").split())
+
+
+@pytest.mark.parametrize("damage", ['{"version": 1', '{"version": 1, "removal": {}, "record": {}}', "[]", '"x"'])
+def test_a_damaged_record_of_a_removal_is_passed_over(
+    tmp_path: Path, repo: Path, manager: GitManager, damage: str
+) -> None:
+    """What cannot be read is never trusted and never overwritten; the others are still known, and the doctor names it."""
+    for task_id in ("a", "b"):
+        made(tmp_path, manager, task_id)
+        manager.remove_workspace(task_id)
+    path = repo / f".git/moderator/removed/{manager.removals()[-1].id}.json"
+    path.write_text(damage)
+    assert [removal.task_id for removal in manager.removals()] == ["a"]
+    manager.undo_removal().release()
+    assert ([w.task_id for w in manager.workspaces()], path.read_text()) == (["a"], damage)
+    assert str(path) in moderator(repo, "doctor", "--json").stdout
+
+
+def test_refs_that_are_no_rescues_are_passed_over(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A ref of somebody else's among the rescues, whatever it names, hides none of ours and is left as it is."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "note").write_text("x")
+    rescue = manager.rescue("t")
+    blob = git(repo, "hash-object", "-w", "README.md")
+    git(repo, "update-ref", "refs/moderator/rescue/t/blob", blob)
+    git(repo, "update-ref", "refs/moderator/rescue/odd", "HEAD")
+    assert manager.rescues() == [rescue]
+    for arguments in (("rescue", "list"), ("rescue", "show", "odd"), ("rescue", "restore", "t", "--as", "")):
+        done = moderator(repo, *arguments)
+        assert (done.returncode in (0, 2), "bug" in done.stderr) == (True, False), done.stderr

@@ -59,10 +59,12 @@ class Removals:
             if values["version"] != _VERSION:
                 return None
             removal, record = values["removal"], values["record"]
-            return (
-                Removal(**{**removal, "left": tuple(removal["left"])}),
-                Record(**{**record, "level": IsolationLevel(record["level"])}),
-            )
+            if removal["id"] != name or not _are_texts(removal, ("task_id", "path", "reason")):
+                return None
+            if not _are_texts(record, ("task_id", "path", "state_dir", "base_branch", "base", "entry", "token")):
+                return None
+            times = {"removed_at": float(removal["removed_at"]), "left": tuple(map(str, removal["left"]))}
+            return Removal(**{**removal, **times}), Record(**{**record, "level": IsolationLevel(record["level"])})
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -95,3 +97,7 @@ class Removals:
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.json"
+
+
+def _are_texts(values: dict[str, object], names: tuple[str, ...]) -> bool:
+    return all(isinstance(text := values[name], str) and "\0" not in text for name in names)

@@ -99,16 +99,19 @@ def _described(text: bytes, commit: str, ref: str) -> Described | None:
             return None
         written = values["record"]
         record = Record(**{**written, "level": IsolationLevel(written["level"]), "state": READY})
-        lists = {name: tuple(values.get(name, ())) for name in ("staged", "modified", "untracked", "unmerged", "left")}
+        lists = {
+            name: tuple(map(str, values.get(name, ())))
+            for name in ("staged", "modified", "untracked", "unmerged", "left")
+        }
         rescue = Rescue(
             id=ref.removeprefix(ROOT + "/"),
             ref=ref,
             commit=commit,
             task_id=record.task_id,
             level=record.level,
-            reason=values["reason"],
-            created_at=values["created_at"],
-            head=values["head"],
+            reason=str(values["reason"]),
+            created_at=float(values["created_at"]),
+            head=str(values["head"]),
             branch=record.branch,
             tip=values["tip"],
             base=record.base,

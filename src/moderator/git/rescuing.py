@@ -36,6 +36,8 @@ DESCRIPTION = "rescue.json"
 ADMINISTRATION, CONFLICTS, OBJECTS = "administration", "conflicts", "objects"
 """The folders of the anchor's tree."""
 VERSION = 1
+_MOST_PARENTS = 500
+"""Parents of one commit: they are named on a command line, which has an end."""
 _ORDINARY_MODES = (0o644, 0o755)
 _ORDINARY_FOLDER = 0o755
 
@@ -143,7 +145,7 @@ def make_rescue(
         head,
         _commit(repository, staged, [head], f"{title}: staged"),
         _commit(repository, untracked, [], f"{title}: untracked"),
-        _commit(repository, anchor, list(dict.fromkeys([*commits, *filter(None, (tip,))])), f"{title}: anchor"),
+        _anchor(repository, anchor, [*commits, *filter(None, (tip,))], f"{title}: anchor"),
     ]
     rescue = _commit(repository, working, parents, title)
     return _publish(repository, record.task_id, rescue, title, float(description["created_at"]))
@@ -165,7 +167,7 @@ def rescue_branch(repository: Repository, record: Record, tip: str, reason: str,
         tip,
         _commit(repository, tree, [tip], f"{title}: staged"),
         _commit(repository, empty, [], f"{title}: untracked"),
-        _commit(repository, anchor, list(dict.fromkeys([tip, *reflog])), f"{title}: anchor"),
+        _anchor(repository, anchor, [tip, *reflog], f"{title}: anchor"),
     ]
     commit = _commit(repository, tree, parents, title)
     return _publish(repository, record.task_id, commit, title, float(description["created_at"]))
@@ -187,6 +189,17 @@ def _publish(repository: Repository, task_id: str, commit: str, title: str, now:
         settings=DURABLE, repeatable=True,
     )  # fmt: skip
     return name
+
+
+def _anchor(repository: Repository, tree: str, commits: Sequence[str], message: str) -> str:
+    """Return a commit that holds others, however many."""
+    held = list(dict.fromkeys(commits))
+    while len(held) > _MOST_PARENTS:
+        held = [
+            _commit(repository, tree, held[start : start + _MOST_PARENTS], message)
+            for start in range(0, len(held), _MOST_PARENTS)
+        ]
+    return _commit(repository, tree, held, message)
 
 
 def _commit(repository: Repository, tree: str, parents: Sequence[str], message: str) -> str:
