@@ -86,11 +86,12 @@ for _ in range(int(actions)):
 """
 
 GONE_WHILE_READ = re.compile(
-    r"worktrees/.*: No such file or directory"
+    r"unable to create temporary file: No such file or directory"  # of git's own gc
+    r"|worktrees/.*: No such file or directory"
     r"|unable to write reflog '\.git/worktrees/[^']*'"
     r"|unable to (?:write|create|read).*worktrees/"
 )
-"""What git says of a worktree that goes away between two steps of its own, however it goes."""
+"""What git says of a worktree, or a folder of objects, that goes away between two steps of its own, however it goes."""
 
 
 def loops(folder: Path, repository: Path) -> dict[str, list[str]]:

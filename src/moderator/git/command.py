@@ -60,6 +60,7 @@ _NO_SIGNING = {"commit.gpgSign": "false"}
 
 _CONTENTION = re.compile(
     r"could not lock config file|Unable to create '.*\.lock': File exists|cannot lock ref .*File exists"
+    r"|unable to create temporary file: No such file or directory"  # `gc` has just taken the empty folder of objects away
     r"|failed to read .*commondir: Success|bad object worktrees/.*/HEAD|unable to create directory|could not create directory of"
 )
 _PATIENCE = 10.0  # seconds in all that a repeatable command is tried again under contention

@@ -73,7 +73,7 @@ def commit_worktree(
     if not contents.uncommitted:
         return Kept(None, contents.head)
     worktree.git("add", "--all", "--sparse", settings=DURABLE, hooks=style.hooks, repeatable=True)
-    tree = worktree.git("write-tree", settings=DURABLE).text
+    tree = worktree.git("write-tree", settings=DURABLE, repeatable=True).text
     if tree == repository.tree_of(contents.head):
         return Kept(None, contents.head)
     if style.hooks:
@@ -123,7 +123,7 @@ def commit_checkout(
     if not contents.uncommitted:
         return Kept(None, tip)
     with _private_index(checkout, repository) as private:
-        tree = checkout.git("write-tree", env=private, settings=DURABLE).text
+        tree = checkout.git("write-tree", env=private, settings=DURABLE, repeatable=True).text
         if tree == repository.tree_of(record.base):
             return Kept(None, tip)
         new = _commit_tree(repository, _joined(repository, record, tree, tip), tip, message, style)
@@ -163,7 +163,7 @@ def _private_index(checkout: Worktree, repository: Repository) -> Iterator[dict[
     try:
         with contextlib.suppress(FileNotFoundError):  # no index yet: nothing is tracked
             copy_index(checkout.git_dir, index)
-        checkout.git("add", "--all", "--sparse", env=private, settings=DURABLE)
+        checkout.git("add", "--all", "--sparse", env=private, settings=DURABLE, repeatable=True)
         yield private
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -193,6 +193,7 @@ def _commit_tree(repository: Repository, tree: str, parent: str, message: bytes,
     return repository.git(
         "commit-tree", *sign, "-p", parent, "-F", "-", tree,
         stdin=message, settings={**DURABLE, **repository.identity_settings, "i18n.commitEncoding": "UTF-8"},
+        repeatable=True,
     ).text  # fmt: skip
 
 

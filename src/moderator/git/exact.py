@@ -69,6 +69,7 @@ class Exact:
             },
             settings={**DURABLE, "core.autocrlf": "false", "core.attributesFile": os.devnull, "core.sparseCheckout": "false"},
             stdin=stdin,
+            repeatable=True,
         )  # fmt: skip
 
     def index(self) -> str:

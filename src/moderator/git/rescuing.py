@@ -208,6 +208,7 @@ def _commit(repository: Repository, tree: str, parents: Sequence[str], message: 
         "commit-tree", *named, "-F", "-", tree,
         stdin=message.encode("utf-8", "backslashreplace") + b"\n",
         settings={**DURABLE, **repository.identity_settings, "i18n.commitEncoding": "UTF-8"},
+        repeatable=True,
     ).text  # fmt: skip
 
 
@@ -243,7 +244,7 @@ def _conflicts(worktree: Worktree, index: str) -> list[tuple[str, str, str, str]
 def _staged_tree(repository: Repository, worktree: Worktree, index: str) -> str:
     partial = repository.setting("extensions.partialclone")
     how = ("--missing-ok",) if partial else ()  # what was never fetched is at the remote
-    return worktree.git("write-tree", *how, env={"GIT_INDEX_FILE": index}, settings=DURABLE).text
+    return worktree.git("write-tree", *how, env={"GIT_INDEX_FILE": index}, settings=DURABLE, repeatable=True).text
 
 
 def _anchor_tree(

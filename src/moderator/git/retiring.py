@@ -37,6 +37,7 @@ from moderator.git.unsaved import CHANGED, Unsaved, look, notes_of
 from moderator.git.values import Keeping, Removal
 
 _DAY = 86400.0  # seconds
+_GLANCE = 1.0  # seconds that a look at a workspace may take
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
         # git may be asked about submodules no longer: they find their way home by where the tree was.
         there = Worktree(trash, entry)
         again = look(repository, there, _held_by(repository, record, wish), submodules=False)
-        if busy := list(processes_in(trash)):
+        if busy := _at_work_in(trash):
             raise _worked_in(record, busy)
         if not before.holds(_Look.at(there, again)):
             _refuse_loss(record, again.findings, wish)
@@ -323,7 +324,7 @@ def _refuse_unless_ours(repository: Repository, record: Record, entry: str) -> N
             f"{shown!r} and its entry in the repository do not point at each other, so it may be somebody else's",
             hint=f"look at {shown}/.git; git worktree repair mends a moved worktree, moderator doctor explains",
         )
-    if busy := list(processes_in(record.path)):
+    if busy := _at_work_in(record.path):
         raise _worked_in(record, busy)
 
 
@@ -340,6 +341,14 @@ def _locked_by_person(record: Record, reason: str) -> PersonNeeded:
         f"the worktree of task {record.task_id!r} is locked: {printable(reason)}",
         hint=f"if the reason is gone: {to_type('moderator', 'unlock', record.task_id)}",
     )
+
+
+def _at_work_in(path: str) -> list[int]:
+    """Return the processes that go on working in `path`; somebody who only looks at it, with git, is gone in a moment."""
+    deadline = time.monotonic() + _GLANCE
+    while (busy := list(processes_in(path))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return busy
 
 
 def processes_in(path: str) -> Iterator[int]:
