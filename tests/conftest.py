@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,8 @@ def seal(patch: pytest.MonkeyPatch, home: Path) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def sealed_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Seal what fixtures of a wider scope than one test do."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup every process of a test would go on ignoring it
     with pytest.MonkeyPatch.context() as patch:
         seal(patch, tmp_path_factory.mktemp("home"))
         yield

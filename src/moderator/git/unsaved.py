@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from moderator.errors import GitFailed
 from moderator.git.command import polling
@@ -109,19 +110,25 @@ def look(
 ) -> Unsaved:
     """Return what would be gone if the tree and its administrative directory were.
 
-    `ref` is the ref that stays and holds the workspace's commits; `pinned` are commits that must be held too.  `walk` goes
-    through the whole tree, for what git never tells of; `measure` also adds up its size.
+    `ref` is the ref that stays and holds the workspace's commits; `pinned` are commits that must be held too.  `measure` adds
+    up the size of the tree; `submodules=False` does not ask git what is in them.
     """
     contents = worktree.contents(submodules=submodules)
     entries = list(_entries(worktree))
     flagged = [one.path for one in entries if one.flagged and os.path.lexists(os.path.join(worktree.tree, one.path))]
     known = [*(one.path for one in entries), *contents.untracked, *contents.ignored]
-    survey = _Survey(worktree.tree, known, measure, _same_name(repository))  # for what git never tells of
+    same = _same_name(repository)
+    survey = _Survey(worktree.tree, known, measure, same, _settled(worktree.git_dir))  # for what git never tells of
     contents.ignored += sorted(survey.overlooked)
     nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
     if not nested and os.path.isdir(modules := os.path.join(worktree.git_dir, "modules")):
         nested = [modules]
-    converted, verbatim = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
+    converted, verbatim = _converted(
+        repository,
+        worktree,
+        [one for one in entries if (same(one.path) if same else one.path) in survey.young],
+        {*contents.uncommitted, *flagged},
+    )
     return Unsaved(
         contents,
         worktree.operation,
@@ -141,15 +148,19 @@ class _Survey:
 
     `known` are the paths that git told of.  `overlooked` are files that it did not: its account of a tracked file that has
     become a directory has gaps, and nothing may hang on there being no others.
+    `young` is what was written after `since`.
     """
 
-    def __init__(self, tree: str, known: Iterable[str], measure: bool, same: Callable[[str], str]) -> None:
+    def __init__(
+        self, tree: str, known: Iterable[str], measure: bool, same: Callable[[str], str] | None, since: float
+    ) -> None:
         self.nested: list[str] = []
         self.special: list[str] = []
         self.empty: list[str] = []
         self.overlooked: list[str] = []
+        self.young: set[str] = set()
         self.size = 0
-        known = set(map(same, known))
+        known = set(map(same, known) if same else known)
         folders = [("", False)]
         while folders:
             inside, told = folders.pop()
@@ -163,28 +174,34 @@ class _Survey:
                 self.nested.append(inside)
                 told = True
             for entry in entries:
-                path = os.path.join(inside, entry.name)
-                if entry.name == ".git":
+                name = entry.name
+                if name == ".git":
                     continue
+                path = f"{inside}{os.sep}{name}" if inside else name
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append((path, told or same(f"{path}/") in known))
-                elif not entry.is_symlink() and not entry.is_file(follow_symlinks=False):
+                    folders.append((path, told or (same(f"{path}/") if same else f"{path}/") in known))
+                elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
                     self.special.append(path)
-                elif not told and same(path) not in known:
+                elif not told and (same(path) if same else path) not in known:
                     self.overlooked.append(path)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except OSError:  # it has gone this moment, and the second look will tell
+                    continue
                 if measure:
-                    self.size += entry.stat(follow_symlinks=False).st_blocks * 512
+                    self.size += found.st_blocks * 512
+                if found.st_ctime > since or found.st_mtime > since:
+                    self.young.add(same(path) if same else path)
 
 
-def _same_name(repository: Repository) -> Callable[[str], str]:
+def _same_name(repository: Repository) -> Callable[[str], str] | None:
     """Return what makes two names of one file equal, on file systems that know it by several."""
     if {"true"} & {repository.setting("core.ignorecase"), repository.setting("core.precomposeunicode")}:
         return lambda path: unicodedata.normalize("NFC", path).casefold()
-    return lambda path: path
+    return None
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One entry of the index.  `flagged`: git does not look at its file."""
 
     path: str
@@ -218,27 +235,23 @@ def settle(git_dir: str) -> None:
     os.utime(os.path.join(git_dir, "commondir"))
 
 
+def _settled(git_dir: str) -> float:
+    """Return when the files of a worktree were all checked out."""
+    try:
+        return os.stat(os.path.join(git_dir, "commondir")).st_mtime - _CLOCK_TICK
+    except OSError:
+        return 0.0
+
+
 def _converted(
     repository: Repository, worktree: Worktree, entries: Iterable[_Entry], known: Collection[str]
 ) -> tuple[list[str], list[str]]:
     """Find tracked files that git takes for unchanged though no checkout would give their bytes.
 
-    Apart from those whose very bytes are in the index, which come second.  Only what was written since the worktree was made
-    is read, and of that only what attributes or settings convert.
+    Apart from those whose very bytes are in the index, which come second.  `entries` are of what was written since the
+    worktree was made; of that only what attributes or settings convert is read.
     """
-    try:
-        settled = os.stat(os.path.join(worktree.git_dir, "commondir")).st_mtime - _CLOCK_TICK
-    except OSError:
-        settled = 0.0
-    touched: dict[str, str] = {}
-    for entry in entries:
-        if entry.mode.startswith("100") and entry.path not in known:
-            try:
-                stat = os.lstat(os.path.join(worktree.tree, entry.path))
-            except OSError:
-                continue
-            if max(stat.st_ctime, stat.st_mtime) > settled:
-                touched[entry.path] = entry.blob
+    touched = {one.path: one.blob for one in entries if one.mode.startswith("100") and one.path not in known}
     converting = _with_conversions(repository, worktree, touched) if touched else {}
     if not converting:
         return [], []
