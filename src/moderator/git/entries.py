@@ -111,3 +111,13 @@ def half_written(pointer: Path, entry: str) -> bool:
 def staging_of(repository: Repository, record: Record) -> str:
     """Return where a record's administrative directory is put together before it is renamed into place."""
     return os.path.join(repository.ours, "staging", record.entry)
+
+
+def files_of_entry(record: Record, head: str) -> tuple[tuple[str, str], ...]:
+    """Return the files, with what they say, that make a directory the administrative one of a record's worktree."""
+    return (
+        ("HEAD", head),
+        ("commondir", "../.."),
+        ("gitdir", os.path.join(os.path.realpath(record.path), ".git")),
+        ("locked", OUR_LOCK + ascii(record.task_id)),
+    )

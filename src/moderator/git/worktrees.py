@@ -25,6 +25,7 @@ from moderator.git.entries import (
     OUR_LOCK,
     RESTORING,
     entry_dir,
+    files_of_entry,
     half_written,
     names,
     points_at,
@@ -191,12 +192,7 @@ def _write_entry(repository: Repository, record: Record) -> None:
     head = f"ref: refs/heads/{record.branch}" if record.branch else record.base
     try:
         os.makedirs(os.path.join(staging, "refs"))
-        for name, text in (
-            ("HEAD", head),
-            ("commondir", "../.."),
-            ("gitdir", os.path.join(os.path.realpath(record.path), ".git")),
-            ("locked", OUR_LOCK + ascii(record.task_id)),
-        ):
+        for name, text in files_of_entry(record, head):
             Path(staging, name).write_bytes(os.fsencode(text) + b"\n")
         # First the file in the tree, by a link that fails if there is one: two can not both have the directory.
         pointer = Path(staging, "pointer")

@@ -13,7 +13,7 @@ from pathlib import Path
 from moderator.errors import EnvironmentProblem, PersonNeeded
 from moderator.git import leases
 from moderator.git.contents import printable
-from moderator.git.entries import ASIDE, OUR_LOCK, entry_dir, names, points_at
+from moderator.git.entries import ASIDE, entry_dir, files_of_entry, names, points_at
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.trash import rename_into
@@ -82,12 +82,7 @@ def register_again(repository: Repository, record: Record, head: str, commit: st
         raise PersonNeeded("the worktree has changed meanwhile")
     staging = os.path.join(repository.ours, "staging", f"{record.entry}.again-{secrets.token_hex(4)}")
     os.makedirs(os.path.join(staging, "refs"))
-    for name, text in (
-        ("HEAD", head),
-        ("commondir", "../.."),
-        ("gitdir", os.path.join(os.path.realpath(record.path), ".git")),
-        ("locked", OUR_LOCK + ascii(record.task_id)),
-    ):
+    for name, text in files_of_entry(record, head):
         Path(staging, name).write_bytes(os.fsencode(text) + b"\n")
     os.replace(_index_of(repository, record.entry, commit), os.path.join(staging, "index"))
     rename_into(staging, entry)
