@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from commandline import moderator
-from moderator.errors import PersonNeeded, UnknownRescue, WorkspaceOccupied, WouldLoseWork
+from moderator.errors import GitFailed, PersonNeeded, UnknownRescue, WorkspaceOccupied, WouldLoseWork
 from moderator.git.manager import GitManager
 from moderator.git.values import Keeping, Workspace
 from repos import git, make_repository
-from workspaces import BRANCH, DIRECTORY, FULL, context, listing
+from workspaces import BRANCH, DIRECTORY, FULL, context, killed_before, listing
 
 COMMITS = [
     ("first", {"README.md": "# Sample\n", "src/a.py": "a = 1\n", "src/b.py": "b = 2\n", "tool": "#!/bin/sh\n"}),
@@ -599,3 +599,128 @@ def test_refs_that_are_no_rescues_are_passed_over(tmp_path: Path, repo: Path, ma
     for arguments in (("rescue", "list"), ("rescue", "show", "odd"), ("rescue", "restore", "t", "--as", "")):
         done = moderator(repo, *arguments)
         assert (done.returncode in (0, 2), "bug" in done.stderr) == (True, False), done.stderr
+
+
+def test_names_that_git_takes_into_no_tree_stay_in_the_trash(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """What `git update-index` passes over, and says that all went well, is not told as rescued: the trash keeps it."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / ".GIT").mkdir()
+    (tree / ".GIT/foo").write_text("one")
+    (tree / "x").mkdir()
+    (tree / "x/.Git").write_text("two")
+    (tree / ".gitmodules").symlink_to("nowhere")
+    (tree / "plain").write_text("three")
+    before = state(tree)
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    assert sorted(removal.left) == [".GIT/foo", ".gitmodules", "x/.Git"]
+    manager.empty_trash()
+    manager.undo_removal().release()
+    assert state(tree) == before
+
+
+def test_a_tree_in_the_trash_whose_place_was_taken_is_kept(tmp_path: Path, repo: Path) -> None:
+    """A removal killed after its rename, and a directory made in the tree's place: the tree goes back once it can."""
+    (repo / ".git/info/exclude").write_text(".env\n")
+    assert killed_before("open removed/.t", tmp_path, repo, "t", "rescue")
+    manager, tree = GitManager(repo), tmp_path / "checkouts/tasks/t"
+    tree.mkdir()
+    (tree / "note-of-mine").write_text("n")
+    for _ in range(2):
+        with pytest.raises(PersonNeeded, match="something else stands at"):
+            manager.remove_workspace("t", rescue=True)
+    (trash,) = (tree.parent / ".trash").iterdir()
+    assert (trash / ".env").read_text() == "secret"
+    subprocess.run(["rm", "-r", tree], check=True)
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    assert removal.left == (".env",)
+    manager.empty_trash()
+    manager.undo_removal().release()
+    assert (tree / ".env").read_text() == "secret"
+
+
+def test_a_refused_removal_forgets_nothing(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """Where the entry is gone a removal refuses, again and again, and the workspace stays known."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "note").write_text("n")
+    (repo / ".git/worktrees").rename(repo / ".git/worktrees.away")
+    for _ in range(3):
+        with pytest.raises(PersonNeeded, match="do not point at each other"):
+            manager.remove_workspace("t", rescue=True)
+    (repo / ".git/worktrees.away").rename(repo / ".git/worktrees")
+    assert ([w.task_id for w in manager.workspaces()], (tree / "note").read_text()) == (["t"], "n")
+    assert manager.remove_workspace("t", rescue=True) is not None
+
+
+def test_freeing_a_branch_holds_what_only_its_log_names(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A commit that the branch was moved away from, by whomever, is held before the branch and its log go."""
+    made(tmp_path, manager)
+    lost = git(repo, "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "lost")
+    git(repo, "update-ref", "-m", "there", "refs/heads/main-task-t", lost)
+    git(repo, "update-ref", "-m", "back", "refs/heads/main-task-t", "main")
+    rescue = manager.set_aside("t", "fresh")
+    assert rescue is not None
+    assert lost in git(repo, "rev-list", rescue.ref).split()
+    assert git(repo, "for-each-ref", "refs/heads", "--format=%(refname)") == "refs/heads/main"
+
+
+def test_freeing_a_branch_without_worktree_and_entry_holds_its_commits(
+    tmp_path: Path, repo: Path, manager: GitManager
+) -> None:
+    """Where git itself took the worktree away, the commits are held before the branch goes."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "done").write_text("done")
+    commit = manager.commit("t", "Work")
+    git(repo, "worktree", "remove", "-f", "-f", tree)
+    rescue = manager.set_aside("t", "fresh")
+    assert commit is not None and rescue is not None
+    assert commit.id in git(repo, "rev-list", rescue.ref).split()
+
+
+def test_setting_aside_refuses_before_anything_goes(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """Where the branch cannot be freed the workspace stays whole, and trying again after the hint works."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "note").write_text("n")
+    git(tree, "switch", "--quiet", "--detach")
+    git(repo, "switch", "--quiet", "main-task-t")
+    with pytest.raises(WorkspaceOccupied, match="is checked out by"):
+        manager.set_aside("t", "fresh")
+    assert ((tree / "note").read_text(), manager.rescues(), manager.removals()) == ("n", [], [])
+    git(repo, "switch", "--quiet", "main")
+    assert manager.set_aside("t", "fresh") is not None
+    made(tmp_path, manager)
+
+
+def test_a_workspace_without_a_result_is_undone(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """Level directory, nothing committed: undo brings back what was rescued and what stayed in the trash."""
+    (repo / ".git/info/exclude").write_text(".env\n")
+    tree = Path(made(tmp_path, manager, level=DIRECTORY).path)
+    (tree / "note").write_text("n")
+    (tree / ".env").write_text("secret")
+    before = state(tree)
+    manager.remove_workspace("t", rescue=True)
+    manager.undo_removal().release()
+    assert state(tree) == before
+
+
+def test_an_undo_that_fails_can_be_tried_again(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A checkout that fails in the middle of an undo leaves the removal known, and the next undo brings all back."""
+    (repo / ".gitattributes").write_text("*.odd filter=odd\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "--message", "attributes")
+    tree = Path(made(tmp_path, manager).path)
+    for name in ("a.odd", "b"):
+        (tree / name).write_text("x\n")
+    manager.commit("t", "Work")
+    (tree / "note").write_text("n")
+    before = state(tree)
+    manager.remove_workspace("t", rescue=True)
+    git(repo, "config", "filter.odd.smudge", "false")
+    git(repo, "config", "filter.odd.required", "true")
+    for _ in range(2):
+        with pytest.raises(GitFailed):
+            GitManager(repo).undo_removal()
+    git(repo, "config", "--remove-section", "filter.odd")
+    GitManager(repo).undo_removal().release()
+    assert state(tree)["files"] == before["files"]

@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from moderator.errors import EnvironmentProblem, WorkspaceBusy
@@ -73,15 +74,19 @@ class Emptier:
         lock = trash_lock(self._repository, removal.id)
         # Somebody brings it back at this moment, or the disk is full: it can go later.
         with contextlib.suppress(WorkspaceBusy, EnvironmentProblem), leases.held(lock, "the trash", 0.0) as lease:
-            if self._removals.find(removal.id) is None:
+            now_known = self._removals.find(removal.id)
+            if now_known is None or now_known[0] != removal or self._removals.stands(removal, record):
                 return
-            if removal.kept_until is None and (
-                next(processes_in(tree), None) or _written_since(tree, removal.removed_at)
-            ):
+            if removal.kept_until is None and next(processes_in(tree), None):
+                return
+            if removal.kept_until is None and _written_since(tree, removal):
+                kept_until = removal.removed_at + self._days * 86400
+                self._removals.write(replace(removal, left=(_STRAGGLER,), kept_until=kept_until), record)
                 return
             for path in (tree, entry):
                 if not leads_elsewhere(os.path.dirname(path)):
-                    into_garbage(path)
+                    with contextlib.suppress(OSError):
+                        into_garbage(path)
             lease.forget()
 
     def delete_garbage_of(self, record: Record) -> None:
@@ -110,11 +115,12 @@ class Emptier:
         return gone
 
 
-def _written_since(tree: str, moment: float) -> bool:
+def _written_since(tree: str, removal: Removal) -> bool:
     """Whether anything in a tree is younger than its removal; the tree's own directory is: it was renamed."""
+    moment = removal.removed_at - _CLOCK_TICK if removal.renamed_at is None else removal.renamed_at
     for where, folders, names in os.walk(tree):
         for name in [*folders, *names]:
             with contextlib.suppress(OSError):
-                if os.lstat(os.path.join(where, name)).st_ctime > moment - _CLOCK_TICK:
+                if os.lstat(os.path.join(where, name)).st_ctime >= moment:
                     return True
     return False

@@ -13,7 +13,9 @@ import shutil
 from collections.abc import Iterable
 from types import TracebackType
 
+from moderator.errors import WouldLoseWork
 from moderator.git.command import Answer, run_git
+from moderator.git.contents import printable
 from moderator.git.repository import Repository
 
 DURABLE = {"core.fsync": "committed,loose-object,reference", "core.fsyncMethod": "batch"}
@@ -90,6 +92,14 @@ class Exact:
             )
         if added:
             self.git("update-index", "--add", "-z", "--stdin", folder=folder, index=index, stdin=joined(added))
+            # It passes over what it thinks dangerous (a name like `.GIT`) with a word, and says that all went well.
+            held = set(self.git("ls-files", "-z", folder=folder, index=index).fields)
+            if refused := [path for path in added if path not in held]:
+                raise WouldLoseWork(
+                    f"git takes some files in {printable(folder)!r} into no tree",
+                    [printable(path) for path in refused],
+                    hint="move them away or rename them, and try again",
+                )
         return self.git("write-tree", folder=folder, index=index).text
 
     def write(self, folder: str, tree: str, paths: Iterable[str] | None = None) -> None:

@@ -78,8 +78,10 @@ class Lifecycle:
     def recovered(self, record: Record) -> Record | None:
         """Bring a record whose owner died in the middle to one of its ends.  The caller holds the lease."""
         if record.state == RETIRING:
-            if os.path.isdir(entries.entry_dir(self._repository, record)):
+            came_through = self._removals.find(record.entry) is not None
+            if os.path.isdir(entries.entry_dir(self._repository, record)) or not came_through:
                 retiring.undo_retiring(record)
+                retiring.require_back(record)
                 self._removals.drop(record.entry)
                 return self._ready(record)
             retiring.tidy_trash(record)  # the removal is written down, and what is in the trash has its time
@@ -111,6 +113,7 @@ class Lifecycle:
                 tip=None,
                 removed_at=now,
                 reason="half made",
+                half_made=True,
                 left=tuple(theirs),
                 kept_until=now + self._keeping.days * 86400,
             )
@@ -171,28 +174,44 @@ class Lifecycle:
         record = self.recovered(found)
         if record is None:
             return None
+        if wish.frees:  # before anything goes that would have to come back
+            own = entries.entry_dir(self._repository, record) if record.path else ""
+            if where := branches.checked_out_at(self._repository, record.ref, own):
+                raise branches.checked_out(record.ref, where)
         if not record.path:
             removal = retiring.removal_without_tree(self._repository, record, wish)
-            if wish.frees and removal.tip:
-                made = rescuing.rescue_branch(self._repository, record, removal.tip, wish.reason, self._reflog(record))
-                removal = replace(removal, rescue=made)
             self._removals.write(removal, record)
         else:
             self._registry.replace(replace(record, state=RETIRING))
             try:
+                retiring.undo_retiring(record)  # a removal that failed may have found its place taken
                 missing = entries.is_missing(record)
+                if missing:
+                    retiring.require_back(record)
                 how = retiring.retire_missing if missing else retiring.retire
                 removal = how(self._repository, self._removals, record, wish)
             except BaseException:
-                if os.path.isdir(entries.entry_dir(self._repository, record)):
+                if self._removals.find(record.entry) is None:
                     self._registry.replace(record)
                 raise
-        if wish.frees and removal.tip:
-            branches.delete_ref(self._repository, record.ref, removal.tip)
-            removal = replace(removal, branch_deleted=True)
+        if wish.frees and (tip := self._repository.commit_of(record.ref)):
+            made = self._freed(record, tip, wish.reason)
+            removal = replace(removal, branch_deleted=True, rescue=removal.rescue or made)
             self._removals.write(removal, record)
         self._registry.drop(record)
         return removal
+
+    def _freed(self, record: Record, tip: str, reason: str, always: bool = False) -> str | None:
+        """Delete a branch or a result; return the rescue that was made if it, or its log, held what nothing else does."""
+        named = list(dict.fromkeys([tip, *self._reflog(record)]))
+        asked = "".join(f"{name}\n" for name in named).encode()
+        others = ("--not", f"--exclude={record.ref}", "--glob=refs/*")
+        lost = set(self._repository.git("rev-list", "--stdin", *others, stdin=asked).text.split())
+        made = None
+        if always or lost & set(named):
+            made = rescuing.rescue_branch(self._repository, record, tip, reason, named)
+        branches.delete_ref(self._repository, record.ref, tip)
+        return made
 
     def _reflog(self, record: Record) -> list[str]:
         answer = self._repository.git("rev-list", "--walk-reflogs", record.ref, "--", accept=(0, 128))
@@ -205,9 +224,7 @@ class Lifecycle:
             return None
         if where := branches.checked_out_at(self._repository, record.ref):
             raise branches.checked_out(record.ref, where)
-        made = rescuing.rescue_branch(self._repository, record, tip, reason, self._reflog(record))
-        branches.delete_ref(self._repository, record.ref, tip)
-        return made
+        return self._freed(record, tip, reason, always=True)
 
     def take_back(self, removal: Removal, record: Record, lease: leases.Lease) -> Record:
         """Undo a removal: what is in the trash is renamed back, what has gone from there is made again.
@@ -215,17 +232,25 @@ class Lifecycle:
         Raises WorkspaceOccupied if something has taken its place meanwhile, or its branch has moved.
         """
         self._refuse_if_taken(record)
-        if removal.tip is None:
+        if removal.left and record.path:
+            entries.require_home(record)
+        if removal.half_made or removal.tip is None:
             raise PersonNeeded(
                 f"what was half made of task {record.task_id!r} cannot be brought back as a workspace",
                 hint=f"look into {printable(trash.trash_of(record))}",
             )
         tip = self._repository.commit_of(record.ref)
         if tip not in (removal.tip, None):
+            hint = f"it was at {removal.tip[:12]}; put it back there"
+            restore = to_type("moderator", "rescue", "restore", removal.rescue or "")
             raise WorkspaceOccupied(
                 f"{record.ref!r} has moved since the workspace of task {record.task_id!r} was removed",
-                hint=f"it was at {removal.tip[:12]}; put it back there, or restore what was rescued under another id: "
-                f"{to_type('moderator', 'rescue', 'restore', removal.rescue or record.task_id)}",
+                hint=f"{hint}, or restore what was rescued under another id: {restore}" if removal.rescue else hint,
+            )
+        if self._repository.commit_of(removal.tip) is None:
+            raise PersonNeeded(
+                f"the commits of task {record.task_id!r} are gone from the repository: {removal.tip[:12]}",
+                hint="fetch them from wherever they are, and try again",
             )
         if record.branch and (where := branches.checked_out_at(self._repository, record.ref)):
             raise branches.checked_out(record.ref, where)
@@ -234,22 +259,25 @@ class Lifecycle:
         elif record.path:
             described = rescues.find_rescue(self._repository, removal.rescue) if removal.rescue else None
             head = described.rescue.head if described else removal.tip
-            # Under its own id, so that an undo that was killed is known again; unless something of it is left.
-            left = trash.is_in_trash(self._repository, record)
-            entry = entries.new_entry_id(task_slug(record.task_id)) if left else record.entry
+            entry = entries.new_entry_id(task_slug(record.task_id))
+            # Written down first, so that an undo that was killed is known again.
+            self._removals.write(replace(removal, returning=entry), record)
             new = replace(record, entry=entry, token=secrets.token_hex(16), state=MAKING)
             back = self.bring_back(new, worktrees.Start(removal.tip, head, tip is not None), described, lease)
         else:
             self._restore_ref(record, removal.tip, tip)
             back = replace(record, state=READY)
             self._registry.claim(back)
-        self._removals.drop(removal.id)
+        if not trash.is_in_trash(self._repository, record):
+            self._removals.drop(removal.id)
         return back
 
     def found_back(self, removal: Removal, record: Record) -> Record | None:
         """Return the workspace of a removal that a dead process had taken back already, None if there is none."""
         other = self._registry.find(record.task_id)
-        if other is None or other.entry != record.entry or (back := self.recovered(other)) is None:
+        if other is None or other.entry not in (record.entry, removal.returning):
+            return None
+        if (back := self.recovered(other)) is None:
             return None
         self._removals.drop(removal.id)
         return back

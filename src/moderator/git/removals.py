@@ -70,16 +70,16 @@ class Removals:
 
     def __iter__(self) -> Iterator[tuple[Removal, Record]]:
         """Yield what can be read, the oldest first; not what never came to be, or was undone: then its entry is there."""
-        yield from (found for found in self.all() if not self.stands(found[1]))
+        yield from (found for found in self.all() if not self.stands(*found))
 
     def all(self) -> list[tuple[Removal, Record]]:
         """Return everything that can be read, the oldest first."""
         names = [name.removesuffix(".json") for name in self._names() if name.endswith(".json")]
         return sorted(filter(None, map(self.find, names)), key=lambda found: (found[0].removed_at, found[0].id))
 
-    def stands(self, record: Record) -> bool:
+    def stands(self, removal: Removal, record: Record) -> bool:
         """Whether the entry of a workspace that was removed is in its place: the removal was not finished, or undone."""
-        return bool(record.entry) and (self._worktrees / record.entry).is_dir()
+        return any(entry and (self._worktrees / entry).is_dir() for entry in (record.entry, removal.returning))
 
     def drop(self, name: str) -> None:
         self._file(name).unlink(missing_ok=True)

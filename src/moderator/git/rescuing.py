@@ -57,7 +57,7 @@ def sort_out(worktree: Worktree, unsaved: Unsaved, largest: float) -> Rescuable:
     contents = unsaved.contents
     left = [*contents.ignored, *unsaved.special]
     for path in unsaved.nested:
-        in_ignored = any(f"{path}/".startswith(folder) for folder in contents.ignored)
+        in_ignored = any(f"{path}/".startswith(folder) for folder in contents.ignored if folder.endswith("/"))
         if not in_ignored and _stays_whole(worktree, path):
             left.append(f"{path}/")
     changed: list[str] = []
@@ -79,7 +79,7 @@ def sort_out(worktree: Worktree, unsaved: Unsaved, largest: float) -> Rescuable:
                 # What else is a directory now is untracked, or a repository of its own.
                 (kept if is_submodule else deleted).append(path)
             else:
-                (kept if _can_be_held(there, found, largest) else left).append(path)
+                (kept if _can_be_held(worktree.tree, path, found, largest) else left).append(path)
     return Rescuable(tuple(changed), tuple(deleted), tuple(untracked), tuple(dict.fromkeys(left)))
 
 
@@ -107,10 +107,15 @@ def _beyond_link(tree: str, path: str) -> bool:
     return False
 
 
-def _can_be_held(path: str, found: os.stat_result, largest: float) -> bool:
+def _can_be_held(tree: str, path: str, found: os.stat_result, largest: float) -> bool:
+    # git takes neither into a tree, for what they could do to whoever checks them out.
+    if ".git" in path.casefold().split(os.sep) or (
+        stat.S_ISLNK(found.st_mode) and path.casefold().endswith(".gitmodules")
+    ):
+        return False
     if stat.S_ISLNK(found.st_mode):
         return True
-    return stat.S_ISREG(found.st_mode) and found.st_size <= largest and os.access(path, os.R_OK)
+    return stat.S_ISREG(found.st_mode) and found.st_size <= largest and os.access(os.path.join(tree, path), os.R_OK)
 
 
 def make_rescue(

@@ -55,11 +55,23 @@ class Wish:
 
 
 def undo_retiring(record: Record) -> None:
-    """Put the tree back where it was, if `retire` had renamed it away and nothing has taken its place."""
+    """Put the tree back where it was, if `retire` had renamed it away and nothing has taken its place.
+
+    Otherwise it stays in the trash, and `require_back` says so.
+    """
     trash = trash_of(record)
     if os.path.isdir(trash) and is_missing(record):
         os.rename(trash, record.path)  # also onto an empty directory
     tidy_trash(record)
+
+
+def require_back(record: Record) -> None:
+    """Raise PersonNeeded if the tree is in the trash still, because something else stands where it was."""
+    if os.path.isdir(trash := trash_of(record)):
+        raise PersonNeeded(
+            f"something else stands at {printable(record.path)!r}, so the workspace of task {record.task_id!r} cannot go back",
+            hint=f"it is in {printable(trash)}, whole; move away what is in its place, and try again",
+        )
 
 
 def tidy_trash(record: Record) -> None:
@@ -79,6 +91,8 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
     kept = _keep(repository, record, worktree_of(repository, record), unsaved, wish)
     trash = into_trash(record)
     try:
+        # From here on nobody should write: what is younger was written by a straggler, whenever it was noticed.
+        renamed_at = os.lstat(trash).st_ctime
         # git may be asked about submodules no longer: they find their way home by where the tree was.
         there = Worktree(trash, entry)
         again = look(repository, there, _held_by(repository, record, wish), submodules=False)
@@ -93,7 +107,7 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
             )
         if person_lock(repository, record):
             _refuse_unless_ours(repository, record, entry)
-        removal = _removal(repository, record, wish, kept)
+        removal = replace(_removal(repository, record, wish, kept), renamed_at=renamed_at)
         removals.write(removal, record)
         try:
             retire_entry(repository, record, entry)
@@ -222,7 +236,7 @@ def _removal(repository: Repository, record: Record, wish: Wish, kept: _Kept) ->
         task_id=record.task_id,
         branch=record.branch,
         path=record.path,
-        tip=repository.commit_of(record.ref),
+        tip=repository.commit_of(record.ref) or record.base or None,
         removed_at=now,
         reason=wish.reason,
         rescue=kept.rescue,
@@ -301,7 +315,7 @@ def _refuse_loss(record: Record, findings: list[str], wish: Wish) -> None:
         return
     hint = f"rescue it and remove the workspace: {to_type('moderator', 'clean', record.task_id)}"
     if wish.rescue:
-        hint = f"make it readable (chmod -R u+rX {printable(record.path)}), and try again"
+        hint = f"make it readable ({to_type('chmod', '-R', 'u+rX', record.path)}), and try again"
     elif all(finding.startswith(IGNORED) for finding in findings):
         hint = f"if these can be made again, delete them: {to_type('git', '-C', record.path, 'clean', '-fdX')}"
     raise WouldLoseWork(

@@ -92,9 +92,12 @@ class Safekeeping:
         """
         if found := self._registry.find(record.task_id):
             made = self.remove(found, True, reason, frees=True).rescue
+            record = found
         else:
+            made = None
+        if self._repository.commit_of(record.ref):  # all that is left, of an earlier time or of one that was cut short
             with self._held(record.task_id) as done:
-                made = self._lifecycle.set_ref_aside(record, reason)
+                made = self._lifecycle.set_ref_aside(record, reason) or made
                 done()
         return rescues.find_rescue(self._repository, made).rescue if made else None
 
@@ -122,7 +125,7 @@ class Safekeeping:
         return back, release
 
     def _last_removal(self, name: str | None) -> tuple[Removal, Record]:
-        found = [one for one in self._removals.all() if one[0].tip is not None and not self._is_over(one[1])]
+        found = [one for one in self._removals.all() if not (one[0].half_made or self._is_over(*one))]
         if name is None:  # what made room for the same task again is not what a person removed last
             wanted = [one for one in found if not one[0].set_aside]
         else:
@@ -137,15 +140,16 @@ class Safekeeping:
             f"no removal of {name!r} is known", hint=f"removed were {newest}" if found else "nothing was removed here"
         )
 
-    def _is_over(self, record: Record) -> bool:
+    def _is_over(self, removal: Removal, record: Record) -> bool:
         """Whether a removal never came to be, or was undone to its end: then there is nothing to bring back."""
         now = self._registry.find(record.task_id)
-        return self._removals.stands(record) and now is not None and (now.entry, now.state) == (record.entry, READY)
+        names = (record.entry, removal.returning)
+        return self._removals.stands(removal, record) and now is not None and now.state == READY and now.entry in names
 
     def restore(self, described: Described, task_id: str | None, root: str) -> tuple[Record, Callable[[], None]]:
         """Lay a rescue out in a new workspace, under the task's own id if its names are free, or under `task_id`."""
         old = described.record
-        new_id = task_id or self._free_id(old)
+        new_id = self._free_id(old) if task_id is None else task_id
         home = os.path.dirname(old.path) if old.path else os.path.join(root, "tasks")
         level = old.level if old.path else IsolationLevel.FULL
         record = replace(
@@ -196,11 +200,15 @@ class Safekeeping:
 
     def drop(self, rescue: Rescue) -> None:
         """Forget a rescue for good, and let go what the trash holds for it."""
+        rescues.drop_rescue(self._repository, rescue)
         for removal, record in list(self._removals):
             if removal.rescue == rescue.id:
-                # The removal can still be undone as far as commits go; what was rescued is what is given up.
-                self._removals.write(replace(removal, kept_until=0.0 if removal.left else None, rescue=None), record)
-        rescues.drop_rescue(self._repository, rescue)
+                with leases.held(trash_lock(self._repository, removal.id), "the trash", 10.0) as lock:
+                    if found := self._removals.find(removal.id):
+                        # The removal can still be undone as far as commits go; what was rescued is what is given up.
+                        kept_until = 0.0 if removal.left else None
+                        self._removals.write(replace(found[0], kept_until=kept_until, rescue=None), record)
+                    lock.forget()
 
     # -- leases ---------------------------------------------------------------------------------------------------
 

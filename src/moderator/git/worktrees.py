@@ -127,7 +127,7 @@ def publish(repository: Repository, record: Record, lease: leases.Lease, start: 
     else:
         _add_by_git(repository, record, lease)
     if start:
-        Path(entry_dir(repository, record), RESTORING).touch()
+        Path(entry_dir(repository, record), RESTORING).write_text(start.head)
     _check_out(repository, record, lease, start.head if start else record.base)
     if not start:
         settle(entry_dir(repository, record))
@@ -157,10 +157,11 @@ def _discard_tree(repository: Repository, record: Record, crashed: bool) -> list
         elif half_written(pointer, entry):
             pointer.unlink()
     theirs: list[str] = []
+    commit = _checked_out(entry) or record.base
     if os.path.isdir(trash):
-        theirs = foreign_files(repository, trash, record.base)
+        theirs = foreign_files(repository, trash, commit)
         if crashed:
-            theirs += changed_files(repository, trash, record.base)
+            theirs += changed_files(repository, trash, commit)
         if not theirs:
             delete(trash)
     for folder in (record.path, os.path.dirname(trash)):
@@ -169,10 +170,20 @@ def _discard_tree(repository: Repository, record: Record, crashed: bool) -> list
     for each in entries:
         if os.path.isdir(each):
             retire_entry(repository, record, each)
-            delete(retired_of(repository, record))
-    for leftover in (retired_of(repository, record), staging_of(repository, record)):
-        delete(leftover)
+            if not theirs:
+                delete(retired_of(repository, record))
+    delete(staging_of(repository, record))
+    if not theirs:  # whose files stay, his index and logs stay beside them
+        delete(retired_of(repository, record))
     return theirs
+
+
+def _checked_out(entry: str) -> str | None:
+    """Return the commit whose files a worktree that brings something back began with, None if it does not."""
+    try:
+        return Path(entry, RESTORING).read_text("ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _make_directory(path: str) -> None:
