@@ -340,7 +340,7 @@ CONFIGS = st.builds(
     commit_sign=st.booleans(),
     grace=st.floats(min_value=0, max_value=1e6),
     rescue_largest_file=SECONDS,
-    trash_days=st.floats(min_value=0, max_value=1e6) | st.integers(0, 10**6),
+    trash_days=st.floats(min_value=0, max_value=36500) | st.integers(0, 36500),
     clean_max_workspaces=st.none() | st.integers(0, 10**9),
     clean_max_size=st.none() | SECONDS,
     sandbox=st.sampled_from(["none", "bwrap"]),

@@ -79,7 +79,7 @@ REMOVING = {
     "name free": "os.rename .trash",
     "tree to be deleted": "os.rename moderator/trash",
     "entry to be deleted": "os.remove README.md",
-    "tree half deleted": "os.rmdir .deleting/src",
+    "tree half deleted": "os.rmdir src",
     "tree deleted": "os.remove commondir",
 }
 """Names of the steps that were done last, and what the process was about to do when it was killed."""

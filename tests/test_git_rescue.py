@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from commandline import moderator
 from moderator.errors import GitFailed, PersonNeeded, UnknownRescue, WorkspaceOccupied, WouldLoseWork
 from moderator.git.manager import GitManager
+from moderator.git.trash import delete
 from moderator.git.values import Keeping, Workspace
 from repos import git, make_repository
 from workspaces import BRANCH, DIRECTORY, FULL, context, killed_before, listing
@@ -724,3 +727,108 @@ def test_an_undo_that_fails_can_be_tried_again(tmp_path: Path, repo: Path, manag
     git(repo, "config", "--remove-section", "filter.odd")
     GitManager(repo).undo_removal().release()
     assert state(tree)["files"] == before["files"]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"modes": {"../../../victim": 0o777}},
+        {"empty": {"/srv/made": 0o777}},
+        {"folders": {"a/../../b": 0o777}},
+        {"modes": {"u": "x"}},
+        {"modes": [1]},
+        {"head": "--help"},
+        {"tip": "main\ndelete refs/heads/main"},
+        {"created_at": 1e300},
+        {"created_at": 10**400},
+        {"left": 5},
+        {"record": {"task_id": 5}},
+    ],
+    ids=str,
+)
+def test_a_forged_rescue_is_none(tmp_path: Path, repo: Path, manager: GitManager, forged: dict[str, object]) -> None:
+    """What a task wrote among the rescues is believed only if it can be true; it hides none, and nothing is done with it."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "note").write_text("x")
+    rescue = manager.rescue("t")
+    assert rescue is not None
+    told = json.loads(git(repo, "show", f"{rescue.ref}^4:rescue.json"))
+    other = forged.get("record")
+    told |= {"record": {**told["record"], **other}} if isinstance(other, dict) else forged
+    blob = git(repo, "hash-object", "-w", "--stdin", stdin=json.dumps(told).encode())
+    anchor = git(repo, "mktree", stdin=f"100644 blob {blob}\trescue.json\n".encode())
+    last = git(repo, "commit-tree", anchor, "-m", "a")
+    parents = [word for n in (1, 2, 3) for word in ("-p", git(repo, "rev-parse", f"{rescue.ref}^{n}"))]
+    commit = git(repo, "commit-tree", f"{rescue.ref}^{{tree}}", *parents, "-p", last, "-m", "f")
+    git(repo, "update-ref", "refs/moderator/rescue/t/forged", commit)
+    assert manager.rescues() == [rescue]
+    done = moderator(repo, "rescue", "restore", "t/forged")
+    assert (done.returncode, manager.workspaces()[0].task_id, len(manager.workspaces())) == (2, "t", 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kept_until": "never"}, {"tip": 7}, {"branch": "a\0b"}, {"removed_at": "x"}, {"left": 1}, {"id": "y"}],
+    ids=str,
+)
+def test_a_removal_with_values_that_cannot_be_is_passed_over(
+    tmp_path: Path, repo: Path, manager: GitManager, change: dict[str, object]
+) -> None:
+    """A record of a removal with a wrong value is left as it is, named by the doctor, and brings down no command."""
+    made(tmp_path, manager)
+    removal = manager.remove_workspace("t", later=True)
+    assert removal is not None
+    path = repo / f".git/moderator/removed/{removal.id}.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "removal": {**told["removal"], **change}}))
+    before = listing(path.parent)
+    for arguments in (("undo",), ("clean", "--all"), ("rescue", "list"), ("doctor", "--fix")):
+        done = moderator(repo, *arguments)
+        assert "bug" not in done.stderr and done.returncode in (0, 2, 3), (arguments, done.stderr)
+    assert listing(path.parent) == before
+    assert (tmp_path / "checkouts/tasks/.trash" / removal.id / "README.md").exists()
+
+
+def test_a_link_among_the_administrative_files_is_not_followed(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A link that leads nowhere, or to an endless device, hinders neither a look nor a rescue."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "note").write_text("x")
+    (entry,) = (repo / ".git/worktrees").iterdir()
+    (entry / "nowhere").symlink_to("not/there")
+    (entry / "endless").symlink_to("/dev/zero")
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None and removal.rescue is not None
+    manager.undo_removal().release()
+    assert (tree / "note").read_text() == "x"
+
+
+def test_a_directory_that_becomes_a_link_is_not_entered(tmp_path: Path) -> None:
+    """Deleting goes by what was opened: whatever swaps directories for links meanwhile, what they lead to stays."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for number in range(50):
+        (theirs / f"f{number}").write_text("theirs")
+    before = listing(theirs)
+    swapping = (
+        "import os, sys\n"
+        "doomed, theirs = sys.argv[1:]\n"
+        "print('ready', flush=True)\n"
+        "while os.path.isdir(doomed):\n"
+        "    for n in range(40):\n"
+        "        try:\n"
+        "            os.rename(f'{doomed}/d{n}', f'{doomed}/was{n}'); os.symlink(theirs, f'{doomed}/d{n}')\n"
+        "        except OSError:\n"
+        "            pass\n"
+    )
+    for _ in range(3):
+        doomed = tmp_path / "tasks/.trash/x.deleting"
+        for number in range(40):
+            (doomed / f"d{number}/deep").mkdir(parents=True)
+            for name in "abcdefgh":
+                (doomed / f"d{number}/deep/{name}").write_text(name)
+        with subprocess.Popen([sys.executable, "-c", swapping, doomed, theirs], stdout=subprocess.PIPE) as swapper:
+            assert swapper.stdout is not None
+            swapper.stdout.readline()
+            while not delete(str(doomed)):
+                pass
+        assert listing(theirs) == before

@@ -160,7 +160,12 @@ _Finite = Annotated[float, _must(math.isfinite, "a finite number")]
 _Seconds = Annotated[_Finite, _must(lambda seconds: seconds > 0, "positive")]
 _Grace = Annotated[_Finite, _must(lambda seconds: seconds >= 0, "0 or more")]
 _Megabytes = Annotated[_Finite, _must(lambda size: size > 0, "positive"), _number_of("megabytes")]
-_Days = Annotated[_Finite, _must(lambda days: days >= 0, "0 or more"), _number_of("days")]
+_Days = Annotated[
+    _Finite,
+    _must(lambda days: days >= 0, "0 or more"),
+    _must(lambda days: days <= 36500, "36500 or less"),
+    _number_of("days"),
+]
 _Count = Annotated[int, _must(lambda count: count >= 0, "0 or more")]
 _Workers = Annotated[
     int,

@@ -210,7 +210,7 @@ class Registry:
             if set(values) != {field.name for field in fields(Record)}:
                 raise ValueError("fields are missing or unknown")
             return Record(**values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _unreadable(path, error) from error
 
 

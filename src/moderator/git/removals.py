@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from moderator.context import IsolationLevel
 from moderator.errors import EnvironmentProblem
+from moderator.git import written
 from moderator.git.registry import READY, Record, sync
 from moderator.git.values import Removal
 
@@ -59,13 +60,8 @@ class Removals:
             if values["version"] != _VERSION:
                 return None
             removal, record = values["removal"], values["record"]
-            if removal["id"] != name or not _are_texts(removal, ("task_id", "path", "reason")):
-                return None
-            if not _are_texts(record, ("task_id", "path", "state_dir", "base_branch", "base", "entry", "token")):
-                return None
-            times = {"removed_at": float(removal["removed_at"]), "left": tuple(map(str, removal["left"]))}
-            return Removal(**{**removal, **times}), Record(**{**record, "level": IsolationLevel(record["level"])})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return _removal(removal, name), _of_removal(written.record(record), name)
+        except (OSError, *written.UNREADABLE):
             return None
 
     def __iter__(self) -> Iterator[tuple[Removal, Record]]:
@@ -99,5 +95,21 @@ class Removals:
         return self._folder / f"{name}.json"
 
 
-def _are_texts(values: dict[str, object], names: tuple[str, ...]) -> bool:
-    return all(isinstance(text := values[name], str) and "\0" not in text for name in names)
+def _removal(values: dict[str, Any], name: str) -> Removal:
+    optional = {"kept_until": written.moment, "renamed_at": written.moment, "tip": written.object_id}
+    optional |= {"branch": written.text, "rescue": written.text}
+    for field, check in optional.items():
+        if values.get(field) is not None:
+            check(values[field])
+    for field in ("reason", "path", "returning"):
+        written.text(values.get(field, ""))
+    if values["id"] != name or os.sep in values.get("returning", ""):
+        raise ValueError("it bears another's name")
+    known = {"removed_at": written.moment(values["removed_at"]), "left": written.paths(values["left"])}
+    return Removal(**{**values, **known})
+
+
+def _of_removal(record: Record, name: str) -> Record:
+    if name != (record.entry or record.token[:16]):
+        raise ValueError("it is of another workspace")
+    return record

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moderator.context import IsolationLevel
 from moderator.errors import UnknownRescue
+from moderator.git import written
 from moderator.git.exact import DURABLE
-from moderator.git.registry import READY, Record
+from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.rescuing import DESCRIPTION, ROOT, VERSION
 from moderator.git.values import Rescue
@@ -97,30 +96,30 @@ def _described(text: bytes, commit: str, ref: str) -> Described | None:
         values = json.loads(text)
         if values["version"] != VERSION:
             return None
-        written = values["record"]
-        record = Record(**{**written, "level": IsolationLevel(written["level"]), "state": READY})
-        lists = {
-            name: tuple(map(str, values.get(name, ())))
-            for name in ("staged", "modified", "untracked", "unmerged", "left")
-        }
+        record = written.record(values["record"])
+        for name in ("modes", "folders", "empty"):
+            values[name] = written.modes(values.get(name, {}))
+        values["written"] = written.paths(values.get("written", ()))
+        values["head_ref"] = written.text(values.get("head_ref", ""))
+        kinds = ("staged", "modified", "untracked", "unmerged", "left")
         rescue = Rescue(
             id=ref.removeprefix(ROOT + "/"),
             ref=ref,
             commit=commit,
             task_id=record.task_id,
             level=record.level,
-            reason=str(values["reason"]),
-            created_at=float(values["created_at"]),
-            head=str(values["head"]),
+            reason=written.text(values["reason"]),
+            created_at=written.moment(values["created_at"]),
+            head=written.object_id(values["head"]),
             branch=record.branch,
-            tip=values["tip"],
+            tip=values["tip"] and written.object_id(values["tip"]),
             base=record.base,
             base_branch=record.base_branch,
-            path=os.fspath(record.path or record.checkout),
-            operation=values.get("operation"),
-            commits=values.get("commits", 0),
-            **lists,
+            path=record.path or record.checkout,
+            operation=values.get("operation") and written.text(values["operation"]),
+            commits=int(values.get("commits", 0)),
+            **{name: written.paths(values.get(name, ())) for name in kinds},
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except written.UNREADABLE:
         return None
     return Described(rescue, record, values)

@@ -71,7 +71,7 @@ def sort_out(worktree: Worktree, unsaved: Unsaved, largest: float) -> Rescuable:
             except OSError:
                 deleted.append(path)  # an untracked one too: it has gone this moment, and the second look will tell
                 continue
-            if _beyond_link(worktree.tree, path):
+            if beyond_link(worktree.tree, path):
                 deleted.append(path)  # a directory on the way is a link now, which is untracked itself
                 continue
             if stat.S_ISDIR(found.st_mode):
@@ -100,7 +100,8 @@ def _inside(there: str) -> Worktree:
     return Worktree(there, os.path.realpath(os.path.join(there, named)))
 
 
-def _beyond_link(tree: str, path: str) -> bool:
+def beyond_link(tree: str, path: str) -> bool:
+    """Whether a directory on the way to a path is a symbolic link, so that the path is not inside the tree."""
     while path := os.path.dirname(path):
         if os.path.islink(os.path.join(tree, path)):
             return True

@@ -16,7 +16,7 @@ from moderator.git.contents import Worktree
 from moderator.git.exact import Exact, copy_index, joined
 from moderator.git.repository import Repository
 from moderator.git.rescues import ANCHOR, Described
-from moderator.git.rescuing import ADMINISTRATION
+from moderator.git.rescuing import ADMINISTRATION, beyond_link
 
 _OF_THE_ENTRY = {"HEAD", "commondir", "gitdir", "locked", "index", "AUTO_MERGE"}
 """Administrative files that belong to the place, not to the work (HEAD and index are seen to apart)."""
@@ -39,12 +39,14 @@ def lay_out(repository: Repository, described: Described, worktree: Worktree, br
             exact.write(notes, has_notes.text)
             _put_notes(notes, worktree, described, branch)
     for path in values.get("empty", {}):
+        if beyond_link(worktree.tree, path):
+            continue
         os.makedirs(os.path.join(worktree.tree, path), exist_ok=True)
     modes = {**values.get("empty", {}), **values.get("modes", {}), **values.get("folders", {})}
     for path, mode in sorted(modes.items(), reverse=True):  # what is in a folder before the folder
         there = os.path.join(worktree.tree, path)
         with contextlib.suppress(OSError):
-            if not os.path.islink(there):
+            if not os.path.islink(there) and not beyond_link(worktree.tree, path):
                 os.chmod(there, mode)
 
 

@@ -292,6 +292,8 @@ def _is_told(note: str) -> bool:
 
 def _digest(path: str) -> bytes:
     try:
+        if os.path.islink(path):
+            return os.fsencode(os.readlink(path))
         return hashlib.sha256(Path(path).read_bytes()).digest()
     except OSError:
         return b""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -295,10 +296,9 @@ def named_in(git_dir: str) -> set[str]:
     for path in notes_of(git_dir):
         if path.startswith(_NOT_WORK):
             continue
-        with open(os.path.join(git_dir, path), "rb") as file:
-            for line in file:
-                # A reflog line is: old new who when, a tab, and words that may quote anything.
-                named |= {found.decode() for found in _OBJECT_ID.findall(line.partition(b"\t")[0])}
+        for line in _lines_of(os.path.join(git_dir, path)):
+            # A reflog line is: old new who when, a tab, and words that may quote anything.
+            named |= {found.decode() for found in _OBJECT_ID.findall(line.partition(b"\t")[0])}
     return {name for name in named if name.strip("0")}
 
 
@@ -309,12 +309,31 @@ def notes_of(git_dir: str) -> list[str]:
         if where == git_dir and "modules" in folders:
             folders.remove("modules")
         for name in names:
-            path = os.path.join(where, name)
-            if not name.endswith(".lock") and (os.path.islink(path) or os.path.isfile(path)):
-                inside = os.path.relpath(path, git_dir)
-                if name in ("index",) or name.startswith("sharedindex.") or os.path.getsize(path) <= _LONGEST_NOTE:
-                    found.append(inside)
+            inside = os.path.relpath(os.path.join(where, name), git_dir)
+            if not name.endswith(".lock") and _is_note(os.path.join(where, name), name):
+                found.append(inside)
     return sorted(found)
+
+
+def _is_note(path: str, name: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:  # it has gone this moment, and the second look will tell
+        return False
+    if stat.S_ISLNK(found.st_mode):
+        return True
+    size_matters = name != "index" and not name.startswith("sharedindex.")
+    return stat.S_ISREG(found.st_mode) and not (size_matters and found.st_size > _LONGEST_NOTE)
+
+
+def _lines_of(path: str) -> list[bytes]:
+    """Return the lines of a note; of a link, where it leads: it is never followed."""
+    try:
+        if os.path.islink(path):
+            return [os.fsencode(os.readlink(path))]
+        return Path(path).read_bytes().split(b"\n")
+    except OSError:
+        return []
 
 
 def _only_named_here(
