@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from moderator.errors import ModeratorError, WouldLoseWork
+from moderator.errors import GitFailed, ModeratorError, WouldLoseWork, to_type
 from moderator.git.command import polling, run_git
 from moderator.git.contents import Worktree, printable, shown
 from moderator.git.exact import DURABLE, Exact, copy_index
@@ -190,10 +190,18 @@ def _only_in_log(repository: Repository, reflog: Sequence[str]) -> list[str]:
 def _publish(repository: Repository, task_id: str, commit: str, title: str, now: float) -> str:
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     name = f"{task_slug(task_id)}/{moment}-{secrets.token_hex(4)}"
-    repository.git(
-        "update-ref", "--no-deref", "--create-reflog", "-m", title, f"{ROOT}/{name}", commit, "0" * len(commit),
-        settings=DURABLE, repeatable=True,
-    )  # fmt: skip
+    try:
+        repository.git(
+            "update-ref", "--no-deref", "--create-reflog", "-m", title, f"{ROOT}/{name}", commit, "0" * len(commit),
+            settings=DURABLE, repeatable=True,
+        )  # fmt: skip
+    except GitFailed as failure:
+        for taken in (f"{ROOT}/{task_slug(task_id)}", ROOT, ROOT.rpartition("/")[0]):
+            if repository.commit_of(taken):  # a ref that is no folder of refs
+                failure.hint = "somebody's ref is in the way; look at it, then: " + to_type(
+                    "git", "update-ref", "-d", taken
+                )
+        raise
     return name
 
 

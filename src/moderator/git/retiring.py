@@ -315,11 +315,11 @@ def _held_by(repository: Repository, record: Record, wish: Wish) -> str | None:
 def _refuse_loss(record: Record, findings: list[str], wish: Wish) -> None:
     if not findings:
         return
-    hint = f"rescue it and remove the workspace: {to_type('moderator', 'clean', record.task_id)}"
+    hint = f"keep it aside and remove the workspace: {to_type('moderator', 'clean', record.task_id)}"
     if wish.rescue:
         hint = f"make it readable ({to_type('chmod', '-R', 'u+rX', record.path)}), and try again"
     elif all(finding.startswith(IGNORED) for finding in findings):
-        hint = f"if these can be made again, delete them: {to_type('git', '-C', record.path, 'clean', '-fdX')}"
+        hint += f"\nor, if these can be made again, delete them: {to_type('git', '-C', record.path, 'clean', '-fdX')}"
     raise WouldLoseWork(
         f"removing the workspace of task {record.task_id!r} would lose work in {printable(record.path)!r}",
         findings,
