@@ -280,9 +280,10 @@ class Orchestrator:
             follows=plan.earlier.run_id if plan.earlier and not plan.continues else "",
         )
         if not (plan.earlier and plan.continues):
-            store.begin_run(run)
+            # Before the run itself: one that is known must never lack what it was told.
             if anew := [one.task.id for one in plan.tasks if one.start is Start.AGAIN]:
                 store.add_event(run.run_id, _ANEW, run.started_at, {"task_ids": anew})
+            store.begin_run(run)
             return run.run_id
         if not store.take_over(plan.earlier, run):
             now = store.run(run.run_id)
