@@ -314,7 +314,10 @@ def test_a_live_holder_cannot_be_given_up(tmp_path: Path, repo: Path) -> None:
 
 
 def test_a_look_never_sees_half_a_name(tmp_path: Path) -> None:
-    """While a lock is taken and given back over and over, a look sees its holder or nobody, and never holds it up."""
+    """While a lock is taken and given back over and over, a look sees its holder or nobody, and never holds it up.
+
+    On a busy machine a holder may be put aside for long just before it writes its name: then it has none, and not half.
+    """
     path, over = tmp_path / "x.lock", threading.Event()
 
     def take_turns() -> None:
@@ -332,7 +335,8 @@ def test_a_look_never_sees_half_a_name(tmp_path: Path) -> None:
         while not over.is_set():
             seen.add(leases.holder(path))
         turns.result()
-    assert seen <= {None, HERE}
+    assert HERE in seen
+    assert seen <= {None, HERE, leases.Owner("unknown", "", 0, 0)}
 
 
 def test_whether_an_owner_lives() -> None:
