@@ -63,8 +63,10 @@ def seal(patch: pytest.MonkeyPatch, home: Path) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def sealed_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Seal what fixtures of a wider scope than one test do."""
+    # Under nohup, or in the background of a script, every process of a test would go on ignoring them.
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup every process of a test would go on ignoring it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         seal(patch, tmp_path_factory.mktemp("home"))
         yield
