@@ -55,24 +55,23 @@ class _UnusableError(Exception):
     """The rest of the document cannot be understood; the complaint is made already."""
 
 
-def parse_document(text: str, complaints: Complaints) -> Node | None:
+def parse_document(text: str, complaints: Complaints, loader: Any = None) -> Node | None:
     """Return the tree of a YAML text, or None if there is nothing in it or it is not usable.
 
     What is wrong goes to `complaints`; after some complaints (a key given twice) the tree is returned all the
-    same, so that its other faults can be found too.
+    same, so that its other faults can be found too.  `loader` is the parser: PyYAML's own in C if there is one.
     """
+    loader = loader or getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return _Composer(_events(text), complaints).document()
+        return _Composer(iter(yaml.parse(text, Loader=loader)), complaints).document()
     except _UnusableError:
         return None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: the Python parser's chr()
+        if "nesting depth" in str(error) and loader is not yaml.SafeLoader:
+            # The C parser looks far ahead and stops at a depth of its own; the other comes to ours first, and says where.
+            return parse_document(text, complaints, yaml.SafeLoader)
         _complain_of_syntax(error, text, complaints)
         return None
-
-
-def _events(text: str) -> Iterator[Any]:
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return iter(yaml.parse(text, Loader=loader))
 
 
 def _complain_of_syntax(error: Exception, text: str, complaints: Complaints) -> None:
