@@ -74,6 +74,14 @@ def test_json_is_one_document_as_promised(repository: Path, tasks: Path, tmp_pat
     assert all(one.pop("duration_seconds") >= 0 for one in found["results"])
     base = git(repository, "rev-parse", "main")
     commons = {"run_id": run_id, "attempt": 1, "backend": "shell", "base": base, "workspace_kept": True, "notes": []}
+    commons |= {
+        "backend_version": None,
+        "cost_usd": None,
+        "tokens_in": None,
+        "tokens_out": None,
+        "reply": "",
+        "variant_of": "",
+    }
 
     def expected(task: dict[str, str], slug: str, **fields: Any) -> dict[str, Any]:
         state = f"{repository}/.git/moderator/state/tasks/{task['id']}/{run_id}/1"

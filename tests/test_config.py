@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderator.config import BackendRoutingConfig, Config, ParallelConfig, config_from_mapping, load_config
-from moderator.config.schema import every_key
+from moderator.config.presets import PRESETS
+from moderator.config.schema import _Backend, every_key
+from moderator.config.settings import BackendConfig
 from moderator.context import IsolationLevel
 from moderator.errors import ConfigurationError
 
@@ -53,7 +56,7 @@ def test_the_documented_file_has_every_key_and_a_comment_for_each() -> None:
     bare = [
         line
         for before, line in pairwise(lines)
-        if ":" in line and "#" not in line and not line.endswith(":") and not before.strip().startswith("#")
+        if re.match(r" *[a-z_0-9]+:.", line) and "#" not in line and not before.strip().startswith("#")
     ]
     assert bare == []
 
@@ -64,7 +67,9 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
     path.write_text("""
 gear3:
   parallel: {enabled: false, max_workers: 32, timeout: 1.5, isolation_level: Branch, idle_timeout: 60}
-  backend_routing: {enabled: true, default_backend: no, rules: {docs: writer, 12:30: night}}
+  backend_routing:
+    {enabled: true, default_backend: [mine, shell], rules: {docs: aider, 12:30: [mine, codex]}, max_attempts: 5,
+     kinds: [{kind: a, words: [b c, d*]}, {kind: e}]}
 root: ~/workspaces
 keep: Failed
 commit: {hooks: true, sign: true}
@@ -73,10 +78,14 @@ rescue: {largest_file: 0.5}
 trash: {days: 0}
 clean: {max_workspaces: 0, max_size: 2000}
 sandbox: Bwrap
+prompt_template: "Do {prompt}"
+backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
 """)
     assert load_config([path]) == Config(
         parallel=ParallelConfig(False, 32, 1.5, IsolationLevel.BRANCH, 60),
-        backend_routing=BackendRoutingConfig(True, "no", {"docs": "writer", "12:30": "night"}),
+        backend_routing=BackendRoutingConfig(
+            True, ("mine", "shell"), {"docs": "aider", "12:30": ("mine", "codex")}, (("a", ("b c", "d*")), ("e", ())), 5
+        ),
         root="~/workspaces",
         keep="failed",
         commit_hooks=True,
@@ -87,6 +96,8 @@ sandbox: Bwrap
         clean_max_workspaces=0,
         clean_max_size=2000,
         sandbox="bwrap",
+        prompt_template="Do {prompt}",
+        backends={"mine": BackendConfig("mine", ("no", "{prompt}"), prompt="argument")},
     )
 
 
@@ -94,16 +105,16 @@ def test_a_later_file_wins_key_by_key(tmp_path: Path) -> None:
     """What a later file does not mention stays as the earlier file says, in sections and in rules; null is a value."""
     first, second, empty = tmp_path / "first.yaml", tmp_path / "second.yaml", tmp_path / "empty.yaml"
     first.write_text(
-        "gear3: {parallel: {max_workers: 2, timeout: 5}, backend_routing: {rules: {a: x, b: x}}}\n"
+        "gear3: {parallel: {max_workers: 2, timeout: 5}, backend_routing: {rules: {a: aider, b: aider}}}\n"
         "root: /somewhere\nkeep: never\n"
     )
     second.write_text(
-        "gear3: {parallel: {max_workers: 8}, backend_routing: {rules: {b: y}}}\nroot: null\ncommit: {sign: true}\n"
+        "gear3: {parallel: {max_workers: 8}, backend_routing: {rules: {b: goose}}}\nroot: null\ncommit: {sign: true}\n"
     )
     empty.write_text("# nothing yet\n")
     assert load_config([first, second, empty]) == Config(
         parallel=ParallelConfig(max_workers=8, timeout=5),
-        backend_routing=BackendRoutingConfig(rules={"a": "x", "b": "y"}),
+        backend_routing=BackendRoutingConfig(rules={"a": "aider", "b": "goose"}),
         keep="never",
         commit_sign=True,
     )
@@ -209,7 +220,7 @@ def test_each_fault_has_its_place_and_a_way_out(line: str, complaint: str, tmp_p
         ("gear3: [parallel]", "8: gear3 must be a mapping of keys to values, not a list"),
         (
             "gear3: {backend_routing: {rules: {docs: 1}}}",
-            "41: rules.docs must be text, not 1; put it in quotes",
+            "41: rules.docs must be the name of a backend, or a list of names, not 1; put it in quotes",
         ),
         ("gear3: {backend_routing: {rules: x}}", "34: rules must be a mapping of keys to values, not the text 'x'"),
         ("gear: 3", "1: unknown key 'gear'; did you mean 'gear3'?"),
@@ -294,7 +305,7 @@ def test_a_fault_in_a_dictionary_is_named_by_its_whole_key(data: Any, complaint:
 
 def test_settings_travel_and_cannot_be_changed() -> None:
     """A Config pickles, compares, and is frozen."""
-    config = config_from_mapping({"gear3": {"backend_routing": {"rules": {"a": "b"}}}})
+    config = config_from_mapping({"gear3": {"backend_routing": {"rules": {"a": "codex"}}}})
     assert pickle.loads(pickle.dumps(config)) == config != Config()
     assert hash(config) == hash(pickle.loads(pickle.dumps(config)))
     with pytest.raises(AttributeError):
@@ -318,6 +329,8 @@ def test_importing_costs_neither_yaml_nor_pydantic() -> None:
 
 SECONDS = st.floats(min_value=0.001, max_value=1e9) | st.integers(1, 10**9)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip)
+SHIPPED = st.sampled_from(sorted(PRESETS))
+ROWS = SHIPPED | st.lists(SHIPPED, min_size=1, max_size=3, unique=True).map(tuple)
 CONFIGS = st.builds(
     Config,
     parallel=st.builds(
@@ -331,8 +344,9 @@ CONFIGS = st.builds(
     backend_routing=st.builds(
         BackendRoutingConfig,
         enabled=st.booleans(),
-        default_backend=TEXTS,
-        rules=st.dictionaries(TEXTS, TEXTS, max_size=3),
+        default_backend=ROWS,
+        rules=st.dictionaries(TEXTS, ROWS, max_size=3),
+        max_attempts=st.integers(1, 20),
     ),
     root=st.none() | TEXTS,
     keep=st.sampled_from(["always", "failed", "never"]),
@@ -344,6 +358,9 @@ CONFIGS = st.builds(
     clean_max_workspaces=st.none() | st.integers(0, 10**9),
     clean_max_size=st.none() | SECONDS,
     sandbox=st.sampled_from(["none", "bwrap"]),
+    prompt_template=st.just("{prompt}")
+    | TEXTS.filter(lambda text: not {"{", "}"} & set(text)).map("{{prompt}} {}".format),
+    backends=st.just({}),
 )
 
 
@@ -361,8 +378,9 @@ def test_what_is_written_down_comes_back(tmp_path_factory: pytest.TempPathFactor
             },
             "backend_routing": {
                 "enabled": config.backend_routing.enabled,
-                "default_backend": config.backend_routing.default_backend,
-                "rules": dict(config.backend_routing.rules),
+                "default_backend": _row(config.backend_routing.default_backend),
+                "rules": {kind: _row(row) for kind, row in config.backend_routing.rules.items()},
+                "max_attempts": config.backend_routing.max_attempts,
             },
         },
         "root": config.root,
@@ -373,10 +391,15 @@ def test_what_is_written_down_comes_back(tmp_path_factory: pytest.TempPathFactor
         "trash": {"days": config.trash_days},
         "clean": {"max_workspaces": config.clean_max_workspaces, "max_size": config.clean_max_size},
         "sandbox": config.sandbox,
+        "prompt_template": config.prompt_template,
     }
     path = tmp_path_factory.getbasetemp() / "round.yaml"
     path.write_text(_written(data), encoding="utf-8")
     assert load_config([path]) == config_from_mapping(data) == config
+
+
+def _row(row: str | tuple[str, ...]) -> str | list[str]:
+    return row if isinstance(row, str) else list(row)
 
 
 def _written(data: Any) -> str:
@@ -414,6 +437,11 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+BACKENDS = ANYTHING | st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(sorted(set(_Backend.model_fields)), ANYTHING | st.lists(st.text(max_size=9), max_size=3))
+)
+
+
 @given(
     st.fixed_dictionaries(
         {},
@@ -429,13 +457,19 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
                     )
                     | ANYTHING,
                     "backend_routing": st.fixed_dictionaries(
-                        {}, optional=dict.fromkeys(["enabled", "default_backend", "rules"], ANYTHING)
+                        {},
+                        optional=dict.fromkeys(
+                            ["enabled", "default_backend", "rules", "kinds", "max_attempts"], ANYTHING
+                        ),
                     )
                     | ANYTHING,
                 },
             )
             | ANYTHING,
-            **dict.fromkeys(["root", "keep", "commit", "grace", "rescue", "trash", "clean", "sandbox"], ANYTHING),
+            **dict.fromkeys(
+                ["root", "keep", "commit", "grace", "rescue", "trash", "clean", "sandbox", "prompt_template"], ANYTHING
+            ),
+            "backends": ANYTHING | st.dictionaries(TEXTS, BACKENDS, max_size=3),
         },
     )
     | ANYTHING

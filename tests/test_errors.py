@@ -10,10 +10,21 @@ from collections.abc import Iterator
 import pytest
 
 from moderator import errors
-from moderator.errors import AggregateExecutionError, InvalidTaskId, ModeratorError, PlanError, WouldLoseWork
+from moderator.errors import (
+    AggregateExecutionError,
+    BackendUnavailable,
+    InvalidTaskId,
+    ModeratorError,
+    PlanError,
+    WouldLoseWork,
+)
 
 Line = tuple[str, str, int]
 """An error's parent, its name, its exit code."""
+
+
+LISTING = (PlanError, WouldLoseWork, BackendUnavailable)
+"""Those that carry a list of what is wrong."""
 
 
 def tree(kind: type[ModeratorError] = ModeratorError, parent: str = "") -> Iterator[Line]:
@@ -40,7 +51,7 @@ def kinds() -> list[type[ModeratorError]]:
 def example(kind: type[ModeratorError]) -> ModeratorError:
     if kind is AggregateExecutionError:
         return AggregateExecutionError("all 2 tasks failed", ["first", "second"])
-    if kind in (PlanError, WouldLoseWork):
+    if kind in LISTING:
         return kind("it cannot be", ["for one thing", "for another"], hint="type this")  # type: ignore[call-arg, arg-type]
     return kind("it cannot be", hint="type this", cause="fatal: no")
 
@@ -68,7 +79,7 @@ def test_every_error_travels_between_processes_whole(kind: type[ModeratorError])
 @pytest.mark.parametrize("kind", kinds())
 def test_every_error_says_what_happened_and_needs_no_more(kind: type[ModeratorError]) -> None:
     """The message is what `str` shows first; hint and cause are empty text where there is none."""
-    error = kind("it cannot be", []) if kind in (PlanError, WouldLoseWork) else kind("it cannot be")  # type: ignore[arg-type]
+    error = kind("it cannot be", []) if kind in LISTING else kind("it cannot be")  # type: ignore[arg-type]
     assert (str(error), error.message, error.hint, error.cause) == ("it cannot be", "it cannot be", "", "")
 
 

@@ -190,7 +190,7 @@ class Broken:
 
     name = "broken"
 
-    def command(self, task: Task, workspace: Place) -> list[str]:  # noqa: ARG002 - the protocol's
+    def command(self, task: Task, workspace: Place) -> list[str]:
         raise ZeroDivisionError("a mistake")
 
 

@@ -82,7 +82,7 @@ def test_a_task_that_changed_nothing_is_unchanged(tmp_path: Path) -> None:
         ),
         (
             None, {}, "could not start", None,
-            "task 'one' has nothing to run; hint: give it run:, or a backend that makes a command of it",
+            "task 'one' has nothing to run; hint: give it run:, or a backend that takes its prompt",
         ),
         ("no-such-command", {}, "failed", 127, None),
     ],

@@ -14,22 +14,26 @@ LAYERS = {
     "document": 1,
     "models": 1,
     "naming": 1,
+    "testing": 1,
     "context": 2,
-    "taskfile": 2,
+    "kinds": 2,
+    "templates": 2,
     "config": 3,
     "git": 3,
     "process": 3,
     "store": 3,
+    "taskfile": 3,
+    "backends": 4,
     "cleaning": 4,
     "plan": 4,
-    "routing": 4,
-    "execution": 5,
     "leftovers": 5,
     "resuming": 5,
-    "orchestrator": 6,
-    "reports": 6,
-    "cli": 7,
-    "__main__": 8,
+    "routing": 5,
+    "execution": 6,
+    "orchestrator": 7,
+    "reports": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 """Each room and how high it stands; a room may import from lower ones and from itself."""
 
@@ -80,4 +84,4 @@ def test_only_two_rooms_start_processes() -> None:
         for line in path.read_text("utf-8").splitlines()
         if line.strip().startswith(("import subprocess", "from subprocess", "import git", "from git"))
     }
-    assert starters == {"git", "process"}
+    assert starters - {"testing"} == {"git", "process"}  # the agent to test with is a program of its own

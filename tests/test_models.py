@@ -52,11 +52,14 @@ def test_success_is_zero_and_nothing_else_wrong(ended: TaskResult, success: bool
 
 
 def test_every_outcome_has_its_status() -> None:
-    """The nine ways to end fall into completed, cancelled and failed, and success is completion."""
+    """The twelve ways to end fall into completed, cancelled and failed, and success is completion."""
     assert {outcome: outcome.status for outcome in Outcome} == {
         Outcome.SUCCEEDED: TaskStatus.COMPLETED,
         Outcome.UNCHANGED: TaskStatus.COMPLETED,
         Outcome.FAILED: TaskStatus.FAILED,
+        Outcome.NOT_VERIFIED: TaskStatus.FAILED,
+        Outcome.BACKEND_FAILED: TaskStatus.FAILED,
+        Outcome.UNREADABLE: TaskStatus.FAILED,
         Outcome.TIMED_OUT: TaskStatus.FAILED,
         Outcome.IDLE: TaskStatus.FAILED,
         Outcome.CANCELLED: TaskStatus.CANCELLED,
@@ -85,6 +88,11 @@ def test_a_result_is_ready_for_json() -> None:
         path="/srv/tasks/task_001",
         log="/state/tasks/task_001/output.log",
         notes=["kept"],
+        backend_version="1.2",
+        cost_usd=0.25,
+        tokens_in=1200,
+        tokens_out=34,
+        reply="Done.",
     )
     assert json.loads(json.dumps(ended.to_dict())) == {
         "task_id": "task_001",
@@ -105,6 +113,12 @@ def test_a_result_is_ready_for_json() -> None:
         "artifacts_path": "/state/tasks/task_001",
         "workspace_kept": True,
         "notes": ["kept"],
+        "backend_version": "1.2",
+        "cost_usd": 0.25,
+        "tokens_in": 1200,
+        "tokens_out": 34,
+        "reply": "Done.",
+        "variant_of": "",
     }
 
 

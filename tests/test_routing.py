@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from moderator.context import ExecutionContext
-from moderator.errors import ConfigurationError
+from moderator.errors import BackendUnavailable, ConfigurationError
 from moderator.models import Task
-from moderator.routing import Backend, BackendRouter, Place, ShellBackend
+from moderator.routing import Backend, BackendRouter, Call, Place, Route, ShellBackend
+from moderator.testing import fake_backend
 
+HERE = Place("/srv/tasks/one", "main-task-one", "0" * 40, "/srv/state", "/srv/state/1")
 CONTEXT = ExecutionContext("shop", "/work", "main", "/state")
 
 
@@ -22,10 +26,6 @@ class Agent:
 
     def command(self, task: Task, workspace: Place) -> list[str]:
         return [self.name, "--in", workspace.path, task.description]
-
-
-class Here:
-    path = "/srv/tasks/one"
 
 
 def routing(**keys: Any) -> dict[str, Any]:
@@ -42,16 +42,16 @@ def routing(**keys: Any) -> dict[str, Any]:
 def test_text_goes_to_the_shell_and_a_list_is_executed_as_it_is(run: str | list[str], command: list[str]) -> None:
     """Text is one argument of `/bin/sh -c`; a list is passed on untouched, and is not the task's own list."""
     task = Task("one", "Do it", run=run)
-    made = ShellBackend().command(task, Here())
-    assert made == command
-    assert made is not task.run
+    made = ShellBackend().command(task, HERE)
+    assert made == Call(command)
+    assert made.argv is not task.run
 
 
 @pytest.mark.parametrize("run", [None, "", []], ids=repr)
 def test_a_task_without_a_command_is_told(run: Any) -> None:
     """The shell cannot do a task that says nothing of what to run."""
     with pytest.raises(ConfigurationError) as refused:
-        ShellBackend().command(Task("one", "Do it", run=run), Here())
+        ShellBackend().command(Task("one", "Do it", run=run), HERE)
     assert str(refused.value) == "task 'one' has nothing to run"
 
 
@@ -79,15 +79,143 @@ def test_a_backend_can_take_the_place_of_a_shipped_one() -> None:
     router = BackendRouter(None, {"shell": agent})
     backend = router.select_backend(Task("one", "Do it"), CONTEXT)
     assert backend is agent
-    assert backend.command(Task("one", "Do it"), Here()) == ["mine", "--in", "/srv/tasks/one", "Do it"]
+    assert backend.command(Task("one", "Do it"), HERE) == ["mine", "--in", "/srv/tasks/one", "Do it"]
 
 
-@pytest.mark.parametrize("config", [routing(default_backend="codex"), routing(rules={"docs": "codex"})])
+@pytest.mark.parametrize("config", [routing(default_backend="codx"), routing(rules={"docs": ["shell", "codx"]})])
 def test_a_backend_that_nobody_has_is_told_before_anything_runs(config: Any) -> None:
     """Every name in the configuration is checked at once, whether routing is enabled or not."""
     with pytest.raises(ConfigurationError) as refused:
         BackendRouter(config, {"claude": Agent("claude")})
-    assert (str(refused.value), refused.value.hint) == (
-        "no backend is called 'codex'",
-        "choose one of claude, shell",
+    assert "no backend is called 'codx'; did you mean 'codex'?" in str(refused.value)
+
+
+def agents(**more: Any) -> dict[str, Any]:
+    """A configuration with two agents, and whatever else there is to be in it."""
+    return {"backends": {"one": fake_backend(), "two": fake_backend(limit=2)}, **more}
+
+
+def task(prompt: str | None = None, **fields: Any) -> Task:
+    return Task("t", fields.pop("description", prompt or "Do it"), prompt=prompt, **fields)
+
+
+@pytest.mark.parametrize(
+    ("keys", "asked", "expected"),
+    [
+        ({}, task(run="make"), Route("general", "no rule knows its words", "default_backend", ("shell",))),
+        (
+            {"default_backend": ["one", "two"]},
+            task("Do it"),
+            Route("general", "no rule knows its words", "default_backend", ("one", "two")),
+        ),
+        # A command goes to the shell, whoever is the default.
+        (
+            {"default_backend": "one"},
+            task(run="make"),
+            Route("general", "no rule knows its words", "it is a command", ("shell",)),
+        ),
+        # The shell is passed over for a prompt.
+        (
+            {"default_backend": ["shell", "two"]},
+            task("Do it"),
+            Route("general", "no rule knows its words", "default_backend", ("two",)),
+        ),
+        (
+            {"default_backend": "one", "enabled": True, "rules": {"testing": ["two", "one"]}},
+            task("Write tests for the parser"),
+            Route("testing", "'tests' in its description", "rules.testing", ("two", "one")),
+        ),
+        (
+            {"default_backend": "one", "enabled": True, "rules": {"testing": "two"}},
+            task("Do it", kind="testing"),
+            Route("testing", "kind: testing", "rules.testing", ("two",)),
+        ),
+        (
+            {"default_backend": "one", "enabled": False, "rules": {"testing": "two"}},
+            task("Do it", kind="testing"),
+            Route("testing", "kind: testing", "default_backend", ("one",)),
+        ),
+        (
+            {"default_backend": "one", "enabled": True, "rules": {"testing": "one"}},
+            task("Do it", kind="testing", backend=("two", "one")),
+            Route("testing", "kind: testing", "the task names it", ("two", "one")),
+        ),
+    ],
+)
+def test_the_table_says_who_does_a_task_and_why(keys: dict[str, Any], asked: Task, expected: Route) -> None:
+    """The task's own word first, then the rule for its kind, then the default; only those count that can do such a task."""
+    assert BackendRouter(agents(**routing(**keys))).route(asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (task("Do it"), "the task is a prompt, and default_backend names only the shell, which executes commands"),
+        (task(run="make", backend="one"), "'one' takes a prompt, and the task is a command"),
+        (task("Do it", backend="three"), "task 't': no backend is called 'three'"),
+        (task("Do it", backend=["one", "tow"]), "task 't': no backend is called 'tow'; did you mean 'two'?"),
+    ],
+)
+def test_a_task_that_nobody_could_do_is_refused(asked: Task, message: str) -> None:
+    """What cannot be is said before anything is looked for."""
+    with pytest.raises(ConfigurationError) as refused:
+        BackendRouter(agents()).route(asked)
+    assert message in str(refused.value)
+
+
+def absent(name: str = "no-such-program-here") -> dict[str, Any]:
+    return {"argv": [name], "prompt": "stdin"}
+
+
+def test_who_is_not_there_gives_way_to_the_next_with_a_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """The first of the row that can be used does the task; why the one before it cannot is logged, once."""
+    config = {"backends": {"gone": absent(), "one": fake_backend()}, **routing(default_backend=["gone", "one"])}
+    router = BackendRouter(config)
+    with caplog.at_level("WARNING"):
+        assert [router.select_backend(task("Do it"), CONTEXT).name for _ in range(3)] == ["one"] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "backend gone cannot be used: 'no-such-program-here' is not on PATH; one takes its place"
+    ]
+
+
+def test_nobody_there_is_a_problem_of_the_machine_that_names_each() -> None:
+    """Where none of a row can be used, each is named with its reason; the exit code is 4."""
+    out = fake_backend("claude-json", login=["false"])
+    config = {"backends": {"gone": absent(), "out": out}, **routing(default_backend=["gone", "out"])}
+    with pytest.raises(BackendUnavailable) as refused:
+        BackendRouter(config).select_backend(task("Do it"), CONTEXT)
+    assert (refused.value.exit_code, refused.value.findings) == (
+        4,
+        ("gone: 'no-such-program-here' is not on PATH", "out: it is not logged in"),
     )
+
+
+def test_who_gives_up_in_mid_run_is_not_asked_again() -> None:
+    """A backend that said that it cannot work is passed over from then on."""
+    router = BackendRouter(agents(**routing(default_backend=["one", "two"])))
+    assert [backend.name for backend in router.candidates(task("Do it"))] == ["one", "two"]
+    router.give_up("one", "not logged in")
+    assert [backend.name for backend in router.candidates(task("Do it"))] == ["two"]
+
+
+def test_a_thousand_tasks_on_many_threads_look_at_a_program_once(tmp_path: Path) -> None:
+    """Selecting is safe for threads, and a program is asked for its version only once."""
+    journal = tmp_path / "journal"
+    probe = ["/bin/sh", "-c", f"echo asked >> {journal}; sleep 0.2; echo 1.2"]
+    config = {"backends": {"one": fake_backend(probe=probe)}, **routing(default_backend="one")}
+    router = BackendRouter(config)
+    with ThreadPoolExecutor(8) as pool:
+        chosen = list(pool.map(lambda number: router.select_backend(task(f"Do {number}"), CONTEXT).name, range(1000)))
+    assert (set(chosen), journal.read_text()) == ({"one"}, "asked\n")
+
+
+def test_limits_are_those_of_the_backends() -> None:
+    """A backend has the limit it says; those that say none have none."""
+    router = BackendRouter(agents(), {"mine": Agent("mine")})
+    assert [router.limit_of(name) for name in ("one", "two", "shell", "mine")] == [None, 2, None, None]
+
+
+def test_a_backend_from_python_can_be_named_in_a_dictionary() -> None:
+    """A name in rules may be that of an object that is handed in beside them."""
+    router = BackendRouter(routing(enabled=True, rules={"docs": "mine"}), {"mine": Agent("mine")})
+    assert router.select_backend(task("Do it", kind="docs"), CONTEXT).name == "mine"

@@ -546,7 +546,7 @@ def with_a_broken_schema(path: Path) -> None:
         (lambda path: path.write_text("hello, " * 2000), "is damaged, or not a record of runs"),
         (foreign, "is not a record of runs"),
         (foreign_with_a_log, "is not a record of runs"),
-        (newer, "was written by a newer moderator: it has version 1000, and this one knows 2"),
+        (newer, "was written by a newer moderator: it has version 1000, and this one knows 3"),
         (truncated(100), "is damaged"),
         (truncated(4096), "is damaged"),
         (truncated(10000), "is damaged"),
@@ -729,8 +729,8 @@ def test_opening_an_older_record_brings_it_up_to_date(path: Path, monkeypatch: p
                 assert store.runs() == [RUN]
         with raw(path) as connection:
             assert connection.execute("SELECT run_id, mood FROM runs").fetchall() == [("r-1", "calm")]
-            assert connection.execute("PRAGMA user_version").fetchall() == [(3,)]
-    with pytest.raises(StoreProblem, match="it has version 3, and this one knows 2"):
+            assert connection.execute("PRAGMA user_version").fetchall() == [(4,)]
+    with pytest.raises(StoreProblem, match="it has version 4, and this one knows 3"):
         Store(path)
 
 
@@ -742,7 +742,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
             room._migrate(
                 connection, (*room._SCHEMA, NEXT, ("CREATE TABLE half (x)", "INSERT INTO nowhere VALUES (1)"))
             )
-        assert connection.execute("PRAGMA user_version").fetchall() == [(3,)]
+        assert connection.execute("PRAGMA user_version").fetchall() == [(4,)]
         assert not connection.in_transaction
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert tables == {"runs", "attempts", "events", "moods"}
@@ -761,7 +761,7 @@ Store(path).close()
 """
     finish([python(script, path) for _ in range(3)])
     with raw(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchall() == [(3,)]
+        assert connection.execute("PRAGMA user_version").fetchall() == [(4,)]
 
 
 def test_a_record_of_the_first_version_is_kept_whole(path: Path, tmp_path: Path) -> None:
@@ -780,9 +780,12 @@ def test_a_record_of_the_first_version_is_kept_whole(path: Path, tmp_path: Path)
         assert found is not None and found.run_id == "r-3"
     after = connection_rows(path)
     assert [row[: len(old)] for row, old in zip(after["runs"], before["runs"], strict=False)] == before["runs"]
-    assert (after["attempts"], after["events"]) == (before["attempts"], before["events"])
+    assert [row[: len(old)] for row, old in zip(after["attempts"], before["attempts"], strict=True)] == before[
+        "attempts"
+    ]
+    assert after["events"] == before["events"]
     with raw(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchall() == [(2,)]
+        assert connection.execute("PRAGMA user_version").fetchall() == [(3,)]
 
 
 def connection_rows(path: Path) -> dict[str, list[tuple[object, ...]]]:

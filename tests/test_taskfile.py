@@ -198,8 +198,11 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "problem"),
     [
-        ("id: x", "2:5: task 'x' has no 'run': say what to execute"),
-        ("{id: x, run: }", "2:5: task 'x' has no 'run': say what to execute"),
+        ("id: x", "2:5: task 'x' has neither 'run' nor 'prompt': say what to execute, or what to ask an agent for"),
+        (
+            "{id: x, run: }",
+            "2:5: task 'x' has neither 'run' nor 'prompt': say what to execute, or what to ask an agent for",
+        ),
         ("run: x", "2:5: task 1 has no 'id': give it one, such as task_001"),
         ("{id: , run: x}", "2:10: task 1 has no 'id': give it one, such as task_001"),
         ("{id: [a], run: x}", "2:10: id must be text, not a list"),
@@ -235,7 +238,8 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
         ("{id: x, run: y, timout: 3}", "2:21: unknown key 'timout'; did you mean 'timeout'?"),
         (
             "{id: x, run: y, colour: red}",
-            "2:21: unknown key 'colour'; known here: 'id', 'description', 'kind', 'run', 'env', 'acceptance_criteria', "
+            "2:21: unknown key 'colour'; known here: 'id', 'description', 'kind', 'run', 'prompt', 'backend', 'verify', "
+            "'max_attempts', 'variants', 'env', 'acceptance_criteria', 'prompt_file', "
             "'timeout', 'idle_timeout'",
         ),
         ("{id: x, run: y, env: [A]}", "2:26: env must be a mapping of names to texts, not a list"),
@@ -299,16 +303,16 @@ the task list 'tasks.yaml' has 14 problems
   - tasks.yaml:2:7: base must be text, not a list
   - tasks.yaml:3:12: 'id' can have no default; give every task its own
   - tasks.yaml:3:28: timeout must be positive, not 0
-  - tasks.yaml:3:31: unknown key 'retries' in 'defaults'; known here: 'description', 'kind', 'run', 'env', \
-'acceptance_criteria', 'timeout', 'idle_timeout'
-  - tasks.yaml:7:5: task 'a' has no 'run': say what to execute
+  - tasks.yaml:3:31: unknown key 'retries' in 'defaults'; known here: 'description', 'kind', 'run', \
+'prompt', 'backend', 'verify', 'max_attempts', 'variants', 'env', 'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout'
+  - tasks.yaml:7:5: task 'a' has neither 'run' nor 'prompt': say what to execute, or what to ask an agent for
   - tasks.yaml:7:9: the id 'a' is taken, by the task in line 5; give every task its own
   - tasks.yaml:8:5: unknown key 'runs'; did you mean 'run'?
   - tasks.yaml:9:5: task 3 has no 'id': give it one, such as task_003
   - tasks.yaml:10:5: the key 'run' is given twice, first in line 9; keep one
   - tasks.yaml:11:5: a task must be a mapping of keys to values, not the text 'just text'; \
 write {id: task_004, run: ...}
-  - tasks.yaml:12:5: task 'b' has no 'run': say what to execute
+  - tasks.yaml:12:5: task 'b' has neither 'run' nor 'prompt': say what to execute, or what to ask an agent for
   - tasks.yaml:12:19: 'MODERATOR_RUN' is not yours to set; 'MODERATOR_...' is kept for us
   - tasks.yaml:12:37: no variable can be called ''; a name is not empty and has no '='""".replace("has 13", "has 14")
     )
@@ -345,6 +349,9 @@ TASKS = st.lists(
         timeout=SECONDS,
         idle_timeout=SECONDS,
         kind=TEXTS.map(str.strip) | st.just(""),
+        backend=TEXTS | st.lists(TEXTS, min_size=1, max_size=3).map(tuple),
+        verify=st.none() | TEXTS | st.lists(TEXTS, min_size=1, max_size=3),
+        max_attempts=st.none() | st.integers(1, 20),
     ),
     min_size=1,
     max_size=3,
@@ -357,7 +364,8 @@ def test_what_is_written_down_comes_back(
     tmp_path_factory: pytest.TempPathFactory, tasks: list[Task], base: str | None
 ) -> None:
     """Any valid tasks, written as JSON (which is YAML), are those tasks again."""
-    content: dict[str, Any] = {"base": base, "tasks": [task.to_dict() for task in tasks]}
+    written = [{key: value for key, value in task.to_dict().items() if key != "variant_of"} for task in tasks]
+    content: dict[str, Any] = {"base": base, "tasks": written}
     found = tasks_of(json.dumps(content), tmp_path_factory.getbasetemp())
     assert (found.base, list(found.tasks)) == (base, tasks)
 

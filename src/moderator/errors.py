@@ -19,7 +19,8 @@ Must not know anything else of this package: every room may raise these.
     │   └── CannotCommit              3  the workspace is in a state no commit should be made of
     ├── EnvironmentProblem            4  the machine: git too old, disk full, not writable
     │   ├── GitFailed                 4  a git command failed for no reason we have a better word for
-    │   └── StoreProblem              4  the record of runs is damaged, newer, or cannot be written
+    │   ├── StoreProblem              4  the record of runs is damaged, newer, or cannot be written
+    │   └── BackendUnavailable        4  nothing that could do a task is there, or logged in; lists each and why
     ├── AggregateExecutionError       1  every task of a run failed
     └── WorkspaceBusy                75  somebody else holds it now (EX_TEMPFAIL of sysexits.h)
 """
@@ -154,6 +155,14 @@ class GitFailed(EnvironmentProblem):
 
 class StoreProblem(EnvironmentProblem):
     """The record of runs is damaged, written by a newer version, or cannot be written.  It is left as it is."""
+
+
+class BackendUnavailable(EnvironmentProblem):
+    """No backend that a task may go to can be used.  `findings` lists each of them and why not."""
+
+    def __init__(self, message: str, findings: Sequence[str], hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.findings = tuple(findings)
 
 
 class AggregateExecutionError(ModeratorError):

@@ -5,7 +5,7 @@ Must not know how a task is run, where its results are stored, or that there is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -29,7 +29,13 @@ class Outcome(Enum):
     UNCHANGED = "unchanged"
     """The command ended with 0 and changed nothing."""
     FAILED = "failed"
-    """The command ended with another exit code, or was killed by a signal that was not ours."""
+    """The command ended with another exit code, was killed by a signal that was not ours, or said itself that it failed."""
+    NOT_VERIFIED = "not verified"
+    """The command ended well, and the check of its work did not; the work is in the workspace, untouched."""
+    BACKEND_FAILED = "backend failed"
+    """What executes the task failed for reasons of its own: not logged in, a rate limit, no network."""
+    UNREADABLE = "unreadable"
+    """The command ended with 0, but what it printed is not what its backend prints; nobody can tell whether it is done."""
     TIMED_OUT = "timed out"
     """The wall limit passed; the whole process tree was ended."""
     IDLE = "idle"
@@ -58,9 +64,13 @@ class Outcome(Enum):
 class Task:
     """One thing to do.
 
-    `run` is what a shell backend executes: text goes to the shell, a list is executed as it is.  `env` is added to
-    the command's environment.  `timeout` and `idle_timeout` are seconds; None means the executor's.  `kind` is what
-    kind of work it is, for a router's rules.
+    `run` is what a shell backend executes: text goes to the shell, a list is executed as it is.  `prompt` is what an agent
+    is asked for instead; without either, it is the description.  `env` is added to the command's environment.  `timeout` and
+    `idle_timeout` are seconds; None means the backend's, or the executor's.  `kind` is what kind of work it is, for a
+    router's rules; `backend` names who does it, or several in the order in which they are tried, whatever the rules say.
+    `verify` is a command, like `run`, that must end with 0 in the workspace afterwards.  `max_attempts` is how often the task
+    is tried when its backend fails for reasons of its own; None means the router's.  `variant_of` is the task that this one
+    is one of several attempts at, "" if it is none.
     """
 
     id: str
@@ -71,18 +81,32 @@ class Task:
     timeout: float | None = None
     idle_timeout: float | None = None
     kind: str = ""
+    prompt: str | None = None
+    backend: str | Sequence[str] = ""
+    verify: str | list[str] | None = None
+    max_attempts: int | None = None
+    variant_of: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "description": self.description,
             "acceptance_criteria": list(self.acceptance_criteria),
-            "run": self.run if self.run is None or isinstance(self.run, str) else list(self.run),
+            "run": _listed(self.run),
             "env": dict(self.env),
             "timeout": self.timeout,
             "idle_timeout": self.idle_timeout,
             "kind": self.kind,
+            "prompt": self.prompt,
+            "backend": _listed(self.backend),
+            "verify": _listed(self.verify),
+            "max_attempts": self.max_attempts,
+            "variant_of": self.variant_of,
         }
+
+
+def _listed(value: str | Sequence[str] | None) -> str | list[str] | None:
+    return value if value is None or isinstance(value, str) else list(value)
 
 
 @dataclass
@@ -92,6 +116,8 @@ class TaskResult:
     `stdout` and `stderr` are the last part of what was printed; all of it is in the file `log`.  `exit_code` is
     the command's own, negative for the signal that ended it, and None where nothing ran.  `commit` is the new commit
     that holds the work, or None where there is none.  `notes` are sentences for people that change no outcome.
+    `reply` is the last thing an agent said; its version, the money it says it took and the tokens are None where it does
+    not tell.
     """
 
     task: Task
@@ -112,6 +138,11 @@ class TaskResult:
     log: str | None = None
     workspace_kept: bool = True
     notes: list[str] = field(default_factory=list)
+    backend_version: str | None = None
+    cost_usd: float | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    reply: str = ""
 
     @property
     def success(self) -> bool:
@@ -142,4 +173,10 @@ class TaskResult:
             "artifacts_path": self.artifacts_path,
             "workspace_kept": self.workspace_kept,
             "notes": list(self.notes),
+            "backend_version": self.backend_version,
+            "cost_usd": self.cost_usd,
+            "tokens_in": self.tokens_in,
+            "tokens_out": self.tokens_out,
+            "reply": self.reply,
+            "variant_of": self.task.variant_of,
         }

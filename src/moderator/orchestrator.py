@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ from moderator.config import Config, config_from_mapping
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import (
     AggregateExecutionError,
+    BackendUnavailable,
     CheckoutNotClean,
     EnvironmentProblem,
     ModeratorError,
@@ -52,7 +54,7 @@ from moderator.resuming import (
     resumed,
 )
 from moderator.routing import Backend, BackendRouter
-from moderator.store import RunRecord, Store, history_file
+from moderator.store import VARIANTS, RunRecord, Store, history_file
 
 _TIDYING = 0.5  # seconds at the end of a run for deleting what removals left
 _ANEW = "begins anew"
@@ -92,7 +94,7 @@ class Orchestrator:
         if isinstance(config, Config):
             self.config, self.parallel = config, config.parallel.enabled
         else:
-            self.config = config_from_mapping(config or {})
+            self.config = config_from_mapping(config or {}, backends=backends or {})
             section = ((config or {}).get("gear3") or {}).get("parallel") or {}
             self.parallel = bool(section.get("enabled", False))
         self.git = GitManager(
@@ -100,7 +102,8 @@ class Orchestrator:
             CommitStyle(self.config.commit_hooks, self.config.commit_sign),
             Keeping(self.config.trash_days, self.config.rescue_largest_file * 1e6),
         )
-        self.router = BackendRouter(self.config, backends)
+        cache = Path(self.git.state_root, "programs.json")
+        self.router = BackendRouter(self.config, backends, environment=environment, cache=cache)
         self._environment = environment
         self._cancellation = cancellation or Cancellation()
 
@@ -150,7 +153,29 @@ class Orchestrator:
         leftovers.refuse_taken(plan)
         if not plan.level.isolates_directory and plan.to_run:
             self._require_checkout(plan)
-        return plan
+        return self._with_backends(plan)
+
+    def _with_backends(self, plan: Plan) -> Plan:
+        """Return the plan with who is there to do each task.  Raises BackendUnavailable, naming each and why, if nobody is."""
+        unavailable: list[BackendUnavailable] = []
+        chosen = []
+        for one in plan.tasks:
+            if one.start.runs:
+                try:
+                    one = replace(one, backend=self.router.candidates(one.task)[0].name)
+                except BackendUnavailable as error:
+                    unavailable.append(error)
+            chosen.append(one)
+        if unavailable:
+            count = f"{len(unavailable)} of {len(plan.to_run)} tasks"
+            raise BackendUnavailable(
+                unavailable[0].message
+                if len(unavailable) == 1
+                else f"nobody is there to do {count}; nothing was started",
+                list(dict.fromkeys(finding for error in unavailable for finding in error.findings)),
+                hint="\n".join(dict.fromkeys(error.hint for error in unavailable if error.hint)),
+            )
+        return replace(plan, tasks=tuple(chosen))
 
     def _named(
         self,
@@ -191,7 +216,7 @@ class Orchestrator:
                 workers,
                 default_workers=self.config.parallel.max_workers if self.parallel else 1,
                 keep=keep or self.config.keep,
-                backend_of=lambda task, named: self.router.select_backend(task, named).name,
+                backend_of=lambda task, _: self.router.route(task).backends[0],
                 **({"where": where} if where else {}),
             )
         except PlanError as error:
@@ -283,6 +308,9 @@ class Orchestrator:
             # Before the run itself: one that is known must never lack what it was told.
             if anew := [one.task.id for one in plan.tasks if one.start is Start.AGAIN]:
                 store.add_event(run.run_id, _ANEW, run.started_at, {"task_ids": anew})
+            for of, variants in _variants(plan).items():
+                data = {"of": of, "ids": [one.id for one in variants], "verify": any(one.verify for one in variants)}
+                store.add_event(run.run_id, VARIANTS, run.started_at, data)
             store.begin_run(run)
             return run.run_id
         if not store.take_over(plan.earlier, run):
@@ -400,3 +428,12 @@ class Orchestrator:
                 hint="choose another place: root: /somewhere/writable in moderator.yaml",
                 cause=str(error),
             ) from error
+
+
+def _variants(plan: Plan) -> dict[str, list[Task]]:
+    """Return the tasks of a plan that are variants of one, by what they are variants of."""
+    groups: dict[str, list[Task]] = {}
+    for one in plan.tasks:
+        if one.task.variant_of:
+            groups.setdefault(one.task.variant_of, []).append(one.task)
+    return groups

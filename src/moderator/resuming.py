@@ -157,6 +157,11 @@ def result_before(planned: PlannedTask, last: AttemptRecord, has_workspace: bool
         log=last.log,
         workspace_kept=has_workspace,
         notes=list(last.notes),
+        backend_version=last.backend_version,
+        cost_usd=last.cost_usd,
+        tokens_in=last.tokens_in,
+        tokens_out=last.tokens_out,
+        reply=last.reply,
     )
     if (commit := planned.commit) is None:
         return result

@@ -60,8 +60,18 @@ _SCHEMA: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE runs ADD COLUMN follows TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX runs_by_source ON runs (source, started_at)",
     ),
+    (
+        "ALTER TABLE attempts ADD COLUMN backend_version TEXT",
+        "ALTER TABLE attempts ADD COLUMN cost_usd REAL",
+        "ALTER TABLE attempts ADD COLUMN tokens_in INTEGER",
+        "ALTER TABLE attempts ADD COLUMN tokens_out INTEGER",
+        "ALTER TABLE attempts ADD COLUMN reply TEXT NOT NULL DEFAULT ''",
+    ),
 )
 """What leads from each version to the next, as statements: the first makes version 1 of an empty file."""
+
+VARIANTS = "variants"
+"""The event that says which tasks of a run are variants of one, in their order."""
 
 _TABLES = frozenset({"runs", "attempts", "events"})
 
@@ -101,7 +111,8 @@ class RunRecord:
 class AttemptRecord:
     """One execution of one task.  Times are unix seconds; `outcome` is an Outcome's value, None until it ended.
 
-    `path` and `log` are as the operating system gave them, bytes that are no UTF-8 as lone surrogates.
+    `path` and `log` are as the operating system gave them, bytes that are no UTF-8 as lone surrogates.  The backend's version,
+    what it says the attempt took and the last thing it said are as in a TaskResult.
     """
 
     run_id: str
@@ -121,12 +132,18 @@ class AttemptRecord:
     backend: str
     duration_seconds: float | None
     notes: tuple[str, ...]
+    backend_version: str | None = None
+    cost_usd: float | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    reply: str = ""
 
 
 _COUNTED = ("tasks", "succeeded", "failed")
 _OF_THE_PROCESS = ("state", "pid", "boot_id", "host", "process_started")
 _RUN_COLUMNS = [field.name for field in fields(RunRecord) if field.name not in _COUNTED]
 _ATTEMPT_COLUMNS = [field.name for field in fields(AttemptRecord)]
+_NOTES = _ATTEMPT_COLUMNS.index("notes")
 
 
 def _names(columns: Sequence[str]) -> str:
@@ -147,7 +164,9 @@ _OR_FINISH_ATTEMPT = """
         notes = excluded.notes, backend = coalesce(nullif(excluded.backend, ''), backend),
         branch = coalesce(excluded.branch, branch), base = coalesce(excluded.base, base),
         "commit" = coalesce(excluded."commit", "commit"), path = coalesce(excluded.path, path),
-        log = coalesce(excluded.log, log)"""
+        log = coalesce(excluded.log, log), reply = excluded.reply,
+        backend_version = excluded.backend_version, cost_usd = excluded.cost_usd,
+        tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out"""
 """What the result does not know stays as the attempt began with it."""
 
 _TAKE_OVER = f"""
@@ -243,6 +262,11 @@ class Store:
             backend=result.backend,
             duration_seconds=result.duration_seconds,
             notes=tuple(result.notes),
+            backend_version=result.backend_version,
+            cost_usd=result.cost_usd,
+            tokens_in=result.tokens_in,
+            tokens_out=result.tokens_out,
+            reply=result.reply,
         )
         self._write(_INSERT_ATTEMPT + _OR_FINISH_ATTEMPT, {**vars(attempt), "notes": _json(attempt.notes)})
 
@@ -254,6 +278,12 @@ class Store:
     def events(self, run_id: str, kind: str) -> list[dict[str, Any]]:
         """Return the data of a run's events of one kind, the oldest first."""
         rows = self._read("SELECT data FROM events WHERE run_id = ? AND kind = ? ORDER BY id", (run_id, kind))
+        with _mapped(self._path):
+            return [json.loads(data) for (data,) in rows]
+
+    def newest_events(self, kind: str, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return the data of the newest events of one kind in all runs, at most `limit`, the newest first."""
+        rows = self._read("SELECT data FROM events WHERE kind = ? ORDER BY id DESC LIMIT ?", (kind, limit))
         with _mapped(self._path):
             return [json.loads(data) for (data,) in rows]
 
@@ -349,7 +379,7 @@ class Store:
         )
         with _mapped(self._path):
             for row in rows:
-                row[-1] = tuple(json.loads(row[-1]))
+                row[_NOTES] = tuple(json.loads(row[_NOTES]))
         return [AttemptRecord(*row) for row in rows]
 
     def _read(self, query: str, values: Sequence[Any]) -> list[list[Any]]:

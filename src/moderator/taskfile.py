@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from moderator.models import Task
 from moderator.naming import task_slug
 
 EXAMPLE = "tasks: [{id: task_001, run: make test}]"
+_LONGEST_PROMPT = 1024 * 1024  # bytes of a prompt's file
+_MOST_ATTEMPTS = 20
+_MOST_VARIANTS = 32
 OUR_VARIABLES = "MODERATOR_"
 """How the names of the environment variables begin that every task is given."""
 
@@ -84,7 +88,8 @@ def read_tasks(path: Path) -> TaskFile:
     root = _root(document.root, complaints) if readable else None
     nodes = _list_of_tasks(root, complaints) if root else ()
     base = _base(root, complaints) if root else None
-    tasks = _tasks(nodes, _defaults(root, complaints) if root else {}, complaints)
+    folder = Path(os.path.abspath(path)).parent
+    tasks = _tasks(nodes, _defaults(root, complaints, folder) if root else {}, complaints, folder)
     return TaskFile(
         document.source,
         base,
@@ -128,18 +133,20 @@ def _base(root: MappingNode, complaints: Complaints) -> str | None:
     return None if node is None or is_null(node) else _text(node, "base", complaints)
 
 
-def _defaults(root: MappingNode, complaints: Complaints) -> dict[str, Any]:
+def _defaults(root: MappingNode, complaints: Complaints, folder: Path) -> dict[str, Any]:
     node = root.get("defaults")
     if isinstance(node, MappingNode):
         if "id" in node.entries:
             complaints.add("'id' can have no default; give every task its own", node.entries["id"][0])
-        return _fields(node, "defaults", complaints)
+        return _fields(node, "defaults", complaints, folder)
     if node is not None and not is_null(node):
         _complain(node, "defaults", "a mapping of keys to values", complaints)
     return {}
 
 
-def _tasks(nodes: Iterable[Node], defaults: Mapping[str, Any], complaints: Complaints) -> list[tuple[int, Task]]:
+def _tasks(
+    nodes: Iterable[Node], defaults: Mapping[str, Any], complaints: Complaints, folder: Path
+) -> list[tuple[int, Task]]:
     """Return the tasks that have an id of their own, each with its line, as far as each can be understood."""
     tasks = []
     lines_of_ids: dict[str, int] = {}
@@ -154,19 +161,43 @@ def _tasks(nodes: Iterable[Node], defaults: Mapping[str, Any], complaints: Compl
             complaints.add(f"{sentence}; give every task its own", node.get("id"))
         elif task_id is not None:
             lines_of_ids[task_id] = node.place.line
-        fields = _merged(defaults, _fields(node, "", complaints))
-        if "run" not in fields:
+        own = _fields(node, "", complaints, folder)
+        fields = _merged(defaults, own)
+        if "run" not in fields and "prompt" not in fields:
             name = f"task {number}" if task_id is None else f"task {quoted(task_id)}"
-            complaints.add(f"{name} has no 'run': say what to execute", node)
-        if task_id is not None and lines_of_ids[task_id] == node.place.line:
-            tasks.append((node.place.line, Task(task_id, **fields)))
+            complaints.add(
+                f"{name} has neither 'run' nor 'prompt': say what to execute, or what to ask an agent for", node
+            )
+        if task_id is None or lines_of_ids[task_id] != node.place.line:
+            continue
+        wanted = fields.pop("variants", None)
+        for one in _variants(Task(task_id, **fields), wanted):
+            tasks.append((node.place.line, one))
+            if one.id != task_id and one.id in lines_of_ids:
+                sentence = f"the id {quoted(one.id)} of a variant is taken, by the task in line {lines_of_ids[one.id]}"
+                complaints.add(f"{sentence}; give that task another", node)
+            lines_of_ids.setdefault(one.id, node.place.line)
     return tasks
+
+
+def _variants(task: Task, wanted: int | tuple[str, ...] | None) -> list[Task]:
+    """Return a task, or the several attempts at it that were asked for: `task@1`, `task@2`, ..."""
+    if not wanted:
+        return [task]
+    backends = wanted if isinstance(wanted, tuple) else (task.backend,) * wanted
+    return [
+        replace(copy.deepcopy(task), id=f"{task.id}@{number}", backend=backend, variant_of=task.id)
+        for number, backend in enumerate(backends, 1)
+    ]
 
 
 def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     fields = {**copy.deepcopy(dict(defaults)), **own}
+    if "run" in own or "prompt" in own:  # what a task says itself takes the place of either default
+        for key in {"run", "prompt"} - own.keys():
+            fields.pop(key, None)
     fields["env"] = {**defaults.get("env", {}), **own.get("env", {})}
-    fields["description"] = fields.get("description") or _first_line(fields.get("run") or "")
+    fields["description"] = fields.get("description") or _first_line(fields.get("run") or fields.get("prompt") or "")
     return fields
 
 
@@ -186,17 +217,25 @@ def _id(number: int, task: MappingNode, complaints: Complaints) -> str | None:
     return node.text
 
 
-def _fields(mapping: MappingNode, section: str, complaints: Complaints) -> dict[str, Any]:
+def _fields(mapping: MappingNode, section: str, complaints: Complaints, folder: Path) -> dict[str, Any]:
     """Read what a task and the defaults can both have.  A value that is wrong is there, as None or in part."""
     fields: dict[str, Any] = {}
+    ways = [key for key in ("run", "prompt", "prompt_file") if not is_null(mapping.get(key))]
+    if len(ways) > 1:
+        complaints.add(
+            f"'{ways[0]}' and '{ways[1]}' cannot both be there: a task is a command or a prompt", mapping.get(ways[1])
+        )
     for key, (name, node) in mapping.entries.items():
         if key in _LIMITS:
             fields[key] = None if is_null(node) else _seconds(node, key, complaints)
+        elif key == "prompt_file":
+            if not is_null(node):
+                fields["prompt"] = _prompt_file(node, complaints, folder)
         elif key in _READERS:
             if not is_null(node):
                 fields[key] = _READERS[key](node, key, complaints)
         elif key != "id":
-            known = (*_READERS, *_LIMITS)
+            known = (*_READERS, "prompt_file", *_LIMITS)
             complaints.add(unknown_key(key, section, known if section else ("id", *known)), name)
     return fields
 
@@ -210,12 +249,71 @@ def _run(node: Node, name: str, complaints: Complaints) -> str | list[str] | Non
         return _text(node, name, complaints)
     if isinstance(node, ListNode):
         if not node.items:
-            complaints.add("run is an empty list; say what to execute", node)
+            complaints.add(f"{name} is an empty list; say what to execute", node)
         first = node.items[0] if node.items else None
         if isinstance(first, ScalarNode) and not first.plain and not first.text.strip():
-            complaints.add("run begins with an empty text; say what to execute", first)
-        return _texts(node, "a part of run", complaints)
+            complaints.add(f"{name} begins with an empty text; say what to execute", first)
+        return _texts(node, f"a part of {name}", complaints)
     _complain(node, name, "text for the shell, or a list of texts", complaints)
+    return None
+
+
+def _prompt(node: Node, name: str, complaints: Complaints) -> str | None:
+    return _text(node, name, complaints)
+
+
+def _prompt_file(node: Node, complaints: Complaints, folder: Path) -> str | None:
+    """Return what stands in the file that a task names, from the folder of the task list."""
+    name = _text(node, "prompt_file", complaints)
+    if name is None:
+        return None
+    try:
+        with open(folder / name, "rb") as file:
+            content = file.read(_LONGEST_PROMPT + 1)
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8"
+        complaints.add(f"prompt_file {quoted(name)} cannot be read from {str(folder)!r}: {reason}", node)
+        return None
+    if len(content) > _LONGEST_PROMPT:
+        complaints.add(f"prompt_file {quoted(name)} is longer than {_LONGEST_PROMPT} bytes; is it the right one?", node)
+    elif "\0" in text:
+        complaints.add(f"prompt_file {quoted(name)} holds a NUL character; is it a text file?", node)
+    elif not text.strip():
+        complaints.add(f"prompt_file {quoted(name)} is empty; write into it what to ask for", node)
+    return text
+
+
+def _backend(node: Node, name: str, complaints: Complaints) -> str | tuple[str, ...]:
+    if isinstance(node, ListNode):
+        return _names(node, name, complaints)
+    return _text(node, name, complaints) or ""
+
+
+def _names(node: ListNode, name: str, complaints: Complaints) -> tuple[str, ...]:
+    if not node.items:
+        complaints.add(f"{name} is an empty list; name a backend in it", node)
+    return tuple(_text(item, f"a part of {name}", complaints) or "" for item in node.items)
+
+
+def _attempts(node: Node, name: str, complaints: Complaints) -> int | None:
+    return _whole(node, name, complaints, 1, _MOST_ATTEMPTS)
+
+
+def _variants_wanted(node: Node, name: str, complaints: Complaints) -> int | tuple[str, ...] | None:
+    if isinstance(node, ListNode):
+        return _names(node, name, complaints)
+    return _whole(node, name, complaints, 1, _MOST_VARIANTS)
+
+
+def _whole(node: Node, name: str, complaints: Complaints, least: int, most: int) -> int | None:
+    value = plain_value(node)
+    if isinstance(value, bool) or not isinstance(value, int):
+        _complain(node, name, "a whole number", complaints, int)
+    elif not least <= value <= most:
+        _complain(node, name, f"between {least} and {most}", complaints)
+    else:
+        return value
     return None
 
 
@@ -247,6 +345,11 @@ _READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
     "description": _label,
     "kind": _label,
     "run": _run,
+    "prompt": _prompt,
+    "backend": _backend,
+    "verify": _run,
+    "max_attempts": _attempts,
+    "variants": _variants_wanted,
     "env": _env,
     "acceptance_criteria": _criteria,
 }

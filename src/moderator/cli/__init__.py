@@ -15,6 +15,8 @@ from moderator.cli.output import failing
 
 _COMMANDS = {
     "run": ("moderator.cli.run", "Run a list of tasks, each in its own workspace."),
+    "backends": ("moderator.cli.backends", "Show what can do tasks here, and what cannot, and why."),
+    "route": ("moderator.cli.backends", "Show which backend each task goes to, and why."),
     "list": ("moderator.cli.look", "List the workspaces."),
     "show": ("moderator.cli.look", "Show what one task did."),
     "path": ("moderator.cli.path", "Print where a task's workspace is."),
@@ -24,6 +26,7 @@ _COMMANDS = {
     "clean": ("moderator.cli.clean", "Remove workspaces; what is in no commit is rescued first."),
     "undo": ("moderator.cli.undo", "Bring back the workspace that was removed last."),
     "rescue": ("moderator.cli.rescue", "List, show, restore or drop what was rescued."),
+    "pick": ("moderator.cli.pick", "Keep one of several variants of a task, and retire the others."),
     "lock": ("moderator.cli.lock", "Keep a workspace from being removed."),
     "unlock": ("moderator.cli.lock", "Take that back."),
     "doctor": ("moderator.cli.doctor", "Find what is wrong, explain it, and mend what is safe to mend."),

@@ -78,6 +78,8 @@ def show_command(task: str, as_json: bool, repo: str) -> None:
     git = GitManager(repo)
     status, attempt = _status_of(git, task), _attempt_if_readable(git, task)
     if status is None and attempt is None:
+        if _show_variants(git, task, as_json):
+            return
         git.find(task)  # says what is there instead
     changes, commits = _work(git, task, status, attempt)
     if as_json:
@@ -98,7 +100,9 @@ def show_command(task: str, as_json: bool, repo: str) -> None:
             page(f"  reason       {text.one_line(attempt.error_message)}")
         for note in attempt.notes:
             page(f"  note         {text.one_line(note)}")
-        page(f"  run          {attempt.run_id}")
+        page(f"  run          {attempt.run_id}{f', attempt {attempt.attempt}' if attempt.attempt > 1 else ''}")
+        if attempt.backend != "shell":
+            page(f"  backend      {_backend(attempt)}")
         page(f"  log          {attempt.log or '-'}")
     if status:
         _page_status(status)
@@ -114,10 +118,43 @@ def show_command(task: str, as_json: bool, repo: str) -> None:
             page(f"  {line}")
         if len(changes) > 50:
             page(f"  and {len(changes) - 50} more; moderator diff {task} --stat lists them")
+    if attempt and attempt.reply:
+        page("what it said last")
+        for line in attempt.reply.splitlines()[-_TAIL:]:
+            page(f"  {text.one_line(line)}")
     if attempt and attempt.log and (tail := _tail(attempt.log)):
         page("end of its output")
         for line in tail:
             page(f"  {line}")
+
+
+def _show_variants(git: GitManager, task: str, as_json: bool) -> bool:
+    """Show the variants of a task side by side; False if it has none."""
+    from moderator.cli.variants import compared, group_of
+    from moderator.reports.variants import side_by_side
+
+    group = group_of(git, task)
+    if group is None or task != group.of:
+        return False
+    variants = compared(git, group)
+    if as_json:
+        print_json({"task_id": task, "variants": [one.to_dict() for one in variants]})
+        return True
+    page(paint(f"variants of task {text.one_line(task)}", "bright_white"))
+    for line in side_by_side(variants):
+        page(f"  {line}")
+    return True
+
+
+def _backend(attempt: AttemptRecord) -> str:
+    """Return who did it, and what it says that took."""
+    tokens = (f"{attempt.tokens_in or 0:,} tokens in, {attempt.tokens_out or 0:,} out",)
+    parts = [
+        " ".join(filter(None, (attempt.backend, attempt.backend_version))),
+        *(tokens if attempt.tokens_in is not None or attempt.tokens_out is not None else ()),
+        *((text.cost(attempt.cost_usd),) if attempt.cost_usd is not None else ()),
+    ]
+    return ", ".join(parts)
 
 
 @click.command("diff")

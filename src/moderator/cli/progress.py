@@ -52,6 +52,9 @@ class PlainProgress:
             self._ended += 1
             self._say(f"[{self._ended}/{self._total}] {ended_line(result)}")
 
+    def on_attempt_end(self, result: TaskResult, backend: str, pause: float) -> None:
+        self._say(again_line(result, backend, pause))
+
     def on_task_error(self, task: Task, error: Exception) -> None:
         """Said with the result, which follows."""
 
@@ -65,6 +68,15 @@ def ended_line(result: TaskResult) -> str:
     reason = "" if result.success else f": {text.shortened(result.error_message or '', 80)}"
     mark = "✓" if result.success else "✗"
     return f"{mark} {text.one_line(result.task.id)} {outcome} in {text.duration(result.duration_seconds)}{reason}"
+
+
+def again_line(result: TaskResult, backend: str, pause: float) -> str:
+    """Return one line about an attempt that another one follows."""
+    when = f"in {text.duration(pause)}" if pause else "now"
+    return (
+        f"↻ {text.one_line(result.task.id)}: {result.backend} failed ({text.shortened(result.error_message or '', 60)}); "
+        f"{'again' if backend == result.backend else backend} {when}"
+    )
 
 
 class LiveProgress:
@@ -101,6 +113,11 @@ class LiveProgress:
             self._good += result.success
             self._bad += not result.success
         self._console.print(Text(ended_line(result), style="green" if result.success else "red"))
+
+    def on_attempt_end(self, result: TaskResult, backend: str, pause: float) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(again_line(result, backend, pause), style="yellow"))
 
     def on_task_error(self, task: Task, error: Exception) -> None:
         """Said with the result, which follows."""

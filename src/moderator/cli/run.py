@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,17 @@ from moderator.cli.options import configuration, json_option, repo_option
 from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
 from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
+from moderator.cli.variants import measured, verified
 from moderator.config.settings import MOST_WORKERS
 from moderator.context import IsolationLevel
 from moderator.errors import ModeratorError, WorkspaceOccupied
 from moderator.git.manager import GitManager
+from moderator.models import TaskResult
 from moderator.orchestrator import Orchestrator, RunSummary
 from moderator.plan import Plan, Start
 from moderator.process import Cancellation
 from moderator.reports import text
+from moderator.reports.variants import Variant, side_by_side
 from moderator.taskfile import read_tasks
 
 _MEASURED = 50  # tasks up to which the table counts changed lines
@@ -154,15 +157,17 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         f"from {plan.base_branch} {plan.base_commit[:12]}; workspaces are kept: {plan.keep}"
     )
     plain = all(one.start is Start.RUN and one.earlier is None for one in plan.tasks)
+    agents = any(one.backend != "shell" for one in plan.tasks)
     rows = []
     for number, one in enumerate(plan.tasks, 1):
         run = one.task.run
-        command = run if isinstance(run, str) else shlex.join(run or [])
+        command = run if isinstance(run, str) else shlex.join(run or []) or one.task.prompt or one.task.description
         meant = () if plain else (fate(one),)
-        rows.append(
-            (str(number), text.shortened(one.task.id, 32), one.branch or "-", *meant, text.shortened(command, 70))
-        )
-    heads = ("", "TASK", "BRANCH", *(() if plain else ("WHAT HAPPENS",)), "COMMAND")
+        who = (one.backend,) if agents else ()
+        name = text.shortened(one.task.id, 32)
+        rows.append((str(number), name, one.branch or "-", *who, *meant, text.shortened(command, 70)))
+    heads = ("", "TASK", "BRANCH", *(("BACKEND",) if agents else ()), *(() if plain else ("WHAT HAPPENS",)))
+    heads += ("COMMAND OR PROMPT" if agents else "COMMAND",)
     for line in text.table(heads, rows, right=(0,)):
         page(line)
     page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
@@ -174,7 +179,8 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
     for result in results:
         changed = ""
         if result.commit and result.base and len(results) <= _MEASURED:
-            changed = _counted(git, result.base, result.commit)
+            found = measured(git, result.base, result.commit)
+            changed = text.changed(*found) if found else "?"
         outcome = result.outcome.value if result.outcome else "?"
         rows.append(
             (
@@ -194,19 +200,41 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
     for result in results:
         for note in result.notes:
             say("note", text.one_line(f"{result.task.id}: {note}"))
+    _show_variants(results, git)
     good = sum(result.success for result in results)
     ended = "interrupted" if summary.interrupted else "done"
-    say(ended, f"{good} of {text.counted(len(results), 'task')} succeeded (run {summary.run_id})")
+    costs = [result.cost_usd for result in results if result.cost_usd is not None]
+    cost = f", {text.cost(sum(costs))} by what the backends say" if costs else ""
+    say(ended, f"{good} of {text.counted(len(results), 'task')} succeeded{cost} (run {summary.run_id})")
     _say_what_next(summary, repo)
 
 
-def _counted(git: GitManager, base: str, commit: str) -> str:
-    try:
-        changes = git.diff_between(base, commit)
-    except ModeratorError:  # everything has run; a figure that cannot be had must not cost the table
-        return "?"
-    added, removed = sum(one.added or 0 for one in changes), sum(one.removed or 0 for one in changes)
-    return f"{text.counted(len(changes), 'file')} +{added} -{removed}"
+def _show_variants(results: Sequence[TaskResult], git: GitManager) -> None:
+    """Show the variants of a task side by side."""
+    groups: dict[str, list[TaskResult]] = {}
+    for result in results:
+        if result.task.variant_of:
+            groups.setdefault(result.task.variant_of, []).append(result)
+    for of, variants in groups.items():
+        click.echo(f"variants of {text.one_line(of)}:", err=True)
+        rows = [_variant(git, result) for result in variants]
+        for line in side_by_side(rows):
+            click.echo(f"  {line}", err=True)
+        pick = next((result for result in variants if result.success), variants[0])
+        click.echo(f"  keep one: {program()} pick {shlex.quote(pick.task.id)}", err=True)
+
+
+def _variant(git: GitManager, result: TaskResult) -> Variant:
+    outcome = result.outcome.value if result.outcome else "?"
+    return Variant(
+        result.task.id,
+        result.backend,
+        outcome,
+        verified(outcome, result.task.verify is not None),
+        measured(git, result.base, result.commit),
+        result.duration_seconds,
+        result.cost_usd,
+    )
 
 
 def _say_what_next(summary: RunSummary, repo: str) -> None:

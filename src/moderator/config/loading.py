@@ -5,7 +5,8 @@ Must not know which files count, nor what a key means.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from moderator.config.settings import BackendRoutingConfig, Config, ParallelConf
 from moderator.context import IsolationLevel
 from moderator.document import (
     Complaints,
+    ListNode,
     MappingNode,
     Node,
     Place,
@@ -27,57 +29,86 @@ _FLAT_SECTIONS = ("commit", "rescue", "trash", "clean")
 """Sections whose keys are fields of Config itself: `commit: {hooks: ...}` is `commit_hooks`."""
 
 
-def load_config(paths: Sequence[Path]) -> Config:
-    """Return the settings of the files; a later one wins, key by key (in `rules` too).
+def load_config(paths: Sequence[Path], backends: Collection[str] = ()) -> Config:
+    """Return the settings of the files; a later one wins, key by key (in `rules` and `backends` too).
 
-    An empty file sets nothing.  Raises ConfigurationError with everything that is wrong in any of the files,
-    each complaint with its file, line and column; a file that is not there is a complaint too.
+    An empty file sets nothing.  `backends` are the names of those that come from elsewhere.  Raises ConfigurationError with
+    everything that is wrong in any of the files, each complaint with its file, line and column; a file that is not there is
+    a complaint too.
     """
-    merged: dict[str, Any] = {}
-    found: list[str] = []
+    sources = []
     for path in paths:
         document = read_document(path)
+        given: dict[str, Any] = {}
+        broken: set[tuple[str, ...]] = set()
         if isinstance(document.root, MappingNode):
-            _merge(merged, _checked(plain_value(document.root), document.complaints, document.root))
+            given, broken = _checked(plain_value(document.root), document.complaints, document.root)
         elif document.root is not None and not is_null(document.root):
             document.complaints.add(
                 f"a configuration must be a mapping of keys to values, not {shown_node(document.root)};"
                 " write for example 'keep: failed'",
                 document.root,
             )
-        found += document.complaints.sentences()
-    return _config(merged, found)
+        sources.append(_Source(document.complaints, document.root, given, broken))
+    return _config(sources, backends)
 
 
-def config_from_mapping(data: Mapping[str, Any], source: str = "config") -> Config:
+def config_from_mapping(data: Mapping[str, Any], source: str = "config", backends: Collection[str] = ()) -> Config:
     """Return the settings in a dictionary of the same form as a file: `{"gear3": {"parallel": {...}}}`.
 
-    Members of IsolationLevel and path objects will do where a file has text.  Raises ConfigurationError with
-    everything that is wrong; `source` is what the complaints call the dictionary.
+    Members of IsolationLevel and path objects will do where a file has text.  `backends` are the names of those that come
+    from elsewhere.  Raises ConfigurationError with everything that is wrong; `source` is what the complaints call the
+    dictionary.
     """
     complaints = Complaints(source)
-    given = {}
+    given: dict[str, Any] = {}
+    broken: set[tuple[str, ...]] = set()
     if isinstance(data, Mapping):
-        given = _checked(data, complaints)
+        given, broken = _checked(data, complaints)
     else:
         complaints.add(f"a configuration must be a mapping of keys to values, not {type(data).__name__}")
-    return _config(given, complaints.sentences())
+    return _config([_Source(complaints, None, given, broken)], backends)
 
 
-def _checked(data: Mapping[str, Any], complaints: Complaints, root: Node | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Source:
+    """One file or dictionary: what it sets as far as that can be understood, and the paths of what cannot."""
+
+    complaints: Complaints
+    root: Node | None
+    given: Mapping[str, Any]
+    broken: Collection[tuple[str, ...]]
+
+    def sets(self, path: tuple[str, ...]) -> bool:
+        """Whether the last key of the path is set here."""
+        section: Any = self.given
+        for key in path:
+            if not isinstance(section, Mapping) or key not in section:
+                return False
+            section = section[key]
+        return True
+
+
+def _checked(
+    data: Mapping[str, Any], complaints: Complaints, root: Node | None = None
+) -> tuple[dict[str, Any], set[tuple[str, ...]]]:
     if not data:
-        return {}
+        return {}, set()
     from moderator.config.schema import check  # here, because pydantic takes 75 ms to import
 
     given, faults = check(data, full_names=root is None)
     for fault in faults:
         complaints.add(fault.sentence, _place_of(root, fault.path, fault.at_key))
-    return given
+    return given, {fault.path for fault in faults}
 
 
 def _place_of(root: Node | None, path: tuple[str, ...], at_key: bool) -> Place | None:
     node, place = root, root.place if root else None
     for key in path:
+        if isinstance(node, ListNode) and key.isdigit() and int(key) < len(node.items):
+            node = node.items[int(key)]
+            place = node.place
+            continue
         if not isinstance(node, MappingNode) or key not in node.entries:
             break
         name, node = node.entries[key]
@@ -93,21 +124,53 @@ def _merge(into: dict[str, Any], later: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _config(given: Mapping[str, Any], complaints: Sequence[str]) -> Config:
+def _config(sources: Sequence[_Source], others: Collection[str]) -> Config:
+    merged: dict[str, Any] = {}
+    for source in sources:
+        _merge(merged, source.given)
+    routing = merged.get("gear3", {}).get("backend_routing", {})
+    entries = merged.get("backends", {})
+    if entries or routing:
+        _look_across(sources, entries, routing, others)
+    complaints = [sentence for source in sources for sentence in source.complaints.sentences()]
     if len(complaints) == 1:
         raise ConfigurationError(complaints[0])
     if complaints:
         bullets = "".join(f"\n  - {complaint}" for complaint in complaints)
         raise ConfigurationError(f"{len(complaints)} things are wrong with the configuration:{bullets}")
-    top = dict(given)
-    gear3 = top.pop("gear3", {})
-    below = {f"{name}_{key}": value for name in _FLAT_SECTIONS for key, value in top.pop(name, {}).items()}
+    gear3 = merged.pop("gear3", {})
+    below = {f"{name}_{key}": value for name in _FLAT_SECTIONS for key, value in merged.pop(name, {}).items()}
     parallel = dict(gear3.get("parallel", {}))
     if "isolation_level" in parallel:
         parallel["isolation_level"] = IsolationLevel(parallel["isolation_level"])
+    if "kinds" in routing:
+        routing["kinds"] = tuple((rule["kind"], tuple(rule.get("words", ()))) for rule in routing["kinds"])
+    if entries:
+        from moderator.config.backends import resolved  # here and below: most configurations name none
+
+        merged["backends"] = resolved(entries)
     return Config(
-        parallel=ParallelConfig(**parallel),
-        backend_routing=BackendRoutingConfig(**gear3.get("backend_routing", {})),
-        **below,
-        **top,
+        parallel=ParallelConfig(**parallel), backend_routing=BackendRoutingConfig(**routing), **below, **merged
     )
+
+
+def _look_across(
+    sources: Sequence[_Source], entries: Mapping[str, Any], routing: Mapping[str, Any], others: Collection[str]
+) -> None:
+    """Complain about what only all files together show, in the file that had the last word."""
+    from moderator.config.backends import faults_in, faults_in_rows
+    from moderator.config.presets import PRESETS
+
+    broken: dict[str, set[str]] = {}
+    for path in (path for source in sources for path in source.broken if path[:1] == ("backends",) and len(path) > 1):
+        broken.setdefault(path[1], set()).add(path[2] if len(path) > 2 else "")
+    rows: list[tuple[tuple[str, ...], Any]] = [
+        (("gear3", "backend_routing", "rules", kind), row) for kind, row in routing.get("rules", {}).items()
+    ]
+    if "default_backend" in routing:
+        rows.append((("gear3", "backend_routing", "default_backend"), routing["default_backend"]))
+    known = {*PRESETS, *entries, *broken, *others}
+    for path, sentence in (*faults_in(entries, broken), *faults_in_rows(rows, known)):
+        told_by = next((source for source in reversed(sources) if source.sets(path)), sources[-1])
+        where = ".".join(path[:2]) if path[0] == "backends" else ".".join(path[2:])
+        told_by.complaints.add(f"{where}: {sentence}", _place_of(told_by.root, path, at_key=False))

@@ -7,20 +7,25 @@ Defaults are those of `settings`.  pydantic's words reach nobody: its error type
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, TypeGuard
+from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from moderator.config.backends import faults_in_template
 from moderator.config.settings import (
     FEWEST_WORKERS,
     KEEP_CHOICES,
     MOST_WORKERS,
+    PARSERS,
+    PROMPT_CHOICES,
     SANDBOX_CHOICES,
     BackendRoutingConfig,
     Config,
@@ -38,6 +43,7 @@ _WANTED: dict[str, tuple[str, type | None]] = {
     "float_type": ("a number of seconds", float),
     "string_type": ("text", str),
     "dict_type": ("a mapping of keys to values", None),
+    "list_type": ("a list", None),
     "model_type": ("a mapping of keys to values", None),
 }
 """pydantic's error types (docs.pydantic.dev/latest/errors/validation_errors), as far as this schema gives
@@ -56,12 +62,34 @@ class Fault:
 def check(data: Mapping[str, Any], *, full_names: bool) -> tuple[dict[str, Any], list[Fault]]:
     """Return what was given, with the types it should have, and everything that is wrong with it.
 
+    What is wrong is left out of what is returned, so that the rest can be looked at.
     `full_names` calls a key `gear3.parallel.timeout` instead of `timeout`: for data without line numbers.
     """
     try:
         return _File.model_validate(_section(data)).model_dump(exclude_unset=True), []
     except ValidationError as error:
-        return {}, [_fault(details, full_names) for details in error.errors(include_url=False)]
+        faults = [_fault(details, full_names) for details in error.errors(include_url=False)]
+    rest = copy.deepcopy(_section(data))
+    for fault in faults:
+        _leave_out(rest, fault.path)
+    try:
+        return _File.model_validate(rest).model_dump(exclude_unset=True), faults
+    except ValidationError:
+        return {}, faults
+
+
+def _leave_out(section: Any, path: tuple[str, ...]) -> None:
+    """Take away the value that a path leads to, or the innermost one on its way that a mapping holds."""
+    *way, last = path
+    for key in way:
+        if not isinstance(section, dict) or key not in section:
+            return
+        if not isinstance(section[key], dict):
+            last = key
+            break
+        section = section[key]
+    if isinstance(section, dict):
+        section.pop(last, None)
 
 
 def every_key() -> set[str]:
@@ -85,7 +113,11 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
     section, depth = _innermost_section(path)
     if kind == "extra_forbidden":
         return Fault(path, unknown_key(path[-1], ".".join(path[:-1]), section.model_fields), at_key=True)
+    if kind == "missing":
+        return Fault(path[:-1], f"{'.'.join(path[:-1])} has no '{path[-1]}'")
     name = ".".join(path if full_names else path[depth:] or path[-1:])
+    if isinstance(details["loc"][-1], int):
+        name = f"word {details['loc'][-1] + 1} of {name.rpartition('.')[0]}"
     if kind == _OURS:
         wanted, wanted_kind = context["wanted"], context.get("kind")
     else:
@@ -99,12 +131,23 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
 def _innermost_section(path: tuple[str, ...]) -> tuple[type[BaseModel], int]:
     """Return the section that the path leads into, and how many keys lead there."""
     section: type[BaseModel] = _File
-    for depth, key in enumerate(path):
-        field = section.model_fields.get(key)
-        if field is None or not _is_section(field.annotation):
-            return section, depth
-        section = field.annotation
-    return section, len(path)
+    depth = 0
+    while depth < len(path) and (field := section.model_fields.get(path[depth])):
+        within, steps = _within(field.annotation)
+        if within is None or depth + steps > len(path):
+            break
+        section, depth = within, depth + steps
+    return section, depth
+
+
+def _within(annotation: Any) -> tuple[type[BaseModel] | None, int]:
+    """Return the section that a field is, or is a list or a mapping of, and how many keys lead into one."""
+    steps = 1
+    if get_origin(annotation) in (list, dict):
+        annotation, steps = get_args(annotation)[-1], 2
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return (annotation, steps) if _is_section(annotation) else (None, 0)
 
 
 def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
@@ -152,6 +195,51 @@ def _section(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _row(value: Any) -> str | tuple[str, ...]:
+    """The name of a backend, or a list of names."""
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, list | tuple) and value and all(isinstance(name, str) and name.strip() for name in value):
+        return tuple(dict.fromkeys(value))
+    raise PydanticCustomError(_OURS, "{wanted}", {"wanted": "the name of a backend, or a list of names", "kind": str})
+
+
+def _pattern(text: str) -> str:
+    """A regular expression that can be one."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        wanted = f"a regular expression ({error})"
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted}) from None
+    return text
+
+
+def _template(text: str) -> str:
+    if faults := faults_in_template(text):
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": f"a template ({faults[0]})"})
+    return text
+
+
+def _variables(variables: dict[str, str]) -> dict[str, str]:
+    for name in variables:
+        if not name or "=" in name or "\0" in name + variables[name] or name.startswith("MODERATOR_"):
+            wanted = f"a mapping of variables ({name!r} cannot be set)"
+            raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
+    return variables
+
+
+def _last_is_open(rules: list[_KindRule]) -> list[_KindRule]:
+    """Every task must be of some kind: the last rule has no words and so takes what is left."""
+    if not rules or rules[-1].words:
+        wanted = "a list whose last rule has no words, for the tasks that none of them stands in: {kind: general}"
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
+    for rule in rules[:-1]:
+        if not rule.words:
+            wanted = f"a list in which only the last rule has no words, and {rule.kind!r} has none"
+            raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
+    return rules
+
+
 def _path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -176,6 +264,14 @@ _Text = Annotated[
     _must(lambda text: bool(text.strip()), "text"),
     _must(lambda text: "\0" not in text, "text without NUL"),
 ]
+_Attempts = Annotated[int, _must(lambda count: 1 <= count <= 20, "between 1 and 20")]
+_Limit = Annotated[int, _must(lambda count: count >= 1, "1 or more (null: any number)")]
+_Texts = list[Annotated[str, _must(lambda text: "\0" not in text, "text without NUL")]]
+_Argv = Annotated[_Texts, _must(lambda words: bool(words and words[0].strip()), "a list that begins with a program")]
+_Patterns = list[Annotated[str, AfterValidator(_pattern)]]
+_Template = Annotated[str, AfterValidator(_template)]
+_Variables = Annotated[dict[str, str], BeforeValidator(_section), AfterValidator(_variables)]
+_Row = Annotated[Any, BeforeValidator(_row)]
 _Level = Annotated[str, _one_of(tuple(level.value for level in IsolationLevel))]
 _Keep = Annotated[str, _one_of(KEEP_CHOICES)]
 _Sandbox = Annotated[str, _one_of(SANDBOX_CHOICES)]
@@ -193,10 +289,38 @@ class _Parallel(_Section):
     idle_timeout: _Seconds | None = ParallelConfig.idle_timeout
 
 
+class _KindRule(_Section):
+    kind: _Text
+    words: list[_Text] = Field(default_factory=list)
+
+
 class _BackendRouting(_Section):
     enabled: bool = BackendRoutingConfig.enabled
-    default_backend: _Text = BackendRoutingConfig.default_backend
-    rules: Annotated[dict[str, _Text], BeforeValidator(_section)] = Field(default_factory=dict)
+    default_backend: _Row = BackendRoutingConfig.default_backend
+    rules: Annotated[dict[str, _Row], BeforeValidator(_section)] = Field(default_factory=dict)
+    kinds: Annotated[list[_KindRule], AfterValidator(_last_is_open)] = Field(default_factory=list)
+    max_attempts: _Attempts = BackendRoutingConfig.max_attempts
+
+
+class _Backend(_Section):
+    extends: _Text | None = None
+    argv: _Argv = Field(default_factory=list)
+    extra_args: _Texts = Field(default_factory=list)
+    prompt: Annotated[str, _one_of(PROMPT_CHOICES)] = PROMPT_CHOICES[0]
+    parser: Annotated[str, _one_of(PARSERS)] = PARSERS[0]
+    probe: _Texts = Field(default_factory=list)
+    login: _Texts = Field(default_factory=list)
+    login_env: _Texts = Field(default_factory=list)
+    login_files: _Texts = Field(default_factory=list)
+    env: _Variables = Field(default_factory=dict)
+    failed: _Patterns = Field(default_factory=list)
+    retry: _Patterns = Field(default_factory=list)
+    give_up: _Patterns = Field(default_factory=list)
+    limit: _Limit | None = None
+    timeout: _Seconds | None = None
+    idle_timeout: _Seconds | None = None
+    template: _Template | None = None
+    litter: _Texts = Field(default_factory=list)
 
 
 class _Gear3(_Section):
@@ -232,3 +356,7 @@ class _File(_Section):
     trash: Annotated[_Trash, BeforeValidator(_section)] = Field(default_factory=_Trash)
     clean: Annotated[_Clean, BeforeValidator(_section)] = Field(default_factory=_Clean)
     sandbox: _Sandbox = Config.sandbox
+    prompt_template: _Template = Config.prompt_template
+    backends: Annotated[dict[str, Annotated[_Backend, BeforeValidator(_section)]], BeforeValidator(_section)] = Field(
+        default_factory=dict
+    )

@@ -14,6 +14,44 @@ FEWEST_WORKERS = 1
 MOST_WORKERS = 32
 KEEP_CHOICES = ("always", "failed", "never")
 SANDBOX_CHOICES = ("none", "bwrap")
+PROMPT_CHOICES = ("stdin", "file", "argument")
+PARSERS = ("text", "claude-json", "codex-jsonl", "gemini-json", "copilot-jsonl", "opencode-json", "goose-json")
+"""What a backend's output can be read as."""
+PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "branch", "base", "state_dir", "task_id")
+"""What can stand in braces in a backend's `argv` and `env`."""
+SPLICE = "{extra_args}"
+"""The word of an `argv` in whose place the words of `extra_args` come; without it they come last."""
+PROMPT_PLACEHOLDERS = ("prompt", "description", "criteria", "workspace", "branch", "base", "task_id", "kind")
+"""What can stand in braces in the template of a prompt."""
+PROMPT_TEMPLATE = """\
+{prompt}
+{criteria}
+You work in {workspace}, a worktree of its own on the branch {branch}: change files there and nowhere else.
+Do not commit, switch branches or make another worktree. What you leave in the directory is committed when you have finished.
+Nobody can answer questions: where something is unclear, take the simplest reading and say so at the end.
+"""
+KIND_RULES = (
+    ("prototyping", ("prototyp*", "spike", "proof of concept", "poc", "mock-up", "mockup", "experiment*", "try out")),
+    (
+        "refactoring",
+        (
+            "refactor*",
+            "restructur*",
+            "renam*",
+            "clean up",
+            "cleanup",
+            "simplif*",
+            "extract*",
+            "dedup*",
+            "modernis*",
+            "moderniz*",
+        ),
+    ),
+    ("testing", ("test", "tests", "testing", "unittest*", "pytest", "coverage", "regression test*", "fixture*")),
+    ("documentation", ("document*", "docs", "doc", "docstring*", "readme", "changelog", "tutorial*", "spell-check*")),
+    ("general", ()),
+)
+"""What a task is that does not say so itself: the first rule one of whose words stands in its text; the last has none."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +69,74 @@ class ParallelConfig:
     idle_timeout: float | None = None
 
 
+Row = str | tuple[str, ...]
+"""Who does a task: the name of a backend, or several in the order in which they are tried."""
+
+
 @dataclass(frozen=True)
 class BackendRoutingConfig:
-    """Which backend executes a task: `rules` maps a task's type to a backend's name."""
+    """Which backend executes a task.
+
+    `rules` maps a task's kind to a row, `default_backend` is the row of everything else.  `kinds` says what kind a task is
+    that does not say so itself: words (`*` at the end stands for any ending), the first rule wins, the last has no words.
+    `max_attempts`: how often a task is tried when a backend fails for reasons of its own.
+    """
 
     enabled: bool = False
-    default_backend: str = "shell"
-    rules: Mapping[str, str] = field(default_factory=dict, hash=False)
+    default_backend: Row = "shell"
+    rules: Mapping[str, Row] = field(default_factory=dict, hash=False)
+    kinds: tuple[tuple[str, tuple[str, ...]], ...] = KIND_RULES
+    max_attempts: int = 3
+
+
+@dataclass(frozen=True)
+class BackendConfig:
+    """A backend as data: a program that does tasks, and all that is known of its ways.
+
+    `argv` is executed as it is, no shell is involved; without one it is the shell, and the command is the task's own.
+    `prompt` is how a prompt goes in: "stdin", "file" or "argument".  `parser` is what its output is read as, one of PARSERS.
+    `probe` is a command that ends with 0 where the program is there, and prints its version; `login` one that ends with 0
+    where it is logged in; `login_env` are variables, `login_files` files one of which is enough to be.
+    `failed` are patterns in its output that mean that it failed in spite of exit code 0; `retry` are those that mean in a
+    failure "try again" (a rate limit, the network), `give_up` "never mind" (not logged in).  Patterns are regular expressions
+    of `re`, whatever the letter case.
+    `limit` is how many of its tasks run at once, None: as many as there are workers.  `timeout` and `idle_timeout` are seconds
+    for a task that has none of its own, None: the run's.  `template` is the prompt's, None: the common one.  `litter` are
+    patterns of `fnmatch` for what the program leaves at the top of a workspace and nobody wants committed.  `install` is what
+    to type to get it, for hints.
+    """
+
+    name: str
+    argv: tuple[str, ...] = ()
+    extra_args: tuple[str, ...] = ()
+    prompt: str = "stdin"
+    parser: str = "text"
+    probe: tuple[str, ...] = ()
+    login: tuple[str, ...] = ()
+    login_env: tuple[str, ...] = ()
+    login_files: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
+    failed: tuple[str, ...] = ()
+    retry: tuple[str, ...] = ()
+    give_up: tuple[str, ...] = ()
+    limit: int | None = None
+    timeout: float | None = None
+    idle_timeout: float | None = None
+    template: str | None = None
+    litter: tuple[str, ...] = ()
+    install: str = ""
+
+    @property
+    def is_shell(self) -> bool:
+        return not self.argv
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The whole command line as a template, the extra arguments in their place."""
+        if SPLICE not in self.argv:
+            return (*self.argv, *self.extra_args)
+        place = self.argv.index(SPLICE)
+        return (*self.argv[:place], *self.extra_args, *self.argv[place + 1 :])
 
 
 @dataclass(frozen=True)
@@ -54,6 +153,8 @@ class Config:
     `clean_max_workspaces`, `clean_max_size`: how many workspaces, and how many megabytes of them, `clean` leaves; None:
     any number.
     `sandbox`: what keeps tasks from writing outside their workspace: "none" or "bwrap".
+    `prompt_template`: what an agent is told, with placeholders.
+    `backends`: those that were configured, by name; those that are shipped come on top.
     """
 
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
@@ -68,3 +169,5 @@ class Config:
     clean_max_workspaces: int | None = None
     clean_max_size: float | None = None
     sandbox: str = "none"
+    prompt_template: str = PROMPT_TEMPLATE
+    backends: Mapping[str, BackendConfig] = field(default_factory=dict, hash=False)

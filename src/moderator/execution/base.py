@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import secrets
 import sys
 import threading
@@ -19,7 +18,10 @@ from typing import Protocol
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError
-from moderator.execution.pipeline import Surroundings, not_started, run_task
+from moderator.execution.pipeline import Surroundings
+from moderator.execution.retrying import Next
+from moderator.execution.scheduling import Job
+from moderator.execution.workers import Workers
 from moderator.git.manager import GitManager
 from moderator.models import Task, TaskResult
 from moderator.process import Cancellation, Limits, Supervisor
@@ -33,7 +35,11 @@ _TAILS_IN_ALL = 8 * 1024 * 1024  # of each stream over a whole run: a thousand r
 
 
 class ProgressCallback(Protocol):
-    """Who wants to know what happens.  Called from worker threads; an exception is logged and stops nothing."""
+    """Who wants to know what happens.  Called from worker threads; an exception is logged and stops nothing.
+
+    It may also have `on_attempt_end(result, backend, pause)`: an attempt failed for reasons of its backend's own, and the task
+    is tried again by `backend` after `pause` seconds.  Start and end of a task are told once, however often it is tried.
+    """
 
     def on_task_start(self, task: Task) -> None:
         """A task begins."""
@@ -123,7 +129,9 @@ class LocalExecutor(TaskExecutor):
         if keep not in ("always", "failed", "never"):
             raise ConfigurationError(f"keep must be always, failed or never, not {keep!r}")
         self._git = git
-        self._router = router or BackendRouter(backends={"shell": backend} if backend else None)
+        self._router = router or BackendRouter(
+            backends={"shell": backend} if backend else None, environment=environment
+        )
         self._base = base
         self._level = level
         self._limits = limits or Limits()
@@ -183,15 +191,23 @@ class LocalExecutor(TaskExecutor):
                     supervisor=supervisor,
                     cancellation=self._cancellation,
                     tail=min(_LONGEST_TAIL, max(_TAILS_IN_ALL // len(tasks), 1024)),
-                    attempts=self._attempts,
-                    notes=self._notes,
                     sandbox=sandbox,
                 )
-                return _Workers(tasks, surroundings, Announcer(callback)).run(min(workers, len(tasks)))
+                jobs = [self._job(index, task) for index, task in enumerate(tasks)]
+                return Workers(jobs, surroundings, Announcer(callback)).run(min(workers, len(tasks)))
         finally:
             with self._idle:
                 self._running -= 1
                 self._idle.notify_all()
+
+    def _job(self, index: int, task: Task) -> Job:
+        """Return a task with those who may do it; where nobody can, that is its own problem and no other's."""
+        attempt, notes = self._attempts.get(task.id, 1), list(self._notes.get(task.id, ()))
+        try:
+            candidates = self._router.candidates(task)
+        except Exception as problem:  # noqa: BLE001 - a backend may be anybody's; it is told with the task
+            return Job(index, task, [], None, attempt, problem=problem, notes=notes)
+        return Job(index, task, candidates, candidates[0], attempt, notes=notes)
 
 
 def new_run_id() -> str:
@@ -210,6 +226,12 @@ class Announcer:
             with _logged("on_task_start"):
                 self._callback.on_task_start(task)
 
+    def again(self, result: TaskResult, following: Next) -> None:
+        """Tell of an attempt that another one follows: to callbacks that have an `on_attempt_end` for that."""
+        if tell := getattr(self._callback, "on_attempt_end", None):
+            with _logged("on_attempt_end"):
+                tell(result, following.backend.name, following.pause)
+
     def completed(self, result: TaskResult) -> None:
         if self._callback:
             with _logged("on_task_complete"):
@@ -227,52 +249,3 @@ def _logged(what: str) -> Iterator[None]:
         yield
     except Exception:
         log.exception("the progress callback failed in %s; the run goes on", what)
-
-
-class _Workers:
-    """Threads that take tasks from one queue until it is empty."""
-
-    def __init__(self, tasks: Sequence[Task], surroundings: Surroundings, announcer: Announcer) -> None:
-        self._tasks = tasks
-        self._surroundings = surroundings
-        self._announcer = announcer
-        self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._results: list[TaskResult | None] = [None] * len(tasks)
-
-    def run(self, workers: int) -> list[TaskResult]:
-        for index in range(len(self._tasks)):
-            self._waiting.put(index)
-        threads = [
-            threading.Thread(target=self._work, args=(slot,), name=f"moderator-{slot}", daemon=True)
-            for slot in range(workers)
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                _join(thread)
-        except BaseException:
-            # Ctrl-C without a handler of ours: no task outlives the call.
-            self._surroundings.cancellation.cancel()
-            for thread in threads:
-                if thread.ident:
-                    thread.join()
-            raise
-        return [
-            result or not_started(task, self._surroundings)
-            for task, result in zip(self._tasks, self._results, strict=True)
-        ]
-
-    def _work(self, slot: int) -> None:
-        while not self._surroundings.cancellation.cancelled:
-            try:
-                index = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            task = self._tasks[index]
-            self._results[index] = run_task(task, slot, self._surroundings, self._announcer)
-
-
-def _join(thread: threading.Thread) -> None:
-    while thread.is_alive():
-        thread.join(0.2)  # in short steps, so that signals are handled meanwhile

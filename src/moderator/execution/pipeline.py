@@ -1,7 +1,8 @@
-"""A task's way from context to result: the steps in order, written once.
+"""A task's way from context to result: the steps of one attempt in order, written once.
 
 Serial, threads and cluster run these same steps; only who calls them differs.  Nothing raises for a task's sake: whatever
-goes wrong becomes an Outcome, and the work stays where it is.
+goes wrong becomes an Outcome, and the work stays where it is.  An attempt that ended in a trouble of its backend's own may be
+followed by another, in a workspace that is as it was at the start.
 """
 
 from __future__ import annotations
@@ -11,34 +12,36 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from moderator.backends.calls import Backend, Call, Place, call_of
+from moderator.backends.judging import Trouble, judge
+from moderator.backends.parsers import Answer, parser_for
+from moderator.backends.shell import command_of
 from moderator.context import ExecutionContext, IsolationLevel
-from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork
+from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork, to_type
+from moderator.execution.leavings import put_litter_aside
+from moderator.execution.retrying import Next, next_attempt
+from moderator.execution.scheduling import Job
 from moderator.git.contents import IGNORED
+from moderator.git.fingerprint import Fingerprint
 from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
 from moderator.models import Outcome, Task, TaskResult
 from moderator.naming import generate_task_state_dir
 from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
-from moderator.routing import Backend, BackendRouter
+from moderator.routing import BackendRouter
 
 log = logging.getLogger(__name__)
-
-_OUTCOMES = {
-    Ending.TIMED_OUT: Outcome.TIMED_OUT,
-    Ending.IDLE: Outcome.IDLE,
-    Ending.CANCELLED: Outcome.CANCELLED,
-    Ending.COULD_NOT_START: Outcome.COULD_NOT_START,
-}
 
 
 class Listener(Protocol):
     """Who is told what happens to a task."""
 
     def started(self, task: Task) -> None: ...
+    def again(self, result: TaskResult, following: Next) -> None: ...
     def completed(self, result: TaskResult) -> None: ...
     def broken(self, task: Task, error: Exception) -> None: ...
 
@@ -47,9 +50,8 @@ class Listener(Protocol):
 class Surroundings:
     """What all tasks of a run have in common.
 
-    `tail` is how many characters of a task's output its result holds, of each stream.  `attempts` has the number of the
-    attempt for tasks that have been begun before, `notes` what their results shall say of that.  `sandbox` is the program
-    that keeps tasks from writing elsewhere, "" for none.
+    `tail` is how many characters of a task's output its result holds, of each stream.  `sandbox` is the
+    program that keeps tasks from writing elsewhere, "" for none.
     """
 
     git: GitManager
@@ -64,49 +66,56 @@ class Surroundings:
     supervisor: Supervisor
     cancellation: Cancellation
     tail: int
-    attempts: Mapping[str, int] = field(default_factory=dict)
-    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sandbox: str = ""
 
 
-def run_task(task: Task, slot: int, surroundings: Surroundings, listener: Listener) -> TaskResult:
-    """Take one task all the way; return how it ended.  Never raises."""
-    listener.started(task)
+@dataclass(frozen=True)
+class Step:
+    """How an attempt ended, and the one that follows it, None if it was the last."""
+
+    result: TaskResult
+    following: Next | None = None
+
+
+def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Listener) -> Step:
+    """Make one attempt at a task; return how it ended and what follows.  Never raises."""
+    if not job.tried:
+        listener.started(job.task)
     began = time.monotonic()
-    steps = _Steps(task, slot, surroundings)
+    job.tried[job.backend_name] = job.tried.get(job.backend_name, 0) + 1
+    steps = _Steps(job, slot, surroundings)
+    following = None
     try:
         result = steps.walk()
+        following = steps.following()
     except Exception as error:
         if not isinstance(error, (ModeratorError, OSError)):
-            log.exception("task %r could not be carried through", task.id)
-        listener.broken(task, error)
+            log.exception("task %r could not be carried through", job.task.id)
+        listener.broken(job.task, error)
         result = steps.result(steps.failing, steps.ended, error=error)
     result.duration_seconds = time.monotonic() - began
-    listener.completed(result)
-    return result
+    if following is None:
+        listener.completed(result)
+        return Step(result)
+    listener.again(result, following)
+    job.notes = [
+        *result.notes,
+        f"attempt {job.attempt} with {result.backend}: {result.error_message}; "
+        f"{following.backend.name if following.backend.name != result.backend else 'the same'} tried next",
+    ]
+    job.attempt += 1
+    job.backend = following.backend
+    return Step(result, following)
 
 
-def not_started(task: Task, surroundings: Surroundings) -> TaskResult:
-    """Return the result of a task that the end of the run came before."""
+def not_started(job: Job, surroundings: Surroundings) -> TaskResult:
+    """Return the result of a job that the end of the run came before."""
     return TaskResult(
-        task, None, "", "", 0.0,
-        error_message="the run was interrupted before the task began", outcome=Outcome.CANCELLED,
-        run_id=surroundings.run_id, attempt=surroundings.attempts.get(task.id, 1), base=surroundings.base_commit,
-        workspace_kept=False, notes=list(surroundings.notes.get(task.id, ())),
+        job.task, None, "", "", 0.0,
+        error_message=f"the run was interrupted before {'it was tried again' if job.tried else 'the task began'}",
+        outcome=Outcome.CANCELLED, run_id=surroundings.run_id, attempt=job.attempt, base=surroundings.base_commit,
+        workspace_kept=False, notes=list(job.notes),
     )  # fmt: skip
-
-
-def _meant_by(ended: Ended) -> Outcome:
-    """Return the outcome of a command that ended so, before anybody has seen to its work."""
-    if ended.ending is not Ending.EXITED:
-        return _OUTCOMES[ended.ending]
-    return Outcome.NOT_KEPT if ended.exit_code == 0 else Outcome.FAILED
-
-
-def _how_it_failed(ended: Ended) -> str:
-    """Return the exit code with the last thing the command said: mostly that is the reason."""
-    said = [line.strip() for line in (ended.stderr or ended.stdout).splitlines() if line.strip()]
-    return f"exit code {ended.exit_code}" + (f": {said[-1][:200]}" if said else "")
 
 
 def tidy(result: TaskResult, git: GitManager, keep: str, level: IsolationLevel) -> None:
@@ -146,31 +155,71 @@ def log_file(base_context: ExecutionContext, task_id: str, run_id: str, attempt:
 class _Steps:
     """One attempt.  `failing` is what an exception means at the step that is being taken."""
 
-    def __init__(self, task: Task, slot: int, surroundings: Surroundings) -> None:
-        self._task = task
+    def __init__(self, job: Job, slot: int, surroundings: Surroundings) -> None:
+        self._job = job
+        self._task = job.task
         self._slot = slot
         self._all = surroundings
-        self._attempt = surroundings.attempts.get(task.id, 1)
         self._workspace: Workspace | None = None
         self._log: Path | None = None
-        self._backend = ""
+        self._trouble = Trouble.NONE
+        self._answer = Answer()
         self.ended: Ended | None = None
-        self._notes = list(surroundings.notes.get(task.id, ()))
+        self._notes = list(job.notes)
         self.failing = Outcome.COULD_NOT_START
 
     def walk(self) -> TaskResult:
         everything = self._all
-        context = ExecutionContext.named(everything.base_context, self._task.id, everything.level)
-        backend = everything.router.select_backend(self._task, context)
-        self._backend = backend.name
+        if self._job.backend is None:
+            raise self._job.problem or ConfigurationError(f"nobody is there to do task {self._task.id!r}")
         self.failing = Outcome.NO_WORKSPACE
         context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
-        with everything.git.create_workspace(context, everything.base_commit, fresh=True) as workspace:
+        fresh = not self._job.put_back
+        with everything.git.create_workspace(context, everything.base_commit, fresh=fresh) as workspace:
             self._workspace = workspace
             with self._supervised(workspace):
-                result = self._run_in(workspace, backend)
-        tidy(result, everything.git, everything.keep, everything.level)
+                result = self._run_in(workspace, self._job.backend)
+        if self._trouble is Trouble.NONE:
+            tidy(result, everything.git, everything.keep, everything.level)
         return result
+
+    def following(self) -> Next | None:
+        """Return the attempt that follows this one, the workspace put back for it; None if it was the last."""
+        job, router = self._job, self._all.router
+        if self._trouble is Trouble.NONE or job.backend is None or self._workspace is None:
+            return None
+        if self._trouble is Trouble.GIVE_UP:
+            router.give_up(job.backend.name, self._reason)
+        candidates = [one for one in job.candidates if router.availability(one.name).usable]
+        most = self._task.max_attempts or router.max_attempts
+        following = next_attempt(candidates, job.tried, self._trouble, most)
+        if following is None or self._all.cancellation.cancelled or not self._put_back(self._workspace):
+            return None
+        return following
+
+    def _put_back(self, workspace: Workspace) -> bool:
+        """Bring the workspace to what it was at the start; what the attempt left in it is rescued first."""
+        git = self._all.git
+        try:
+            if not workspace.level.isolates_directory:
+                git.require_clean_checkout(workspace.path)
+                self._job.put_back = workspace.level is IsolationLevel.BRANCH
+                return True
+            unsaved = git.check_removal(workspace.task_id, rescue=True)
+            if not unsaved.findings and git.tip(workspace.task_id) in (workspace.base, None):
+                self._job.put_back = True
+                return True
+            reason = f"attempt {self._job.attempt} of run {self._all.run_id} ended in a trouble of its backend"
+            rescue = git.set_aside(workspace.task_id, reason)
+            self._job.put_back = False
+        except (ModeratorError, OSError) as error:
+            self._notes.append(f"not tried again, for the workspace cannot be put back: {error}")
+            return False
+        if rescue:
+            self._notes.append(
+                f"what attempt {self._job.attempt} left was set aside: {to_type('moderator', 'rescue', 'show', rescue.id)}"
+            )
+        return True
 
     @contextlib.contextmanager
     def _supervised(self, workspace: Workspace) -> Iterator[None]:
@@ -187,37 +236,73 @@ class _Steps:
     def _run_in(self, workspace: Workspace, backend: Backend) -> TaskResult:
         everything, git = self._all, self._all.git
         self.failing = Outcome.COULD_NOT_START
-        command = backend.command(self._task, workspace)
-        own_tree = workspace.level.isolates_directory
-        before = git.fingerprint() if own_tree else None
+        self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._job.attempt)
+        state_dir = os.path.abspath(workspace.state_dir)
+        place = Place(workspace.path, workspace.branch, workspace.base, state_dir, str(self._log.parent))
+        call = call_of(backend, self._task, place)
+        before = git.fingerprint() if workspace.level.isolates_directory else None
         tree = git.tree_of_checkout(workspace.path) if workspace.level is IsolationLevel.NONE else None
-        self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._attempt)
-        if everything.sandbox:
-            command = self._sandboxed(command, workspace, self._log.parent)
+        parser = parser_for(call.parser)
+        for path, content in call.files.items():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            Path(path).write_text(content, "utf-8", "surrogateescape")
+        environment = self._environment(workspace, call)
         ended = run(
-            command,
+            self._sandboxed(call.argv, workspace),
             cwd=workspace.path,
-            env=self._environment(workspace),
+            env=environment,
             log=self._log,
-            limits=self._limits(),
+            limits=self._limits(call),
             cancellation=everything.cancellation,
+            stdin=call.stdin,
+            listen=None if call.parser == "text" else parser.feed,
         )
-        self.ended, self.failing = ended, _meant_by(ended)
+        self._answer = parser.answer(ended.stdout, ended.stderr)
+        verdict = judge(call, ended, self._answer)
+        self.ended, self._trouble, self.failing = ended, verdict.trouble, verdict.outcome or Outcome.NOT_KEPT
+        self._note_what_it_did(ended, before)
+        if verdict.outcome is not None:
+            return self.result(verdict.outcome, ended, reason=verdict.message)
+        put_litter_aside(git, workspace, call.litter, self._log.parent)
+        return self._checked(workspace, ended, environment) or self._keep_work(workspace, ended, tree)
+
+    def _note_what_it_did(self, ended: Ended, before: Fingerprint | None) -> None:
+        """Note what else an attempt did than its work."""
         if before is not None:
-            changed = before.differences(git.fingerprint())
+            changed = before.differences(self._all.git.fingerprint())
             self._notes += [f"{name} changed while the task ran" for name in changed]
         if ended.leftovers:
             self._notes.append(f"processes it left behind were ended: {ended.leftovers}")
         if ended.message and ended.ending is Ending.EXITED:
             self._notes.append(ended.message)
-        if self.failing is not Outcome.NOT_KEPT:
-            return self.result(self.failing, ended)
-        return self._keep_work(workspace, ended, tree)
 
-    def _sandboxed(self, command: Sequence[str], workspace: Workspace, folder: Path) -> list[str]:
+    def _checked(self, workspace: Workspace, ended: Ended, environment: Mapping[str, str]) -> TaskResult | None:
+        """Run the task's own check in the workspace; return how the task ended if its work does not pass."""
+        if self._task.verify is None:
+            return None
+        assert self._log is not None
+        log = self._log.with_name("verify.log")
+        checked = run(
+            self._sandboxed(command_of(self._task.verify), workspace),
+            cwd=workspace.path,
+            env=environment,
+            log=log,
+            limits=self._limits(),
+            cancellation=self._all.cancellation,
+        )
+        verdict = judge(Call(()), checked, Answer())
+        if verdict.outcome is None:
+            return None
+        self.failing = Outcome.CANCELLED if verdict.outcome is Outcome.CANCELLED else Outcome.NOT_VERIFIED
+        return self.result(self.failing, ended, reason=f"verify: {verdict.message}; all it printed is in {log}")
+
+    def _sandboxed(self, command: Sequence[str], workspace: Workspace) -> Sequence[str]:
+        if not self._all.sandbox:
+            return command
         from moderator.process.sandbox import sandboxed  # only where one is asked for
 
-        scratch = folder / "tmp"
+        assert self._log is not None
+        scratch = self._log.parent / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         return sandboxed(
             command,
@@ -248,15 +333,16 @@ class _Steps:
         ended: Ended | None,
         commit: str | None = None,
         error: Exception | None = None,
+        reason: str = "",
     ) -> TaskResult:
         workspace = self._workspace
-        message = None
+        message = reason or None
         if error is not None:
             hint = getattr(error, "hint", "")
             cause = getattr(error, "cause", "")
             message = "; ".join(part for part in (str(error), cause, hint and f"hint: {hint}") if part)
-        elif ended is not None and not outcome.success:
-            message = ended.message or _how_it_failed(ended)
+        backend = self._job.backend_name
+        known = self._all.router.availability(backend) if backend else None
         return TaskResult(
             task=self._task,
             exit_code=ended.exit_code if ended else None,
@@ -267,8 +353,8 @@ class _Steps:
             error_message=message,
             outcome=outcome,
             run_id=self._all.run_id,
-            attempt=self._attempt,
-            backend=self._backend,
+            attempt=self._job.attempt,
+            backend=backend,
             branch=workspace.branch if workspace else None,
             base=self._all.base_commit,
             commit=commit,
@@ -276,20 +362,35 @@ class _Steps:
             log=str(self._log) if self._log else None,
             workspace_kept=workspace is not None,
             notes=self._notes,
+            backend_version=known.version if known else None,
+            cost_usd=self._answer.cost_usd,
+            tokens_in=self._answer.tokens_in,
+            tokens_out=self._answer.tokens_out,
+            reply=self._answer.reply,
         )
 
-    def _limits(self) -> Limits:
-        default = self._all.limits
-        return Limits(
-            timeout=self._task.timeout if self._task.timeout is not None else default.timeout,
-            idle_timeout=self._task.idle_timeout if self._task.idle_timeout is not None else default.idle_timeout,
-            grace=default.grace,
+    @property
+    def _reason(self) -> str:
+        return (
+            " ".join((self._answer.error or (self.ended.stderr if self.ended else "")).split())[:200]
+            or "it cannot work"
         )
 
-    def _environment(self, workspace: Workspace) -> dict[str, str]:
+    def _limits(self, call: Call | None = None) -> Limits:
+        """Return the limits of a command: the task's own first, then its backend's, then the run's."""
+        task, default = self._task, self._all.limits
+        given = [(task.timeout, task.idle_timeout)]
+        given += [(call.timeout, call.idle_timeout)] if call else []
+        given += [(default.timeout, default.idle_timeout)]
+        timeout, idle_timeout = (
+            next((one for one in each if one is not None), None) for each in zip(*given, strict=True)
+        )
+        return Limits(timeout, idle_timeout, default.grace)
+
+    def _environment(self, workspace: Workspace, call: Call) -> dict[str, str]:
         """Tasks are guests: nothing of ours that ties git to a repository, no gc that would get in the others' way."""
         inherited = {name: value for name, value in self._all.environment.items() if not name.startswith("GIT_")}
-        environment = {**inherited, **self._task.env}
+        environment = {**inherited, **call.env, **self._task.env}
         given = environment.get("GIT_CONFIG_COUNT", "")
         count = int(given) if given.isdecimal() else 0  # settings that the task's own `env` has stay
         environment |= {
@@ -304,7 +405,7 @@ class _Steps:
             "MODERATOR_BASE": workspace.base,
             "MODERATOR_STATE_DIR": os.path.abspath(workspace.state_dir),
             "MODERATOR_RUN": self._all.run_id,
-            "MODERATOR_ATTEMPT": str(self._attempt),
+            "MODERATOR_ATTEMPT": str(self._job.attempt),
             "MODERATOR_SLOT": str(self._slot),
         }
         for name, value in environment.items():
@@ -319,5 +420,5 @@ class _Steps:
         return {
             "Moderator-Task": self._task.id,
             "Moderator-Run": self._all.run_id,
-            "Moderator-Attempt": str(self._attempt),
+            "Moderator-Attempt": str(self._job.attempt),
         }

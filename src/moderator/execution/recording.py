@@ -35,7 +35,8 @@ class Recorder:
     def on_task_start(self, task: Task) -> None:
         try:
             with self._quietly():
-                self._begin(task)
+                planned = self._planned[task.id]
+                self._begin(task, planned.attempt, planned.backend)
         finally:
             if self._then:
                 self._then.on_task_start(task)
@@ -46,6 +47,16 @@ class Recorder:
         finally:
             if self._then:
                 self._then.on_task_complete(result)
+
+    def on_attempt_end(self, result: TaskResult, backend: str, pause: float) -> None:
+        """Write down an attempt that another one follows: the new one first, so that no end of it passes for the task's."""
+        try:
+            with self._quietly():
+                self._begin(result.task, result.attempt + 1, backend)
+            self.record(result)
+        finally:
+            if tell := getattr(self._then, "on_attempt_end", None):
+                tell(result, backend, pause)
 
     def on_task_error(self, task: Task, error: Exception) -> None:
         if self._then:
@@ -78,13 +89,13 @@ class Recorder:
                 log.warning("this run is no longer recorded: %s (%s)", problem.message, problem.cause)
             self._failed = True
 
-    def _begin(self, task: Task) -> None:
+    def _begin(self, task: Task, attempt: int, backend: str) -> None:
         planned = self._planned[task.id]
         self._store.begin_attempt(
             AttemptRecord(
                 run_id=self._run_id,
                 task_id=task.id,
-                attempt=planned.attempt,
+                attempt=attempt,
                 description=task.description,
                 started_at=time.time(),
                 finished_at=None,
@@ -95,8 +106,8 @@ class Recorder:
                 base=self._plan.base_commit,
                 commit=None,
                 path=planned.path,
-                log=str(log_file(self._plan.base_context, task.id, self._run_id, planned.attempt)),
-                backend=planned.backend,
+                log=str(log_file(self._plan.base_context, task.id, self._run_id, attempt)),
+                backend=backend,
                 duration_seconds=None,
                 notes=(),
             )

@@ -38,6 +38,7 @@ class Pump:
         tail_size: int,
         stdin: bytes,
         cancellation: Cancellation | None,
+        listen: Callable[[memoryview], None] | None = None,
     ) -> None:
         assert command.stdout is not None and command.stderr is not None
         self.stdout, self.stderr = Tail(tail_size), Tail(tail_size)
@@ -46,6 +47,7 @@ class Pump:
         self._command = command
         self._log = log
         self._cancellation = cancellation
+        self._listen = listen
         self._room = memoryview(bytearray(_CHUNK))
         self._input = memoryview(stdin)
         self._open = 0
@@ -147,6 +149,8 @@ class Pump:
         self.last_output = time.monotonic()
         self._log.add(self._room[:size])
         tail.add(self._room[:size])
+        if self._listen is not None and tail is self.stdout:
+            self._listen(self._room[:size])
         if size == _CHUNK:
             self._enlarge(pipe)
         return True

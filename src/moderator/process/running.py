@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -40,13 +40,14 @@ def run(
     limits: Limits = _NO_LIMITS,
     cancellation: Cancellation | None = None,
     stdin: bytes = b"",
+    listen: Callable[[memoryview], None] | None = None,
 ) -> Ended:
     """Run the command and return how it ended; when this returns, none of its processes is left.
 
     `command` is an argv, no shell is involved.  `env` is the whole environment, to which only a random
     MODERATOR_TOKEN is added.  The command gets a session of its own, `stdin` as its standard input, and no other
     descriptor.  What it prints is appended to the file `log`, whose directories are made; output and errors are in the
-    order in which they arrived.
+    order in which they arrived.  `listen` is called with each part of standard output; it must not keep the memory.
 
     A command that cannot be started, a limit that passed, a log that cannot be written are told in the result, not
     raised.  Raises EnvironmentProblem on systems without POSIX processes, and whatever interrupts the calling thread
@@ -81,7 +82,7 @@ def run(
     tree = Tree(table, token.encode(), child.pid, pipe_names(child))
     try:
         with closing(Log(log)) as log_file:
-            return _see_through(child, tree, log_file, limits, cancellation, stdin, started)
+            return _see_through(child, tree, log_file, limits, cancellation, stdin, started, listen)
     except BaseException:
         tree.kill()
         with suppress(subprocess.TimeoutExpired):
@@ -97,11 +98,12 @@ def _see_through(
     cancellation: Cancellation | None,
     stdin: bytes,
     started: float,
+    listen: Callable[[memoryview], None] | None,
 ) -> Ended:
     def hurry() -> bool:
         return cancellation is not None and cancellation.killed
 
-    with Pump(child, log, _TAIL_SIZE, stdin, cancellation) as pump:
+    with Pump(child, log, _TAIL_SIZE, stdin, cancellation, listen) as pump:
         ending, reason = _until_over(pump, limits, cancellation, started)
         sweep = Sweep(0, [])
         if ending is not Ending.EXITED or _somebody_stays(tree, pump):

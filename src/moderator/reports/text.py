@@ -60,6 +60,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def changed(files: int, added: int, removed: int) -> str:
+    """Return how much differs, as people say it."""
+    return f"{counted(files, 'file')} +{added} -{removed}"
+
+
+def cost(dollars: float | None) -> str:
+    """Return a sum of US dollars: $0.042, $1.20."""
+    if dollars is None:
+        return "-"
+    return f"${dollars:.3f}" if dollars < 1 else f"${dollars:,.2f}"
+
+
 def duration(seconds: float | None) -> str:
     """Return a length of time as people say it: 0.4s, 12s, 3m 20s, 2h 5m, 3d."""
     if seconds is None:

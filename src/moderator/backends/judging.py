@@ -1,0 +1,121 @@
+"""How an execution went: done, failed, or a trouble of the tool's own that the task is not to blame for.
+
+Exit codes lie, so three voices are heard: the exit code, what the tool says in its own dialect, and for plain text the
+patterns that the backend's configuration knows to mean failure.  Only what the *tool* says is searched for its troubles: the
+error of its dialect, or the end of what it printed; a task whose tests print "rate limit" has simply failed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from moderator.backends.calls import Call
+from moderator.backends.parsers import Answer
+from moderator.models import Outcome
+from moderator.process import Ended, Ending
+
+_LAST_LINES = 30
+_PLAIN = ("", "text")
+"""Where there is no dialect, all that is printed is the tool's own voice."""
+_OUTCOMES = {
+    Ending.TIMED_OUT: Outcome.TIMED_OUT,
+    Ending.IDLE: Outcome.IDLE,
+    Ending.CANCELLED: Outcome.CANCELLED,
+    Ending.COULD_NOT_START: Outcome.COULD_NOT_START,
+}
+
+
+class Trouble(Enum):
+    """What kept a tool from its work that has nothing to do with the task."""
+
+    NONE = "none"
+    RETRY = "retry"
+    """It may pass: a rate limit, the network."""
+    GIVE_UP = "give up"
+    """It will not: nobody is logged in."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How it went.
+
+    `outcome` None means well, as far as the tool is concerned: what becomes of its work is still to be seen.  `message` is the
+    reason where it did not go well.
+    """
+
+    outcome: Outcome | None
+    message: str = ""
+    trouble: Trouble = Trouble.NONE
+
+
+def judge(call: Call, ended: Ended, answer: Answer) -> Verdict:
+    """Return how an execution went."""
+    if ended.ending in (Ending.CANCELLED, Ending.COULD_NOT_START):
+        return Verdict(_OUTCOMES[ended.ending], ended.message)
+    said = answer.error
+    if call.parser in _PLAIN and said is None and call.failed:
+        said = _line_with(call.failed, _end_of(ended))
+    if ended.ending is Ending.EXITED and ended.exit_code == 0 and said is None:
+        if not answer.unreadable:
+            return Verdict(None)
+        tail = _last_words(ended)
+        return Verdict(Outcome.UNREADABLE, answer.unreadable + (f"; it ends with: {tail}" if tail else ""))
+    trouble, sign = _trouble(call, ended, said)
+    if ended.ending is not Ending.EXITED:
+        how = ended.message
+        outcome = _OUTCOMES[ended.ending]
+    elif said is not None:
+        code = "" if ended.exit_code == 0 else f"exit code {ended.exit_code}: "
+        how = code + _shortened(said)
+        outcome = Outcome.FAILED
+    else:
+        words = _last_words(ended)
+        how = f"exit code {ended.exit_code}" + (f": {words}" if words else "")
+        outcome = Outcome.FAILED
+    if trouble is not Trouble.NONE:
+        outcome = Outcome.BACKEND_FAILED
+        if ended.ending is Ending.EXITED and said is None:
+            how = f"exit code {ended.exit_code}: {_shortened(sign)}"
+        elif sign not in how:
+            how += f" ({_shortened(sign)})"
+    return Verdict(outcome, how, trouble)
+
+
+def _trouble(call: Call, ended: Ended, said: str | None) -> tuple[Trouble, str]:
+    """Return the tool's own trouble and the line that tells of it."""
+    if not (call.retry or call.give_up):
+        return Trouble.NONE, ""
+    # In a dialect its own error is its voice, and standard error where it has not come to one: its events quote the task.
+    voice = _end_of(ended) if call.parser in _PLAIN else ""
+    if call.parser not in _PLAIN and (said is None or ended.ending is not Ending.EXITED):
+        voice = "\n".join(ended.stderr.splitlines()[-_LAST_LINES:])
+    voice += f"\n{said or ''}"
+    for trouble, patterns in ((Trouble.GIVE_UP, call.give_up), (Trouble.RETRY, call.retry)):
+        if sign := _line_with(patterns, voice):
+            return trouble, sign
+    return Trouble.NONE, ""
+
+
+def _line_with(patterns: Sequence[str], text: str) -> str | None:
+    """Return the last line in which one of the patterns is found."""
+    for line in reversed(text.splitlines()):
+        if any(re.search(pattern, line[:4000], re.IGNORECASE) for pattern in patterns):
+            return line.strip()
+    return None
+
+
+def _end_of(ended: Ended) -> str:
+    return "\n".join((*ended.stdout.splitlines()[-_LAST_LINES:], *ended.stderr.splitlines()[-_LAST_LINES:]))
+
+
+def _last_words(ended: Ended) -> str:
+    said = [line.strip() for line in (ended.stderr.strip() or ended.stdout).splitlines() if line.strip()]
+    return said[-1][:200] if said else ""
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else line[:299] + "…"
