@@ -575,14 +575,18 @@ def test_a_file_that_is_no_record_of_ours_is_refused_and_untouched(
 
 
 def test_damage_in_the_middle_is_a_problem_when_it_is_met(path: Path) -> None:
-    """Pages overwritten with rubbish: each one is reported when it is read, in our words, or does not matter."""
+    """Pages overwritten with rubbish: each one is reported when it is read, in our words, or does not matter.
+
+    Who has the whole file examined learns of every one, and of none where there is none.
+    """
     with Store(path) as store:
         store.begin_run(RUN)
         for n in range(200):
             store.begin_attempt(replace(ATTEMPT, task_id=f"task {n}", notes=("a note", "é")))
+        store.examine()
         expected = store.attempts()
     whole = path.read_bytes()
-    met = 0
+    met = examined = 0
     for offset in range(4096, len(whole), 4096):
         path.write_bytes(whole[:offset] + b"\xff" * 4096 + whole[offset + 4096 :])
         try:
@@ -591,7 +595,12 @@ def test_damage_in_the_middle_is_a_problem_when_it_is_met(path: Path) -> None:
         except StoreProblem as problem:
             assert "is damaged" in problem.message
             met += 1
-    assert met > 5
+        with pytest.raises(StoreProblem, match="is damaged") as found, Store(path) as store:
+            examined += 1
+            store.examine()
+        assert found.value.cause
+    assert 5 < met < len(whole) // 4096 - 1
+    assert examined > len(whole) // 4096 // 2, "most are met only by who looks for them"
 
 
 @pytest.mark.parametrize("value", ["x'5b22ff225d'", "cast(x'ff' as text)", "'[\"no end'"])
