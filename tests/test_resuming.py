@@ -334,6 +334,26 @@ def test_what_no_record_knows_is_not_run_over(tmp_path: Path) -> None:
         assert [run.state for run in store.runs()] == ["running"]
 
 
+@pytest.mark.parametrize("how", ["switched to", "being rebased"])
+def test_a_branch_that_somebody_is_on_is_found_before_anything_is_set_aside(how: str, tmp_path: Path) -> None:
+    """One branch without a workspace that a person has checked out refuses the whole of a new beginning; all stays as it was."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"))
+    orchestrator.git.remove_workspace("two")
+    git(repository, "switch", "--quiet", "main-task-two")
+    if how == "being rebased":
+        git(repository, "rebase", "--quiet", "--interactive", "--root", GIT_SEQUENCE_EDITOR="echo break >")
+    before = picture(tmp_path)
+    with pytest.raises(WorkspaceOccupied, match="the branch 'main-task-two' is checked out by the worktree of "):
+        orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"), base="main", fresh=True)
+    assert picture(tmp_path) == before
+    if how == "being rebased":
+        git(repository, "rebase", "--abort")
+    git(repository, "switch", "--quiet", "main")
+    assert orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"), fresh=True).success
+
+
 def test_resuming_needs_a_file_and_one_wish(tmp_path: Path) -> None:
     """What cannot be meant is a usage error; without any earlier run everything is simply run."""
     repository = sample(tmp_path)

@@ -35,7 +35,7 @@ from moderator.git.leases import this_process
 from moderator.git.manager import GitManager
 from moderator.git.repository import Base
 from moderator.git.values import Keeping
-from moderator.leftovers import Leftovers
+from moderator.leftovers import Leftovers, to_set_aside
 from moderator.models import Outcome, Task, TaskResult
 from moderator.plan import Plan, PlannedTask, Start, make_plan
 from moderator.process import Cancellation, Limits
@@ -126,7 +126,7 @@ class Orchestrator:
         Raises PlanError with every problem of the list, WorkspaceOccupied if an earlier run left something under its names,
         UnknownRevision for a base that names no commit, CheckoutNotClean for a level that needs a clean checkout; UsageError
         for a base or level that the run to be continued does not have, WorkspaceBusy if that run is still going on, and for
-        what is to be set aside whatever `GitManager.check_removal` raises.
+        what is to be set aside whatever `GitManager.check_set_aside` raises.
         """
         if resume and fresh:
             raise UsageError("a run is resumed or started afresh, not both", hint="leave out --resume or --fresh")
@@ -308,7 +308,8 @@ class Orchestrator:
     def _set_aside(self, plan: Plan, recorder: Recorder) -> dict[str, list[str]]:
         """Set aside what is under the names of tasks that start again; return notes for their results.
 
-        Every task is tried before the first problem is raised, so that trying again has the less to do.
+        What forbids it was looked for when the plan was made.  Of what came since, every task is tried before the first problem
+        is raised, so that trying again has the less to do.
         """
         again = [one for one in plan.tasks if one.start is Start.AGAIN]
         if not again:
@@ -317,8 +318,7 @@ class Orchestrator:
         def aside(planned: PlannedTask) -> str | None:
             if self._cancellation.cancelled:
                 return None
-            target = planned.context if planned.context.task_id else planned.task.id  # level none names nothing
-            rescue = self.git.set_aside(target, reason_to_set_aside(plan, planned))
+            rescue = self.git.set_aside(to_set_aside(planned), reason_to_set_aside(plan, planned))
             data = {"task_id": planned.task.id, "rescue": rescue and rescue.id, "attempt": planned.attempt}
             recorder.note("set aside", data)
             return note_of_rescue(planned, rescue.id) if rescue else None
