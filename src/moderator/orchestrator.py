@@ -43,6 +43,7 @@ from moderator.process.sandbox import find_sandbox
 from moderator.resuming import (
     LastRun,
     afresh,
+    last_of,
     note_of_rescue,
     process_of,
     reason_to_set_aside,
@@ -61,16 +62,25 @@ _ANEW = "begins anew"
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended: results in the order of its tasks."""
+    """How a run ended: results in the order of its tasks.
+
+    `held` are the tasks for which nothing ran because somebody else had their workspaces.
+    """
 
     run_id: str
     plan: Plan
     results: list[TaskResult]
     interrupted: bool
+    held: frozenset[str] = frozenset()
 
     @property
     def success(self) -> bool:
         return not self.interrupted and all(result.success for result in self.results)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing was done at all because somebody else is at every one of the tasks."""
+        return bool(self.results) and all(result.task.id in self.held for result in self.results)
 
 
 class Orchestrator:
@@ -164,7 +174,8 @@ class Orchestrator:
     ) -> Plan:
         """Return the plan with every name, before anybody has looked whether they are free."""
         fork, no_base = Base("base", "0" * 40), None
-        if last and (last.run.state != "finished" or len(last.finished(one.id for one in tasks)) == len(tasks)):
+        ids = [one.id for one in tasks]
+        if last and (last.goes_on(ids) or len(last.finished(ids)) == len(ids)):
             asked = IsolationLevel.of(level).value if level is not None else None
             known = base is None or base == last.run.base_branch
             refuse_other_choices(last.run, base, None if known else self.git.resolve_base(str(base)).commit, asked)
@@ -203,16 +214,18 @@ class Orchestrator:
         return plan
 
     def last_run(self, source: str) -> LastRun | None:
-        """Return the newest run of the tasks that a file lists; None if there is none."""
+        """Return the newest run of the tasks that a file lists, with what is known of them; None if there is none."""
         store = Store.existing(history_file(self.git.state_root))
         if store is None:
             return None
-        with store:
-            run = store.newest_of(source)
-            if run is None:
-                return None
+
+        def known(run: RunRecord) -> LastRun:
             anew = {task_id for event in store.events(run.run_id, _ANEW) for task_id in event["task_ids"]}
-            return LastRun(run, store.attempts_up_to(run), frozenset(anew))
+            held = {one.task_id: one.attempt for one in store.attempts(run.run_id) if one.held}
+            return LastRun(run, store.attempts_up_to(run), frozenset(anew), held)
+
+        with store:
+            return last_of(map(known, store.runs_of(source)))
 
     def run(
         self, tasks: Sequence[Task], progress_callback: ProgressCallback | None = None, **choices: Any
@@ -225,8 +238,8 @@ class Orchestrator:
     ) -> RunSummary:
         """Do what the plan says and record it.  A task's failure is in the summary, never raised.
 
-        Raises WorkspaceBusy if another process has gone on with the run that the plan continues, and whatever
-        `GitManager.set_aside` raises: then nothing has been started.
+        Raises WorkspaceBusy if another process has gone on with the run that the plan continues, or is at another run of the same
+        file's tasks, and whatever `GitManager.set_aside` raises: then nothing has been started.
         """
         if plan.earlier and plan.is_done:
             return RunSummary(plan.earlier.run_id, plan, list(self._ended_before(plan).values()), False)
@@ -257,7 +270,9 @@ class Orchestrator:
             recorder.finish("interrupted" if interrupted else "finished")
         with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
             self.git.empty_trash(_TIDYING)
-        return RunSummary(run_id, plan, [results[one.task.id] for one in plan.tasks], interrupted)
+        in_order = [results[one.task.id] for one in plan.tasks]
+        held = frozenset(result.task.id for result in in_order if recorder.was_held(result))
+        return RunSummary(run_id, plan, in_order, interrupted, held)
 
     def _begin_run(self, store: Store, plan: Plan, command_line: str) -> str:
         """Write down that a run begins, or goes on in this process; return its id."""
@@ -283,7 +298,7 @@ class Orchestrator:
             # Before the run itself: one that is known must never lack what it was told.
             if anew := [one.task.id for one in plan.tasks if one.start is Start.AGAIN]:
                 store.add_event(run.run_id, _ANEW, run.started_at, {"task_ids": anew})
-            store.begin_run(run)
+            _begin_alone(store, run)
             return run.run_id
         if not store.take_over(plan.earlier, run):
             now = store.run(run.run_id)
@@ -400,3 +415,16 @@ class Orchestrator:
                 hint="choose another place: root: /somewhere/writable in moderator.yaml",
                 cause=str(error),
             ) from error
+
+
+def _begin_alone(store: Store, run: RunRecord) -> None:
+    """Write down that a run begins.  Raises WorkspaceBusy if another run of the same file's tasks is going on here.
+
+    Whoever came later would find the tasks held one by one, and be the newest run of them without having done anything.
+    """
+    while True:
+        beside = store.running(run.source)
+        for other in beside:
+            refuse_running(other, here=True)
+        if store.begin_run(run, beside):
+            return
