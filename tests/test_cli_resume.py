@@ -257,6 +257,13 @@ def test_a_finished_run_has_nothing_left_to_do(repository: Path, tmp_path: Path)
     once_more = moderator(repository, "run", listed, "--resume", "--json")
     assert (once_more.returncode, len(run_record(repository)), ran(tmp_path)) == (1, 2, ["bad 1", "good 1", "new 1"])
 
+    git(repository, "worktree", "remove", "--force", "--force", f"{repository}.moderator/tasks/good")
+    git(repository, "branch", "-D", "main-task-good")
+    warned = moderator(repository, "run", listed, "--resume").stderr.splitlines()
+    (row,) = [line for line in warned if line.startswith("✓  good ")]
+    (note,) = [line for line in warned if line.startswith("note: ")]
+    assert ("main-task-good" in row, note.partition(" to its commit ")[0]) == (False, "note: good: nothing leads")
+
 
 def test_a_task_that_left_the_file_is_left_alone(repository: Path, tmp_path: Path) -> None:
     """Its workspace stays as the kill left it, and a note says so; a task that came is run."""

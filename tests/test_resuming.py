@@ -450,6 +450,74 @@ def test_a_run_that_found_everything_held_hides_no_interrupted_one(tmp_path: Pat
     assert (tmp_path / "ran").read_text().split() == ["one", "two"]
 
 
+def kept_notes(repository: Path, tmp_path: Path, tasks: list[Any]) -> list[tuple[str | None, list[str]]]:
+    """The branch and the notes of each result of a run that is finished."""
+    summary = resume(repository, tmp_path, tasks)
+    assert (summary.plan.is_done, summary.success) == (True, True)
+    return [(one.branch, one.notes) for one in summary.results]
+
+
+@pytest.mark.parametrize(
+    ("how", "noted"),
+    [
+        ("merged", ""),
+        ("squashed", ""),
+        ("renamed", ""),
+        ("workspace stays", ""),
+        ("nowhere", "nothing leads"),
+        ("pruned", "its commit"),
+    ],
+)
+def test_a_result_whose_branch_is_gone_says_what_has_become_of_its_work(how: str, noted: str, tmp_path: Path) -> None:
+    """Merged, or held by another name, all is well; a commit that nothing leads to, or that is gone, is told, the branch is not."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    one, _ = orchestrator.run(counted(tmp_path), source=str(tmp_path / "t")).results
+    if how != "workspace stays":
+        orchestrator.git.remove_workspace("one")
+    orchestrator.git.remove_workspace("two")
+    if how in ("merged", "squashed"):
+        git(repository, "merge", "--quiet", *(["--squash"] if how == "squashed" else ["--no-ff"]), "main-task-one")
+    if how == "squashed":
+        git(repository, "commit", "--quiet", "-m", "all of it")
+    if how == "renamed":
+        git(repository, "branch", "-m", "main-task-one", "mine")
+    elif how != "workspace stays":
+        git(repository, "branch", "-D", "main-task-one")
+    git(repository, "branch", "-D", "main-task-two")
+    if how == "pruned":
+        git(repository, "-c", "gc.reflogExpire=now", "gc", "--quiet", "--prune=now")
+    (branch, notes), unchanged = kept_notes(repository, tmp_path, counted(tmp_path))
+    assert (branch, unchanged) == ("main-task-one" if how == "workspace stays" else None, (None, []))
+    assert [note.startswith(noted) and str(one.commit)[:12] in note for note in notes] == [True] * bool(noted)
+    if how == "nowhere":
+        subprocess.run(notes[0].partition("to keep it: ")[2], shell=True, cwd=repository, check=True)
+        assert kept_notes(repository, tmp_path, counted(tmp_path))[0] == ("main-task-one", [])
+
+
+def test_a_finished_task_that_reads_differently_now_says_so(tmp_path: Path) -> None:
+    """What was run is written down: another command, environment or description is told, another limit is none of it."""
+    repository = sample(tmp_path)
+    tasks = [shell("one", "echo x > x", timeout=30.0), shell("two", ["true"])]
+    Orchestrator(None, repository).run(tasks, source=str(tmp_path / "t"))
+    assert kept_notes(repository, tmp_path, [replace(tasks[0], timeout=60.0), tasks[1]]) == [
+        ("main-task-one", []), ("main-task-two", [])
+    ]  # fmt: skip
+    said = (
+        "it reads differently now than when it was run; give it another id to have it run, or start anew with --fresh"
+    )
+    for change in ({"run": "echo y > x"}, {"env": {"A": "1"}}, {"description": "Do it otherwise"}):
+        changed = [replace(tasks[0], **change), tasks[1]]
+        assert kept_notes(repository, tmp_path, changed) == [("main-task-one", [said]), ("main-task-two", [])]
+    cut_short(repository)
+    forget_end(repository, "one")
+    (recorded, _) = resume(repository, tmp_path, [replace(tasks[0], run="echo y > x"), tasks[1]]).results
+    assert (words(recorded), recorded.notes[1:]) == ("succeeded", [said])
+    with closing(sqlite3.connect(history_file(str(repository / ".git/moderator")), isolation_level=None)) as record:
+        record.execute("UPDATE attempts SET digest = '', notes = '[]'")  # as an older moderator left it
+    assert kept_notes(repository, tmp_path, [replace(tasks[0], run="echo y > x"), tasks[1]])[0][1] == []
+
+
 def test_resuming_needs_a_file_and_one_wish(tmp_path: Path) -> None:
     """What cannot be meant is a usage error; without any earlier run everything is simply run."""
     repository = sample(tmp_path)

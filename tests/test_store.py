@@ -180,6 +180,7 @@ def test_an_attempt_that_was_never_begun_is_recorded_when_it_ends(store: Store) 
             backend="shell",
             duration_seconds=2.5,
             notes=("one", "two"),
+            digest=ended.task.digest,
         )
     ]
 

@@ -5,6 +5,8 @@ Must not know how a task is run, where its results are stored, or that there is 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -71,6 +73,13 @@ class Task:
     timeout: float | None = None
     idle_timeout: float | None = None
     kind: str = ""
+
+    @property
+    def digest(self) -> str:
+        """A short text that is the same as long as the same is to be done; the id and the limits do not count."""
+        no_part = ("id", "timeout", "idle_timeout")
+        said = {name: value for name, value in self.to_dict().items() if value and name not in no_part}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         return {

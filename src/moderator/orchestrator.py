@@ -313,9 +313,18 @@ class Orchestrator:
     def _ended_before(self, plan: Plan) -> dict[str, TaskResult]:
         """Return the results of the tasks that nothing is run for."""
         ended = {one.task.id: (one, one.earlier) for one in plan.tasks if not one.start.runs}
+        attempts = [last for _, last in ended.values() if last]
         there = self.git.owners(ended)
+        branches = self.git.existing_branches(last.branch for last in attempts if last.branch)
+        work = self.git.whereabouts((last.commit for last in attempts if last.commit), plan.base_branch)
         return {
-            task_id: result_before(planned, last, task_id in there and there[task_id].task_id == task_id)
+            task_id: result_before(
+                planned,
+                last,
+                has_workspace=task_id in there and there[task_id].task_id == task_id,
+                has_branch=last.branch in branches,
+                work=work.get(last.commit or ""),
+            )
             for task_id, (planned, last) in ended.items()
             if last
         }

@@ -62,6 +62,11 @@ class PlannedTask:
     def path(self) -> str:
         return self.context.working_directory
 
+    @property
+    def reads_differently(self) -> bool:
+        """Whether the task says something else now than when it was last run; False where nobody knows."""
+        return bool(self.earlier and self.earlier.digest and self.earlier.digest != self.task.digest)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "task_id": self.task.id,

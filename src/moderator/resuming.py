@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from moderator.errors import UsageError, WorkspaceBusy, to_type
 from moderator.git.leases import Owner, is_alive, this_process
 from moderator.git.values import Commit
+from moderator.git.whereabouts import Whereabouts
 from moderator.models import Outcome, TaskResult
 from moderator.plan import Plan, PlannedTask, Start
 from moderator.store import AttemptRecord, RunRecord
@@ -193,8 +194,17 @@ def note_of_rescue(planned: PlannedTask, rescue_id: str) -> str:
     return f"what {whose} left was set aside first: {to_type('moderator', 'rescue', 'show', rescue_id)}"
 
 
-def result_before(planned: PlannedTask, last: AttemptRecord, has_workspace: bool) -> TaskResult:
-    """Return how the last attempt at a task ended that is kept, or only to be recorded."""
+def result_before(
+    planned: PlannedTask,
+    last: AttemptRecord,
+    has_workspace: bool,
+    has_branch: bool = True,
+    work: Whereabouts | None = None,
+) -> TaskResult:
+    """Return how the last attempt at a task ended that is kept, or only to be recorded.
+
+    `work` is what has become of its commit, None where that is unknown.  A branch that is not there is not named.
+    """
     result = TaskResult(
         task=planned.task,
         exit_code=last.exit_code,
@@ -207,13 +217,13 @@ def result_before(planned: PlannedTask, last: AttemptRecord, has_workspace: bool
         run_id=last.run_id,
         attempt=last.attempt,
         backend=last.backend,
-        branch=last.branch,
+        branch=last.branch if has_branch else None,
         base=last.base,
         commit=last.commit,
         path=last.path,
         log=last.log,
         workspace_kept=has_workspace,
-        notes=list(last.notes),
+        notes=[*last.notes, *_what_has_changed(planned, last, work)],
     )
     if (commit := planned.commit) is None:
         return result
@@ -224,5 +234,28 @@ def result_before(planned: PlannedTask, last: AttemptRecord, has_workspace: bool
         outcome=Outcome.SUCCEEDED,
         commit=commit.id,
         duration_seconds=max(commit.committed_at - last.started_at, 0.0),
-        notes=[f"its run was cut short after the commit {commit.id[:12]}; only the record of that was missing"],
+        notes=[
+            f"its run was cut short after the commit {commit.id[:12]}; only the record of that was missing",
+            *_what_has_changed(planned, last, None),
+        ],
     )
+
+
+def _what_has_changed(planned: PlannedTask, last: AttemptRecord, work: Whereabouts | None) -> list[str]:
+    """Return what a person would not expect of a task that is not run again: a note for each."""
+    notes = []
+    if work is Whereabouts.LOOSE:
+        keep = to_type("git", "branch", last.branch or "NEW-NAME", str(last.commit))
+        notes.append(
+            f"nothing leads to its commit {str(last.commit)[:12]} any more, and git will delete it; to keep it: {keep}"
+        )
+    elif work is Whereabouts.GONE:
+        notes.append(
+            f"its commit {str(last.commit)[:12]} is no longer in the repository; if its work is nowhere else, "
+            "give the task another id to have it run, or start anew with --fresh"
+        )
+    if planned.reads_differently:
+        notes.append(
+            "it reads differently now than when it was run; give it another id to have it run, or start anew with --fresh"
+        )
+    return notes

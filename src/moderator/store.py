@@ -62,7 +62,10 @@ _SCHEMA: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE runs ADD COLUMN follows TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX runs_by_source ON runs (source, started_at)",
     ),
-    ("ALTER TABLE attempts ADD COLUMN held INTEGER NOT NULL DEFAULT 0",),
+    (
+        "ALTER TABLE attempts ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attempts ADD COLUMN digest TEXT NOT NULL DEFAULT ''",
+    ),
 )
 """What leads from each version to the next, as statements: the first makes version 1 of an empty file."""
 
@@ -105,7 +108,7 @@ class AttemptRecord:
     """One execution of one task.  Times are unix seconds; `outcome` is an Outcome's value, None until it ended.
 
     `path` and `log` are as the operating system gave them, bytes that are no UTF-8 as lone surrogates.  `held`: nothing ran,
-    for somebody else had the task's workspace at that moment.
+    for somebody else had the task's workspace at that moment.  `digest` is that of the task as it was run, "" where unknown.
     """
 
     run_id: str
@@ -126,6 +129,7 @@ class AttemptRecord:
     duration_seconds: float | None
     notes: tuple[str, ...]
     held: bool = False
+    digest: str = ""
 
 
 _COUNTED = ("tasks", "succeeded", "failed")
@@ -268,6 +272,7 @@ class Store:
             duration_seconds=result.duration_seconds,
             notes=tuple(result.notes),
             held=held,
+            digest=result.task.digest,
         )
         self._write(_INSERT_ATTEMPT + _OR_FINISH_ATTEMPT, {**vars(attempt), "notes": _json(attempt.notes)})
 

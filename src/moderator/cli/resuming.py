@@ -22,7 +22,7 @@ def fate(planned: PlannedTask) -> str:
     """Return what a plan does with a task, in a few words."""
     last = planned.earlier
     if planned.start is Start.KEPT:
-        return f"kept: {last.outcome if last else ''}"
+        return f"kept: {last.outcome if last else ''}{', though it reads differently now' * planned.reads_differently}"
     if planned.start is Start.RECORDED:
         return f"recorded: committed as {planned.commit.id[:12] if planned.commit else ''}"
     if planned.start is Start.AGAIN:

@@ -106,5 +106,6 @@ class Recorder:
                 backend=planned.backend,
                 duration_seconds=None,
                 notes=(),
+                digest=task.digest,
             )
         )

@@ -39,6 +39,7 @@ from moderator.git.repository import Base, Repository, require_git
 from moderator.git.safekeeping import Safekeeping
 from moderator.git.unsaved import Unsaved
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Workspace, WorkspaceStatus
+from moderator.git.whereabouts import Whereabouts, find_whereabouts
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or the task's id (or exact branch)."""
@@ -294,6 +295,10 @@ class GitManager:
         """Return the commits that lead from one to the other, newest first."""
         with _commits_gone(base, tip):
             return history.commits_between(self._repository, base, tip)
+
+    def whereabouts(self, commits: Iterable[str], branch: str) -> dict[str, Whereabouts]:
+        """Return what has become of commits that were made earlier, on or beside a branch: see Whereabouts."""
+        return find_whereabouts(self._repository, commits, branch)
 
     def tip(self, target: Target) -> str | None:
         """Return the newest commit of the workspace's branch or result; None if it has none."""
