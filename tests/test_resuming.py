@@ -329,7 +329,7 @@ def test_planning_to_resume_makes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", [IsolationLevel.NONE, IsolationLevel.BRANCH])
 def test_what_a_task_left_in_the_checkout_is_the_persons(level: IsolationLevel, tmp_path: Path) -> None:
-    """A level that runs in the checkout is resumed once a person has seen to what the killed attempt left there."""
+    """A level that runs in the checkout is resumed once a person has put aside, as told, what the killed attempt left there."""
     repository = sample(tmp_path)
     cancellation = Cancellation()
 
@@ -348,10 +348,16 @@ def test_what_a_task_left_in_the_checkout_is_the_persons(level: IsolationLevel, 
         resume(repository, tmp_path, tasks)
     assert "a task that was cut short may have left them" in refused.value.hint
     assert picture(repository / "half", repository / "README.md") == before
-    (repository / "half").unlink()
+    told = dict(line.rsplit(": ", 1) for line in refused.value.hint.splitlines() if ": git " in line)
+    subprocess.run(told["put them aside"], shell=True, check=True, stdout=subprocess.DEVNULL)
+    assert not (repository / "half").exists()
     summary = resume(repository, tmp_path, tasks)
     assert [(words(one), one.attempt) for one in summary.results] == [("unchanged", 1), ("succeeded", 2)]
     assert summary.run_id == first.run_id
+    (repository / "half").unlink(missing_ok=True)
+    back = next(line for name, line in told.items() if name.endswith("have them back later"))
+    subprocess.run(back, shell=True, check=True, stdout=subprocess.DEVNULL)
+    assert (repository / "half").read_text() == "half\n"
 
 
 def test_what_no_record_knows_is_not_run_over(tmp_path: Path) -> None:

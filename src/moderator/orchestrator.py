@@ -43,6 +43,7 @@ from moderator.process.sandbox import find_sandbox
 from moderator.resuming import (
     LastRun,
     afresh,
+    how_to_clear,
     last_of,
     note_of_rescue,
     process_of,
@@ -358,9 +359,7 @@ class Orchestrator:
             self.git.require_clean_checkout(directory)
         except CheckoutNotClean as error:
             if plan.continues:
-                error.hint = (
-                    "look at them: a task that was cut short may have left them; commit them elsewhere or stash them"
-                )
+                error.hint = how_to_clear(directory, plan.level)
             raise
 
     def _executor(

@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from moderator.context import IsolationLevel
 from moderator.errors import UsageError, WorkspaceBusy, to_type
 from moderator.git.leases import Owner, is_alive, this_process
 from moderator.git.values import Commit
@@ -186,6 +187,23 @@ def reason_to_set_aside(plan: Plan, planned: PlannedTask) -> str:
         return "run --fresh"
     how = "never ran" if last.outcome in NOTHING_RAN else "was cut short"
     return f"attempt {last.attempt} of run {last.run_id} {how}"
+
+
+def how_to_clear(directory: str, level: IsolationLevel) -> str:
+    """Return what to type where a run that goes on in a checkout finds changes there.
+
+    They are not set aside as a workspace's are: whether the task that was cut short made them or, since then, a person, nothing
+    tells.
+    """
+    lines = [
+        "a task that was cut short may have left them, or they are your own, which nobody can tell: so they are left alone",
+        f"look at them: {to_type('git', '-C', directory, 'status')}",
+        f"put them aside: {to_type('git', '-C', directory, 'stash', 'push', '--include-untracked')}",
+        f"type the same again, and have them back later: {to_type('git', '-C', directory, 'stash', 'pop')}",
+    ]
+    if level is IsolationLevel.NONE:
+        lines.insert(1, "what the tasks that are finished did is among them: it is in no commit")
+    return "\n".join(lines)
 
 
 def note_of_rescue(planned: PlannedTask, rescue_id: str) -> str:
