@@ -311,19 +311,50 @@ def _reused(yard: Yard) -> None:
     _resumed(yard)
 
 
-@_scenario("a clock that jumped back")
-def _clock(yard: Yard) -> None:
-    yard.run(**_GOOD)
+def _written_at(yard: Yard, seconds: float) -> None:
+    """Let everything that was written down so far be of a time that is so many seconds from now, by the clock of today."""
     ours = yard.repository / ".git/moderator"
     for place in (ours / "workspaces").glob("*.json"):
         record = json.loads(place.read_bytes())
-        place.write_text(json.dumps({**record, "created_at": time.time() + 10**8}))
+        place.write_text(json.dumps({**record, "created_at": record["created_at"] + seconds}))
+    with contextlib.closing(sqlite3.connect(ours / "history.db")) as database, database:
+        for table in ("runs", "attempts"):
+            database.execute(
+                f"UPDATE {table} SET started_at = started_at + ?, finished_at = finished_at + ?", (seconds, seconds)
+            )
+    for place in [*ours.rglob("*"), *yard.tasks_folder.rglob("*")]:
+        if place.is_file():
+            os.utime(place, (place.stat().st_mtime + seconds,) * 2)
+
+
+def _jumped(yard: Yard, seconds: float) -> None:
+    """A clock that jumps while a run is cut short, and while what is in no commit waits in a workspace and in the trash."""
+    _killed_run(yard)
+    _written_at(yard, seconds)
+    yard.run("--resume")
+    yard.finished("first", "slow", "last")
+    yard.run("--fresh")
+    yard.finished("first", "slow", "last")
     (yard.workspace("first") / "more").write_text("more")
     yard.ledger.note_bytes("first", b"more", "more")
-    os.utime(yard.workspace("first") / "more", (time.time() + 10**8,) * 2)
+    yard.call("clean", "last")
+    _written_at(yard, seconds)
     yard.call("list")
+    yard.call("undo", allowed=(2, 3))
     yard.call("clean", "--older-than", "1d", allowed=(3,))
+    newest = json.loads(moderator(yard.repository, "history", "--json").stdout)["runs"]
+    yard.require(len(newest) == 2, f"both runs are in the history: {[run['run_id'] for run in newest]}")
     yard.aftermath()
+
+
+@_scenario("a clock that jumped back")
+def _clock_back(yard: Yard) -> None:
+    _jumped(yard, 1e8)
+
+
+@_scenario("a clock that jumped forwards")
+def _clock_forwards(yard: Yard) -> None:
+    _jumped(yard, -1e8)
 
 
 @_scenario("a record cut short")

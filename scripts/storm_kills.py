@@ -158,12 +158,14 @@ class Victim:
         return self.chance.choice(named) if kind < 0.8 else f"{self.chance.uniform(0.05, 1.1):.3f}s"
 
 
+DOCTOR = ("doctor", "--fix")
+
 Phase = tuple[tuple[str, ...], tuple[str, ...], list[str], tuple[int, ...], int]
 """A command, the one to type after a kill, the named steps, the exit codes that are well, and how many kills."""
 
 
 def storm(folder: str, seed: int, kills: int) -> Row:
-    """One repository: a run that is killed `kills` times in all, resumed to its end, cleaned, brought back, started anew."""
+    """One repository, `kills` kills in all: a run is resumed to its end, cleaned, brought back, started anew, restored, mended."""
     row = Row("kill storm", 1)
     place = Path(folder)
     place.mkdir(parents=True)
@@ -184,15 +186,18 @@ def storm(folder: str, seed: int, kills: int) -> Row:
 
 
 def _phases(victim: Victim, kills: int) -> list[Phase]:
-    """Half of the kills hit a run and its resumption; the rest what follows."""
+    """Half of the kills or nearly so hit a run and its resumption; the rest what follows."""
     run = ("run", str(victim.tasks), "--progress", "none")
     fresh, resume = ("run", "--fresh", *run[1:]), ("run", "--resume", *run[1:])
-    cleaning, both, few = ("clean", "--all"), [*NAMED, *NAMED_REMOVING], kills // 6
-    phases = [(run, resume, NAMED, (0, 1), kills - 3 * few)]
+    restore = ("rescue", "restore", "fails")  # what that task left is rescued by starting anew
+    cleaning, both, few = ("clean", "--all"), [*NAMED, *NAMED_REMOVING], kills // 8
+    phases = [(run, resume, NAMED, (0, 1), kills - 5 * few)]
     if few:
         phases.append((cleaning, cleaning, NAMED_REMOVING, (0,), few))
         phases.append((("undo",), ("undo",), both, (0, 2), few))
         phases.append((fresh, resume, both, (0, 1), few))
+        phases.append((restore, restore, NAMED, (0, 2), few))
+        phases.append((cleaning, DOCTOR, both, (0, 3), few))
     return phases
 
 
@@ -200,6 +205,9 @@ def _attack(victim: Victim, kills: int, row: Row) -> None:
     for first, again, named, allowed, wanted in _phases(victim, kills):
         command, through = first, False
         before = len(victim.kills)
+        if again == DOCTOR:  # it has to have something to mend
+            victim.patient(*first, last=victim.chance.choice(NAMED_REMOVING))
+            command, before = again, len(victim.kills)
         for _ in range(3 * wanted):
             if len(victim.kills) - before >= wanted:
                 break
@@ -209,6 +217,9 @@ def _attack(victim: Victim, kills: int, row: Row) -> None:
                     row.failures.append(wrong)
                 if through := command[0] == "run":
                     break  # before the moment came
+            command = again
+        if again == DOCTOR:
+            victim.patient(*first, last=victim.moment(named))
             command = again
         if first[0] == "undo":
             done = victim.patient("doctor", "--fix")
@@ -266,9 +277,9 @@ def _attempts(victim: Victim) -> int:
     return len({line.split()[1] + line.split()[0] for line in victim.journal.read_text().splitlines() if line})
 
 
-def kills(folder: Path, options: Options, wanted: int = 320, each: int = 12) -> Row:
+def kills(folder: Path, options: Options, wanted: int = 320, each: int = 16) -> Row:
     """Kill at least `wanted` times (in the long form), on repositories one after the other."""
-    total, rounds = Row("kill storm: run, resume, clean, undo, fresh"), 0
+    total, rounds = Row("kill storm: run, resume, clean, undo, fresh, restore, doctor"), 0
     goal = options.times(wanted)
     while total.kills < goal and rounds < 3 * wanted // each + 3:
         batch = max(1, min(options.jobs, -(-(goal - total.kills) // each)))

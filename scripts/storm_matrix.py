@@ -7,12 +7,14 @@ the ledger: before the command everything is noted, after it everything must be 
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from storm_ground import Ledger, Row, contents, differences, portrait
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ModeratorError
 from moderator.git.manager import GitManager
+from moderator.store import AttemptRecord, RunRecord, Store, history_file
 from repos import git, make_repository
 from unsaved import COMMITS, KINDS, LARGE, Kind
 
@@ -34,7 +37,8 @@ class Remover:
 
     `rescues`: it must remove whatever a commit or the trash can hold.  `together`: one command for all of them, and `run` gets
     a list.  `after` is looked at when one worktree is gone: "undone" (as it was before), "restored" (from its rescue).
-    `expires`: nothing stays in the trash, so only what commits hold is asked for.
+    `expires`: nothing stays in the trash, so only what commits hold is asked for.  `builds`: the work is done by tasks that the
+    command itself runs and then tidies up after; `run` gets their names with the kinds, and the ledger that they note it in.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Remover:
     together: bool = False
     after: str = ""
     expires: bool = False
+    builds: bool = False
     needs: str = ""
 
     @property
@@ -59,6 +64,10 @@ def _parameters() -> Sequence[str]:
     return list(inspect.signature(GitManager.remove_workspace).parameters)
 
 
+def _nothing(_repository: Path) -> None:
+    """What most settings do before, or after."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """A user's configuration.
@@ -68,14 +77,18 @@ class Setting:
     """
 
     name: str
-    before: Callable[[Path], object] = lambda _repository: None
-    after: Callable[[Path], object] = lambda _repository: None
+    before: Callable[[Path], object] = _nothing
+    after: Callable[[Path], object] = _nothing
     prunes: bool = False
     ignores: bool = False
 
     def fits(self, remover: Remover) -> bool:
-        """Whether the two can be judged together: what the user has ignored may go when its time in the trash is over."""
-        return not (self.ignores and remover.expires)
+        """Whether the two can be judged together.
+
+        What the user has ignored may go when its time in the trash is over; and no moment for `after` comes between the work of
+        a task and what its run does with it.
+        """
+        return not (self.ignores and remover.expires) and not (remover.builds and self.after is not _nothing)
 
 
 @dataclass
@@ -121,9 +134,9 @@ def _asking(action: Callable[[GitManager, str], object]) -> Callable[[Path, Path
     return run
 
 
-def _cleaning(*arguments: str, config: str = "") -> Callable[[list[Path], Path], str]:
+def _cleaning(*arguments: str, config: str = "", named: bool = True) -> Callable[[list[Path], Path], str]:
     def run(paths: list[Path], repository: Path) -> str:
-        names = [] if "--all" in arguments else [path.name for path in paths]
+        names = [path.name for path in paths] if named else []
         place = repository.parent / "storm.yaml"
         place.write_text(config or f"rescue: {{largest_file: {LARGE / 1.5e6:g}}}\n")
         done = storm_ground.moderator(repository, "clean", *arguments, *names, MODERATOR_CONFIG=str(place))
@@ -131,6 +144,106 @@ def _cleaning(*arguments: str, config: str = "") -> Callable[[list[Path], Path],
         return f"failed: {wrong}" if wrong else done.stderr
 
     return run
+
+
+def _running(*flags: str, cut_short: bool = False) -> Callable[[Path, Path], str]:
+    """Run a task of the worktree's name that does nothing, so that what was there has to go first."""
+
+    def run(path: Path, repository: Path) -> str:
+        listed = _listed(repository.parent / f"{path.name}.json", {path.name: ["true"]})
+        if cut_short:
+            _record(repository, path, os.path.realpath(listed), None)
+        done = _moderator_run(repository, path.parents[1], listed, *flags)
+        wrong = storm_ground.bad_ending(done, 3)
+        return f"failed: {wrong}" if wrong else done.stderr * (done.returncode != 0)
+
+    return run
+
+
+def _listed(place: Path, tasks: Mapping[str, list[str]]) -> Path:
+    place.write_text(json.dumps({"tasks": [{"id": name, "run": run} for name, run in tasks.items()]}))
+    return place
+
+
+def _moderator_run(repository: Path, root: Path, listed: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    place = repository.parent / "storm.yaml"
+    place.write_text(json.dumps({"root": str(root), "rescue": {"largest_file": LARGE / 1.5e6}}))
+    return storm_ground.moderator(
+        repository, "run", str(listed), "--keep", "never", "--progress", "none", *flags, MODERATOR_CONFIG=str(place)
+    )
+
+
+def _record(repository: Path, path: Path, source: str, outcome: str | None) -> None:
+    """Write down that a run of this file came to the worktree's task: None if it was killed while that was at work."""
+    base, state = git(repository, "rev-parse", "main"), "finished" if outcome else "running"
+    run = RunRecord(
+        f"run-{path.name}",
+        1.0,
+        None,
+        state,
+        "main",
+        base,
+        "full",
+        1,
+        "",
+        1,
+        "another boot",
+        os.uname().nodename,
+        1.0,
+        source,
+    )
+    now, branch = time.time(), f"main-task-{path.name}"
+    attempt = AttemptRecord(
+        run.run_id, path.name, 1, "", now, now if outcome else None, outcome, None, None, branch, base, None, str(path), None,
+        "shell", None, (),
+    )  # fmt: skip
+    with Store(history_file(str(repository / ".git/moderator"))) as store:
+        store.begin_run(run)
+        store.begin_attempt(attempt)
+
+
+def _over_quota(paths: list[Path], repository: Path) -> str:
+    for path in paths:  # what nobody knows to be finished is never too much
+        _record(repository, path, "", "succeeded")
+    return _cleaning(config="clean: {max_workspaces: 0}\n", named=False)(paths, repository)
+
+
+def _tidying(named: dict[str, Kind], repository: Path, ledger: Ledger) -> str:
+    """Let tasks do the work, each of them in a worktree that its run makes, commits and removes if it may."""
+    noted = repository.parent / "noted"
+    noted.mkdir()
+    # Tasks are given none of our git's environment; here that is what keeps a user's settings out, and names the author.
+    sealed = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("GIT_")]
+    tasks = {
+        task_id: ["env", *sealed, sys.executable, __file__, kind.name, str(repository), str(noted / task_id)]
+        for task_id, kind in named.items()
+    }
+    done = _moderator_run(
+        repository, repository.parent / "checkouts", _listed(repository.parent / "all.json", tasks), "-j", "2"
+    )
+    wrong = [storm_ground.bad_ending(done, 1) or ""]
+    for task_id in named:
+        if (noted / task_id).exists():
+            for object_id, what in json.loads((noted / task_id).read_text()).items():
+                ledger.note(task_id, object_id, what)
+        else:
+            wrong.append(f"task {task_id!r} did not do its work: {done.stderr[-400:]}")
+    return "\n".join(f"failed: {one}" for one in wrong if one)
+
+
+def _work_as_a_task(name: str, repository: str, noted: str) -> None:
+    """What such a task does: the work, in the current directory, and a note of it for the ledger.
+
+    What it staged and then changed again is not among it: a commit of everything replaces that, as `git commit -a` does.
+    """
+    tree, ledger = Path.cwd(), Ledger(Path(repository))
+    fresh = dict(contents(tree))
+    next(one for one in KINDS if one.name == name).build(tree)
+    ledger.note_worktree("task", tree, fresh)
+    written = ledger.written.get("task", {})
+    Path(noted).write_text(
+        json.dumps({object_id: what for object_id, what in written.items() if not what.startswith("staged ")})
+    )
 
 
 def _undo(git_manager: GitManager, task_id: str) -> None:
@@ -161,11 +274,15 @@ OURS = [
     Remover("rescue, undo", _asking(_undo), True, after="undone", needs="undo_removal"),
     Remover("rescue, restore", _asking(_restore), True, after="restored", needs="restore_rescue"),
     Remover("moderator clean", _cleaning(), True, together=True, needs="undo_removal"),
-    Remover("moderator clean --all", _cleaning("--all"), True, together=True, needs="undo_removal"),
+    Remover("moderator clean --all", _cleaning("--all", named=False), True, together=True, needs="undo_removal"),
     Remover(
         "moderator clean, trash days 0", _cleaning(config="trash: {days: 0}\nrescue: {largest_file: 1}\n"),
         True, together=True, expires=True, needs="empty_trash",
     ),
+    Remover("run --keep never", _tidying, builds=True),
+    Remover("run --fresh", _running("--fresh"), True),
+    Remover("run --resume", _running("--resume", cut_short=True), True),
+    Remover("moderator clean, quota", _over_quota, together=True),
 ]  # fmt: skip
 
 
@@ -236,7 +353,7 @@ def attack(folder: Path, remover: Remover, setting: Setting, kinds: Sequence[Kin
     before: dict[str, dict[str, object]] = {}
     named = {f"t{number:02}": kind for number, kind in enumerate(kinds)}
     base = ExecutionContext("storm", str(folder / "checkouts"), "main", str(folder / "state"))
-    for task_id, kind in named.items():
+    for task_id, kind in () if remover.builds else named.items():
         context = ExecutionContext.create_isolated_context(base, task_id, IsolationLevel.FULL)
         if remover.is_ours:
             manager.create_workspace(context).release()
@@ -249,21 +366,29 @@ def attack(folder: Path, remover: Remover, setting: Setting, kinds: Sequence[Kin
     for task_id in named if remover.after else ():
         before[task_id] = portrait(trees / task_id)
     cells = {task_id: Cell(kind.name, remover.name, setting.name, KEPT) for task_id, kind in named.items()}
-    told = remover.run([trees / name for name in named], repository) if remover.together else ""
+    told = ""
+    if remover.builds:
+        told = remover.run(named, repository, ledger)
+    elif remover.together:
+        told = remover.run([trees / name for name in named], repository)
     said = {task_id: "\n".join(line for line in told.splitlines() if repr(task_id) in line) for task_id in named}
     if told.startswith("failed: "):
         cells[next(iter(named))].failures.append(told)
     for task_id in named:
-        if not remover.together:
+        if not remover.together and not remover.builds:
             said[task_id] = remover.run(trees / task_id, repository)
         if (trees / task_id / ".git").exists() and remover.after != "undone":
             cells[task_id].verdict = REFUSED
         cells[task_id].failures += _afterwards(
             remover, named[task_id], trees / task_id, before.get(task_id, {}), said[task_id]
         )
+    missing = ledger.missing(trees)
     if setting.prunes:
         git(repository, "gc", "--quiet", "--prune=now")
-    for task_id, lost in ledger.missing(trees).items():
+        # What git collects of a worktree that stands, such as what an expired log named, is git's to answer for.
+        standing = {task_id for task_id, cell in cells.items() if cell.verdict == REFUSED}
+        missing |= {owner: lost for owner, lost in ledger.missing(trees).items() if owner not in standing}
+    for task_id, lost in missing.items():
         cells[task_id].lost = lost
         cells[task_id].verdict = LOST
     _delete(folder)
@@ -390,4 +515,6 @@ def picture(cells: Sequence[Cell], setting: str = "plain") -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("run scripts/storm matrix")
+    if len(sys.argv) != 4:
+        sys.exit("run scripts/storm matrix")
+    _work_as_a_task(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The race storm: processes of ours make, commit, clean, bring back and list on one repository, beside loops of plain git.
+"""The race storm: processes of ours make, run, commit, clean, bring back and list on one repository, beside loops of plain git.
 
 Ours must never fail, but for what a colleague holds at that moment; plain git's failures are counted apart, for some are its own.
 """
@@ -24,6 +24,8 @@ from pathlib import Path
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ModeratorError, UnknownWorkspace, UsageError, WorkspaceBusy, WorkspaceOccupied, WouldLoseWork
 from moderator.git.manager import GitManager
+from moderator.models import Task
+from moderator.orchestrator import Orchestrator
 
 folder, repository, me, seed, actions, shared = sys.argv[1:]
 chance, manager = random.Random(f"{seed}-{me}"), GitManager(repository)
@@ -43,13 +45,29 @@ def make(task_id):
             manager.commit(workspace, task_id)
     print("created", flush=True)
 
+def run(task_ids):
+    write = 'c="%s $$ $(date +%%s%%N)"; printf "%%s" "$c" > note; printf "%%s\\n" "$c" >> "%s"'
+    tasks = [Task(task_id, "Do it", run=write % (task_id, f"{folder}/journal-{me}")) for task_id in task_ids]
+    config = {"root": f"{folder}/checkouts", "gear3": {"parallel": {"enabled": True, "max_workers": 2}}}
+    for result in Orchestrator(config, repository).run(tasks).results:
+        if result.success:
+            mine.add(result.task.id)
+            print("created", flush=True)
+        else:
+            told = f"{result.outcome.value}: {result.error_message}".replace("\\n", " ")
+            print("met" if "shared" in told else "failed", result.task.id, told, flush=True)
+
 def clean(task_id):
     manager.remove_workspace(task_id, rescue=True)
 
 def step():
     global number
     kind, own = chance.random(), shared == "no" or chance.random() < 0.7
-    if kind < 0.4 or not mine:
+    if kind < 0.12:
+        number += 2
+        own = [f"{me}-{number - 1}", f"{me}-{number}"]
+        run(own if shared == "no" else [own[0], f"shared-{chance.randrange(3)}"])
+    elif kind < 0.4 or not mine:
         number += 1
         task_id = f"{me}-{number}" if own else f"shared-{chance.randrange(3)}"
         make(task_id)

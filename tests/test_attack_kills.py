@@ -35,8 +35,11 @@ def test_a_run_killed_at_a_step_is_resumed(tmp_path: Path, step: str) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_storm_of_kills(tmp_path: Path) -> None:
-    """Killed at random while it runs, resumes, cleans, brings back and starts anew, it loses nothing and comes to its end."""
-    row = storm_kills.storm(str(tmp_path / "storm"), seed=4, kills=6)
+    """Killed at random while it runs, resumes, cleans, brings back, starts anew, restores and mends, it loses nothing.
+
+    And it comes to its end.
+    """
+    row = storm_kills.storm(str(tmp_path / "storm"), seed=4, kills=8)
     assert (row.losses, row.failures) == ([], [])
     assert row.kills >= 3
 

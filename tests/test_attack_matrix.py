@@ -23,11 +23,18 @@ def went_wrong(cells: list[storm_matrix.Cell]) -> list[str]:
 
 
 def covering() -> list[tuple[storm_matrix.Remover, storm_matrix.Setting, list[Kind]]]:
-    """Groups in which every kind stands once, every setting once, and the commands take turns."""
+    """Groups in which every kind stands once, every setting once, and every command once or more."""
     ours = [one for one in OURS if one.is_there]
     return [
         (ours[number % len(ours)], setting, KINDS[number :: len(SETTINGS)]) for number, setting in enumerate(SETTINGS)
     ]
+
+
+def test_the_selection_covers() -> None:
+    """Every command stands in the selection under a setting that it can be judged under, and every kind does."""
+    assert {remover.name for remover, _, _ in covering()} == {one.name for one in OURS}
+    assert [setting.name for remover, setting, _ in covering() if not setting.fits(remover)] == []
+    assert sorted(one.name for _, _, kinds in covering() for one in kinds) == sorted(one.name for one in KINDS)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,22 @@ def test_a_damaged_history_is_a_problem_and_left(shop: Path) -> None:
     assert history.read_bytes() == b"garbage" * 1000
 
 
+def test_a_history_that_is_damaged_where_nobody_reads_is_a_problem_too(shop: Path) -> None:
+    """One page of many is enough: nothing that lists runs meets it, the doctor says so, and the file stays as it is."""
+    tasks = task_list(shop.parent / "tasks.yaml", {"id": "three", "run": "true"})
+    assert moderator(shop, "run", tasks).returncode == 0
+    history = history_file(str(shop / ".git/moderator"))
+    whole = history.read_bytes()
+    history.write_bytes(damaged := whole[: 2 * 4096] + b"\xff" * 4096 + whole[3 * 4096 :])
+    assert moderator(shop, "history").returncode == 0
+    done = moderator(shop, "doctor", "--fix", "--json")
+    assert done.returncode == 3
+    (found,) = document(done)["findings"]
+    assert (found["code"], found["severity"], found["mended"]) == ("history-damaged", "problem", False)
+    assert "is damaged, or not a record of runs (" in found["message"]
+    assert history.read_bytes() == damaged
+
+
 def test_a_configuration_that_cannot_be_read_is_a_problem_among_others(shop: Path) -> None:
     """A misspelt setting does not keep the doctor from looking at the rest."""
     (shop / "moderator.yaml").write_text("gear4: 1\n")

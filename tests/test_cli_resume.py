@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 
 from commandline import PATIENCE, command, document, moderator, started, task_list, wait_until
+from moderator.git.leases import held
+from moderator.git.registry import Registry, key_of
+from moderator.git.repository import Repository
 from moderator.store import history_file
 from repos import git
 from runs import sample
@@ -156,6 +159,39 @@ def test_two_that_resume_at_once(repository: Path, tmp_path: Path) -> None:
     assert (run["state"], run["pid"], run["succeeded"]) == ("finished", winner.pid, 2)
 
 
+def test_two_that_begin_at_once(repository: Path, tmp_path: Path) -> None:
+    """One of them runs, the other is told that it is held and leaves no run behind; killed, the one is what is resumed."""
+    listed = task_list(tmp_path / "t", waiting(tmp_path, "one"), counting(tmp_path, "two"))
+    arguments = ("run", listed, "-j", "1", "--progress", "none")
+    with started(repository, *arguments) as first, started(repository, *arguments) as second:
+        wait_until(lambda: None not in (first.poll(), second.poll()) or (tmp_path / "one.on").exists(), "the task")
+        wait_until(lambda: {first.poll(), second.poll()} != {None}, "the end of one of them")
+        loser, winner = (first, second) if first.poll() is not None else (second, first)
+        said = loser.communicate(timeout=PATIENCE)[1]
+        wait_until((tmp_path / "one.on").exists, "the task")
+        winner.kill()
+    assert (loser.returncode, f"process {winner.pid} on " in said) == (75, True)
+    (run,) = run_record(repository)
+    (tmp_path / "go").touch()
+    done = moderator(repository, *arguments, "--resume", "--json")
+    assert (done.returncode, outcomes(done)) == (0, [("one", "succeeded", 2), ("two", "succeeded", 1)])
+    assert (document(done)["run_id"], ran(tmp_path)) == (run["run_id"], ["one 1", "one 2", "two 1"])
+
+
+def test_a_run_whose_tasks_are_all_held_says_so(repository: Path, tmp_path: Path) -> None:
+    """Where somebody else has every task, nothing is run and the exit code says why; where one is free, a task has failed."""
+    listed = task_list(tmp_path / "t", counting(tmp_path, "one"), counting(tmp_path, "two"))
+    registry = Registry(Repository.open(repository).ours)
+    with held(registry.lease_path(key_of("one")), "one", PATIENCE):
+        with held(registry.lease_path(key_of("two")), "two", PATIENCE):
+            done = moderator(repository, "run", listed, "--json")
+            assert (done.returncode, [outcome for _, outcome, _ in outcomes(done)]) == (75, 2 * ["no workspace"])
+        done = moderator(repository, "run", listed, "--resume", "--json")
+        assert (done.returncode, outcomes(done)) == (1, [("one", "no workspace", 2), ("two", "succeeded", 2)])
+    assert moderator(repository, "run", listed, "--resume").returncode == 0
+    assert (ran(tmp_path), len(run_record(repository))) == (["one 3", "two 2"], 1)
+
+
 def test_a_run_that_is_alive_is_not_resumed(repository: Path, tmp_path: Path) -> None:
     """Whatever is typed meanwhile is refused with the process that is at it, and nothing is touched."""
     listed = task_list(tmp_path / "t", waiting(tmp_path, "one"), counting(tmp_path, "two"))
@@ -220,6 +256,13 @@ def test_a_finished_run_has_nothing_left_to_do(repository: Path, tmp_path: Path)
     )  # fmt: skip
     once_more = moderator(repository, "run", listed, "--resume", "--json")
     assert (once_more.returncode, len(run_record(repository)), ran(tmp_path)) == (1, 2, ["bad 1", "good 1", "new 1"])
+
+    git(repository, "worktree", "remove", "--force", "--force", f"{repository}.moderator/tasks/good")
+    git(repository, "branch", "-D", "main-task-good")
+    warned = moderator(repository, "run", listed, "--resume").stderr.splitlines()
+    (row,) = [line for line in warned if line.startswith("✓  good ")]
+    (note,) = [line for line in warned if line.startswith("note: ")]
+    assert ("main-task-good" in row, note.partition(" to its commit ")[0]) == (False, "note: good: nothing leads")
 
 
 def test_a_task_that_left_the_file_is_left_alone(repository: Path, tmp_path: Path) -> None:

@@ -340,7 +340,7 @@ def test_variables_that_tie_git_tie_nothing_here(repository: Path, tmp_path: Pat
 
 
 def test_a_running_task_holds_nothing_of_the_person(repository: Path, tmp_path: Path) -> None:
-    """While tasks run, a person commits in the main checkout; no task is told of, and none is disturbed."""
+    """While tasks run, a person commits in the main checkout; that is reported, for nobody knows who it was, and disturbs none."""
     run = f"touch {tmp_path}/on; while ! [ -e {tmp_path}/go ]; do sleep 0.02; done; echo x > x"
     listed = task_list(tmp_path / "t", {"id": "one", "run": run})
     with started(repository, "run", listed, "--json") as running:
@@ -350,7 +350,8 @@ def test_a_running_task_holds_nothing_of_the_person(repository: Path, tmp_path: 
         (tmp_path / "go").touch()
         out, _ = running.communicate(timeout=PATIENCE)
     (result,) = json.loads(out)["results"]
-    assert (running.returncode, result["outcome"], result["notes"]) == (0, "succeeded", [])
+    noted = ["HEAD of the main checkout changed while the task ran"]
+    assert (running.returncode, result["outcome"], result["notes"]) == (0, "succeeded", noted)
 
 
 # -- what is printed ---------------------------------------------------------------------------------------------------

@@ -57,6 +57,15 @@ def test_a_task_that_writes_into_the_main_checkout_fails(repository: Path, tmp_p
     )
 
 
+@needs_bwrap
+def test_a_branch_is_in_reach_and_watched(repository: Path, tmp_path: Path) -> None:
+    """Refs have to be writable inside, so a task can take the branch away that is checked out: it is reported."""
+    listed = task_list(tmp_path / "t", {"id": "one", "run": f"rm -rf {repository}/.git/refs/heads/main"})
+    assert moderator(repository, "run", listed).returncode == 0
+    shown = document(moderator(repository, "show", "one", "--json"))["attempt"]
+    assert shown["notes"] == ["HEAD of the main checkout changed while the task ran"]
+
+
 def test_without_a_sandbox_nothing_is_begun(repository: Path, tmp_path: Path) -> None:
     """Asked for and not there: exit 4 with what to do, no workspace, no branch, no record of a run."""
     import shutil

@@ -494,6 +494,8 @@ def test_processes_that_a_task_leaves_behind_are_ended_and_told(tmp_path: Path) 
     ("mischief", "note"),
     [
         ("git -C $MAIN switch -qc other", "HEAD of the main checkout changed while the task ran"),
+        ("git -C $MAIN commit -q --allow-empty -m rogue", "HEAD of the main checkout changed while the task ran"),
+        ("git update-ref -d refs/heads/main", "HEAD of the main checkout changed while the task ran"),
         ("git -C $MAIN rm -q --cached README.md", "the index of the main checkout changed while the task ran"),
         ("git config some.thing else", "the repository's configuration changed while the task ran"),
     ],

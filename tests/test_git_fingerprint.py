@@ -15,6 +15,7 @@ from repos import git, make_repository
 from runs import execute_one, sample
 from workspaces import context
 
+HEAD = "HEAD of the main checkout"
 HOOKS, STASH = "the hooks of the repository", "the stash"
 CONFIG, INFO = "the repository's configuration", "the attributes or excludes of the repository"
 OLD_HOOK = "#!/bin/sh\ntrue\n"
@@ -23,7 +24,7 @@ OLD_HOOK = "#!/bin/sh\ntrue\n"
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     """A repository with a hook, excludes, and a stash of two entries."""
-    repo = make_repository(tmp_path / "repo", [("first", {"README.md": "# Sample\n"})])
+    repo = make_repository(tmp_path / "repo", [("first", {"README.md": "# Sample\n"}), ("second", {"a": "a\n"})])
     hook(repo)
     (repo / ".git/info/exclude").write_text("*.o\n")
     for content in ("1", "2"):
@@ -66,10 +67,19 @@ def differences(repo: Path, change: Callable[[Path], object]) -> list[str]:
         (lambda repo: (repo / ".git/info/attributes").write_text("* -text\n"), [INFO]),
         (lambda repo: (repo / ".git/config.worktree").write_text("[core]\n\tbare = true\n"), [CONFIG]),
         (lambda repo: git(repo, "config", "core.hooksPath", ".hooks"), [CONFIG]),
+        (lambda repo: git(repo, "update-ref", "-d", "refs/heads/main"), [HEAD]),
+        (lambda repo: (repo / ".git/refs/heads/main").unlink(), [HEAD]),
+        (lambda repo: git(repo, "update-ref", "refs/heads/main", "main~1"), [HEAD]),
+        (lambda repo: git(repo, "reset", "--quiet", "--soft", "HEAD~1"), [HEAD]),
+        (lambda repo: git(repo, "commit", "--quiet", "--amend", "-m", "other"), [HEAD]),
+        (lambda repo: git(repo, "commit", "--quiet", "--allow-empty", "-m", "rogue"), [HEAD]),
+        (lambda repo: git(repo, "switch", "--quiet", "--detach"), [HEAD]),
+        (lambda repo: git(repo, "symbolic-ref", "HEAD", "refs/heads/unborn"), [HEAD]),
     ],
     ids=(
         "hook-content hook-new hook-mode hook-gone hooks-gone hook-link stash-older stash-newest stash-all "
-        "excludes attributes worktree-config hooks-path"
+        "excludes attributes worktree-config hooks-path "
+        "branch-deleted branch-file-gone branch-moved soft-reset amended committed detached unborn"
     ).split(),
 )
 def test_each_change_is_named(repo: Path, change: Callable[[Path], object], found: list[str]) -> None:
@@ -88,13 +98,24 @@ def test_each_change_is_named(repo: Path, change: Callable[[Path], object], foun
         lambda repo: git(repo, "gc", "--quiet"),
         lambda repo: git(repo, "status"),
         lambda repo: git(repo, "branch", "side"),
-        lambda repo: git(repo, "commit", "--quiet", "--allow-empty", "-m", "mine"),
+        lambda repo: git(repo, "branch", "--force", "other", "main~1"),
     ],
-    ids="nothing same-hook touched pack-refs expire gc status branch commit".split(),
+    ids="nothing same-hook touched pack-refs expire gc status branch other-branch".split(),
 )
 def test_what_is_no_change_is_not_reported(repo: Path, change: Callable[[Path], object]) -> None:
-    """Rewriting the same, packing, and ordinary work with branches and commits are no findings."""
+    """Rewriting the same, packing, and ordinary work with branches that are not checked out are no findings."""
+    git(repo, "branch", "other")
     assert differences(repo, change) == []
+
+
+def test_a_branch_that_is_another_name_is_followed(repo: Path) -> None:
+    """Where the branch that is checked out stands for another one, moving that one moves HEAD; packed or not."""
+    git(repo, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    git(repo, "symbolic-ref", "HEAD", "refs/heads/alias")
+    for packed in (False, True):
+        if packed:
+            git(repo, "pack-refs", "--all")
+        assert differences(repo, lambda repo: git(repo, "commit", "--quiet", "--allow-empty", "-m", "more")) == [HEAD]
 
 
 def test_hooks_that_are_kept_in_the_main_worktree_are_watched(repo: Path, tmp_path: Path) -> None:

@@ -353,3 +353,15 @@ def test_whether_an_owner_lives() -> None:
     assert [name for name, owner in owners.items() if leases.is_alive(owner)] == [
         "this process", "renamed", "elsewhere", "elsewhere, without boot ids",
     ]  # fmt: skip
+
+
+def test_a_process_that_ended_is_dead_before_its_parent_notices() -> None:
+    """One that was killed and waits for its parent to ask does nothing any more: it counts as gone."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # fmt: skip
+        assert process.stdout and process.stdout.readline() == b"\n"
+        owner = replace(leases.this_process(), pid=process.pid, started=leases._started(process.pid))
+        assert leases.is_alive(owner)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not leases.is_alive(owner)

@@ -143,3 +143,22 @@ def test_everything_travels_between_processes_whole() -> None:
     """Pickled and read back, tasks and results are equal to what they were."""
     things = [TASK, result(0), *(result(None, outcome=outcome, notes=["a", "b"]) for outcome in Outcome), *TaskStatus]
     assert pickle.loads(pickle.dumps(things)) == things
+
+
+def test_a_digest_is_of_what_is_to_be_done() -> None:
+    """The id and the limits do not change it, everything else does; two tasks that say the same have the same."""
+    task = Task("one", "Do it", run=["make", "é\udcff"])
+    for same in (
+        dataclasses.replace(task, id="two"),
+        dataclasses.replace(task, timeout=1.0),
+        dataclasses.replace(task, idle_timeout=1.0),
+    ):
+        assert same.digest == task.digest
+    changes: list[dict[str, Any]] = [
+        {"run": "make é"},
+        {"env": {"A": ""}},
+        {"kind": "x"},
+        {"description": ""},
+        {"acceptance_criteria": ["all"]},
+    ]
+    assert len({task.digest, *(dataclasses.replace(task, **change).digest for change in changes)}) == len(changes) + 1

@@ -17,12 +17,13 @@ import pytest
 from commandline import picture
 from moderator.context import IsolationLevel
 from moderator.errors import CheckoutNotClean, UsageError, WorkspaceBusy, WorkspaceOccupied
+from moderator.git.manager import GitManager
 from moderator.git.values import Commit
 from moderator.models import Outcome
 from moderator.orchestrator import Orchestrator, RunSummary
 from moderator.plan import Start, make_plan
 from moderator.process import Cancellation
-from moderator.resuming import LastRun, afresh, is_work_of, refuse_other_choices, resumed
+from moderator.resuming import NOTHING_RAN, LastRun, afresh, is_work_of, last_of, refuse_other_choices, resumed
 from moderator.store import AttemptRecord, RunRecord, Store, history_file
 from repos import git
 from runs import Listening, base_context, sample, shell, words
@@ -51,7 +52,7 @@ def commit(**trailers: str) -> Commit:
         (None, None, False, "running", Start.RUN, 1),
         (None, commit(), True, "running", Start.RUN, 1),
         *((replace(ATTEMPT, outcome=outcome.value), commit(), True, "running", Start.KEPT, 1)
-          for outcome in Outcome if outcome is not Outcome.CANCELLED),
+          for outcome in Outcome if outcome.value not in {"cancelled", *NOTHING_RAN}),
         (replace(ATTEMPT, attempt=3, outcome="failed"), None, False, "interrupted", Start.KEPT, 3),
         (ATTEMPT, commit(), True, "running", Start.RECORDED, 1),
         (ATTEMPT, commit(Moderator_Run="r-2"), True, "running", Start.AGAIN, 2),
@@ -64,21 +65,54 @@ def commit(**trailers: str) -> Commit:
         (replace(ATTEMPT, outcome="cancelled"), None, True, "interrupted", Start.AGAIN, 2),
         (replace(ATTEMPT, outcome="cancelled"), commit(), True, "interrupted", Start.RECORDED, 1),
         (replace(ATTEMPT, run_id="r-0", attempt=4), None, True, "running", Start.AGAIN, 1),
-        (ATTEMPT, None, True, "finished", Start.AGAIN, 1),
+        (ATTEMPT, None, True, "finished", Start.AGAIN, 2),
+        (replace(ATTEMPT, run_id="r-0"), None, True, "finished", Start.AGAIN, 1),
+        (replace(ATTEMPT, outcome="could not start"), None, True, "finished", Start.AGAIN, 2),
+        (replace(ATTEMPT, outcome="could not start"), None, False, "interrupted", Start.RUN, 2),
+        (replace(ATTEMPT, outcome="no workspace"), None, False, "finished", Start.RUN, 2),
+        (replace(ATTEMPT, outcome="no workspace"), None, True, "finished", Start.RUN, 2),
+        (replace(ATTEMPT, outcome="no workspace"), None, True, "running", Start.RUN, 2),
     ],
 )  # fmt: skip
 def test_what_becomes_of_a_task(
     attempt: AttemptRecord | None, last_commit: Commit | None, left: bool, state: str, start: Start, number: int,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    """An end of its own is kept, a commit of exactly this attempt is recorded, anything else is run again."""
+    """An end of its own is kept, a commit of exactly this attempt is recorded, anything else is run again.
+
+    Where something of its own is not finished, a run goes on, whatever it says of itself.  Of an attempt that got no workspace
+    nothing can be left: what is there is not set aside.
+    """
     plan = make_plan([shell("one")], base_context(tmp_path), "a" * 40, None)
     last = LastRun(replace(RUN, state=state), {"one": attempt} if attempt else {})
     found = resumed(plan, last, {"one": last_commit} if last_commit else {}, {"one"} if left else set())
     (planned,) = found.tasks
     recorded = last_commit if start is Start.RECORDED else None
     assert (planned.start, planned.attempt, planned.earlier, planned.commit) == (start, number, attempt, recorded)
-    assert (found.continues, found.is_done) == (state != "finished", state == "finished" and start is Start.KEPT)
+    goes_on = state != "finished" or (attempt is not None and attempt.run_id == "r-1" and start is not Start.KEPT)
+    assert (found.continues, found.is_done) == (goes_on, state == "finished" and start is Start.KEPT)
+
+
+def known(run_id: str, held: dict[str, int] | None = None, state: str = "finished", **attempts: str | None) -> LastRun:
+    """A run with these tasks' outcomes."""
+    own = {name: replace(ATTEMPT, run_id=run_id, task_id=name, outcome=outcome) for name, outcome in attempts.items()}
+    return LastRun(replace(RUN, run_id=run_id, state=state), own, frozenset(), held or {})
+
+
+def test_a_run_that_did_nothing_hides_no_other() -> None:
+    """What was held by somebody else is asked of the runs before; a run of which that is all is passed over."""
+    cut_short = known("r-1", state="interrupted", one=None, two="succeeded")
+    idle, busy = known("r-2", {"one": 1, "two": 1}), known("r-3", {"one": 1}, three="succeeded")
+    assert last_of([]) is None
+    assert last_of([idle]) == idle
+    assert last_of([idle, cut_short]) == cut_short
+    assert last_of([idle, idle, cut_short, known("r-0", one="failed")]) == cut_short
+    both = last_of([busy, idle, cut_short, known("r-0", one="failed")])
+    assert both == replace(busy, attempts={**busy.attempts, "one": cut_short.attempts["one"]})
+    assert (both.finished(["one", "three"]), both.goes_on(["one"]), both.goes_on(["three"])) == (["three"], True, False)
+    assert (both.next_number("one"), both.next_number("three"), both.next_number("four")) == (2, 2, 1)
+    for told in (replace(idle, anew=frozenset({"one", "two"})), replace(idle, run=replace(idle.run, state="running"))):
+        assert last_of([told, known("r-0", four="failed")]) == told
 
 
 def test_a_task_that_is_not_listed_any_more_is_named(tmp_path: Path) -> None:
@@ -295,7 +329,7 @@ def test_planning_to_resume_makes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", [IsolationLevel.NONE, IsolationLevel.BRANCH])
 def test_what_a_task_left_in_the_checkout_is_the_persons(level: IsolationLevel, tmp_path: Path) -> None:
-    """A level that runs in the checkout is resumed once a person has seen to what the killed attempt left there."""
+    """A level that runs in the checkout is resumed once a person has put aside, as told, what the killed attempt left there."""
     repository = sample(tmp_path)
     cancellation = Cancellation()
 
@@ -314,10 +348,16 @@ def test_what_a_task_left_in_the_checkout_is_the_persons(level: IsolationLevel, 
         resume(repository, tmp_path, tasks)
     assert "a task that was cut short may have left them" in refused.value.hint
     assert picture(repository / "half", repository / "README.md") == before
-    (repository / "half").unlink()
+    told = dict(line.rsplit(": ", 1) for line in refused.value.hint.splitlines() if ": git " in line)
+    subprocess.run(told["put them aside"], shell=True, check=True, stdout=subprocess.DEVNULL)
+    assert not (repository / "half").exists()
     summary = resume(repository, tmp_path, tasks)
     assert [(words(one), one.attempt) for one in summary.results] == [("unchanged", 1), ("succeeded", 2)]
     assert summary.run_id == first.run_id
+    (repository / "half").unlink(missing_ok=True)
+    back = next(line for name, line in told.items() if name.endswith("have them back later"))
+    subprocess.run(back, shell=True, check=True, stdout=subprocess.DEVNULL)
+    assert (repository / "half").read_text() == "half\n"
 
 
 def test_what_no_record_knows_is_not_run_over(tmp_path: Path) -> None:
@@ -332,6 +372,156 @@ def test_what_no_record_knows_is_not_run_over(tmp_path: Path) -> None:
     assert refused.value.findings == ("task 'new': the branch 'main-task-new' exists",)
     with Store(history_file(orchestrator.git.state_root)) as store:
         assert [run.state for run in store.runs()] == ["running"]
+
+
+@pytest.mark.parametrize("how", ["switched to", "being rebased"])
+def test_a_branch_that_somebody_is_on_is_found_before_anything_is_set_aside(how: str, tmp_path: Path) -> None:
+    """One branch without a workspace that a person has checked out refuses the whole of a new beginning; all stays as it was."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"))
+    orchestrator.git.remove_workspace("two")
+    git(repository, "switch", "--quiet", "main-task-two")
+    if how == "being rebased":
+        git(repository, "rebase", "--quiet", "--interactive", "--root", GIT_SEQUENCE_EDITOR="echo break >")
+    before = picture(tmp_path)
+    with pytest.raises(WorkspaceOccupied, match="the branch 'main-task-two' is checked out by the worktree of "):
+        orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"), base="main", fresh=True)
+    assert picture(tmp_path) == before
+    if how == "being rebased":
+        git(repository, "rebase", "--abort")
+    git(repository, "switch", "--quiet", "main")
+    assert orchestrator.run(counted(tmp_path), source=str(tmp_path / "t"), fresh=True).success
+
+
+def test_what_never_ran_is_run_when_the_obstacle_is_gone(tmp_path: Path) -> None:
+    """A task without a workspace, or whose program was missing, is not finished: the same run goes on with it, from its base."""
+    repository, program = sample(tmp_path), tmp_path / "program"
+    tasks = [*counted(tmp_path), shell("new"), shell("missing", [str(program)])]
+    git(repository, "branch", "main-task-new/in-the-way")
+    first = Orchestrator(None, repository).run(tasks, source=str(tmp_path / "t"))
+    assert [words(one) for one in first.results] == ["succeeded", "unchanged", "no workspace", "could not start"]
+    git(repository, "commit", "--quiet", "--allow-empty", "-m", "the branch moves on")
+    again = resume(repository, tmp_path, tasks)
+    assert [words(one) for one in again.results] == [words(one) for one in first.results]
+    git(repository, "branch", "-D", "main-task-new/in-the-way")
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    last = resume(repository, tmp_path, tasks)
+    assert [(words(one), one.attempt) for one in last.results] == [
+        ("succeeded", 1), ("unchanged", 1), ("unchanged", 3), ("unchanged", 3)
+    ]  # fmt: skip
+    assert {one.base for one in last.results} == {first.plan.base_commit}
+    assert {first.run_id, again.run_id, last.run_id} == {first.run_id}
+    assert (tmp_path / "ran").read_text().split() == ["one", "two"]
+    assert resume(repository, tmp_path, tasks).plan.is_done
+
+
+def test_what_came_under_the_name_of_a_task_that_never_ran_is_not_set_aside(tmp_path: Path) -> None:
+    """A branch that kept a task from its workspace is somebody's: resuming refuses until it is out of the way."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    plan = orchestrator.plan(counted(tmp_path), source=str(tmp_path / "t"))
+    git(repository, "branch", "main-task-two")  # since the plan was made
+    assert [words(one) for one in orchestrator.carry_out(plan).results] == ["succeeded", "no workspace"]
+    before = git(repository, "for-each-ref")
+    with pytest.raises(WorkspaceOccupied) as refused:
+        resume(repository, tmp_path, counted(tmp_path))
+    assert refused.value.findings == ("task 'two': the branch 'main-task-two' exists",)
+    assert git(repository, "for-each-ref") == before
+    git(repository, "branch", "-m", "main-task-two", "mine")
+    assert [(words(one), one.attempt) for one in resume(repository, tmp_path, counted(tmp_path)).results] == [
+        ("succeeded", 1), ("unchanged", 2)
+    ]  # fmt: skip
+
+
+def test_a_run_that_found_everything_held_hides_no_interrupted_one(tmp_path: Path) -> None:
+    """It says that it was held, and what goes on is the run before it, though that one is older."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    first = orchestrator.run(counted(tmp_path)[:1], source=str(tmp_path / "t"))
+    forget_end(repository, "one")
+    cut_short(repository, "interrupted")
+    planned = orchestrator.plan([shell("two", f"echo two >> {tmp_path}/ran")], source=str(tmp_path / "t"))
+    held = GitManager(repository)
+    with held.create_workspace(planned.tasks[0].context):
+        second = orchestrator.carry_out(planned)
+    assert (second.is_held, second.success, second.held) == (True, False, {"two"})
+    held.remove_workspace("two")
+    git(repository, "branch", "-D", "main-task-two")
+    summary = resume(repository, tmp_path, counted(tmp_path))
+    assert (summary.run_id, [(words(one), one.attempt) for one in summary.results]) == (
+        first.run_id, [("succeeded", 1), ("unchanged", 1)]
+    )  # fmt: skip
+    assert (tmp_path / "ran").read_text().split() == ["one", "two"]
+
+
+def kept_notes(repository: Path, tmp_path: Path, tasks: list[Any]) -> list[tuple[str | None, list[str]]]:
+    """The branch and the notes of each result of a run that is finished."""
+    summary = resume(repository, tmp_path, tasks)
+    assert (summary.plan.is_done, summary.success) == (True, True)
+    return [(one.branch, one.notes) for one in summary.results]
+
+
+@pytest.mark.parametrize(
+    ("how", "noted"),
+    [
+        ("merged", ""),
+        ("squashed", ""),
+        ("renamed", ""),
+        ("workspace stays", ""),
+        ("nowhere", "nothing leads"),
+        ("pruned", "its commit"),
+    ],
+)
+def test_a_result_whose_branch_is_gone_says_what_has_become_of_its_work(how: str, noted: str, tmp_path: Path) -> None:
+    """Merged, or held by another name, all is well; a commit that nothing leads to, or that is gone, is told, the branch is not."""
+    repository = sample(tmp_path)
+    orchestrator = Orchestrator(None, repository)
+    one, _ = orchestrator.run(counted(tmp_path), source=str(tmp_path / "t")).results
+    if how != "workspace stays":
+        orchestrator.git.remove_workspace("one")
+    orchestrator.git.remove_workspace("two")
+    if how in ("merged", "squashed"):
+        git(repository, "merge", "--quiet", *(["--squash"] if how == "squashed" else ["--no-ff"]), "main-task-one")
+    if how == "squashed":
+        git(repository, "commit", "--quiet", "-m", "all of it")
+    if how == "renamed":
+        git(repository, "branch", "-m", "main-task-one", "mine")
+    elif how != "workspace stays":
+        git(repository, "branch", "-D", "main-task-one")
+    git(repository, "branch", "-D", "main-task-two")
+    if how == "pruned":
+        git(repository, "-c", "gc.reflogExpire=now", "gc", "--quiet", "--prune=now")
+    (branch, notes), unchanged = kept_notes(repository, tmp_path, counted(tmp_path))
+    assert (branch, unchanged) == ("main-task-one" if how == "workspace stays" else None, (None, []))
+    assert [note.startswith(noted) and str(one.commit)[:12] in note for note in notes] == [True] * bool(noted)
+    if how == "nowhere":
+        subprocess.run(notes[0].partition("to keep it: ")[2], shell=True, cwd=repository, check=True)
+        assert kept_notes(repository, tmp_path, counted(tmp_path))[0] == ("main-task-one", [])
+
+
+def test_a_finished_task_that_reads_differently_now_says_so(tmp_path: Path) -> None:
+    """What was run is written down: another command, environment or description is told, another limit is none of it."""
+    repository = sample(tmp_path)
+    tasks = [shell("one", "echo x > x", timeout=30.0), shell("two", ["true"])]
+    Orchestrator(None, repository).run(tasks, source=str(tmp_path / "t"))
+    assert kept_notes(repository, tmp_path, [replace(tasks[0], timeout=60.0), tasks[1]]) == [
+        ("main-task-one", []), ("main-task-two", [])
+    ]  # fmt: skip
+    said = (
+        "it reads differently now than when it was run; give it another id to have it run, or start anew with --fresh"
+    )
+    for change in ({"run": "echo y > x"}, {"env": {"A": "1"}}, {"description": "Do it otherwise"}):
+        changed = [replace(tasks[0], **change), tasks[1]]
+        assert kept_notes(repository, tmp_path, changed) == [("main-task-one", [said]), ("main-task-two", [])]
+    cut_short(repository)
+    forget_end(repository, "one")
+    (recorded, _) = resume(repository, tmp_path, [replace(tasks[0], run="echo y > x"), tasks[1]]).results
+    assert (words(recorded), recorded.notes[1:]) == ("succeeded", [said])
+    with closing(sqlite3.connect(history_file(str(repository / ".git/moderator")), isolation_level=None)) as record:
+        record.execute("UPDATE attempts SET digest = '', notes = '[]'")  # as an older moderator left it
+    assert kept_notes(repository, tmp_path, [replace(tasks[0], run="echo y > x"), tasks[1]])[0][1] == []
 
 
 def test_resuming_needs_a_file_and_one_wish(tmp_path: Path) -> None:

@@ -62,6 +62,9 @@ ATTEMPT = AttemptRecord(
 )
 
 
+VERSION = len(room._SCHEMA)
+
+
 def result(outcome: Outcome = Outcome.SUCCEEDED, task_id: str = "task_001", attempt: int = 1) -> TaskResult:
     return TaskResult(
         task=Task(task_id, "Do it"),
@@ -177,6 +180,7 @@ def test_an_attempt_that_was_never_begun_is_recorded_when_it_ends(store: Store) 
             backend="shell",
             duration_seconds=2.5,
             notes=("one", "two"),
+            digest=ended.task.digest,
         )
     ]
 
@@ -546,7 +550,7 @@ def with_a_broken_schema(path: Path) -> None:
         (lambda path: path.write_text("hello, " * 2000), "is damaged, or not a record of runs"),
         (foreign, "is not a record of runs"),
         (foreign_with_a_log, "is not a record of runs"),
-        (newer, "was written by a newer moderator: it has version 1000, and this one knows 3"),
+        (newer, f"was written by a newer moderator: it has version 1000, and this one knows {VERSION}"),
         (truncated(100), "is damaged"),
         (truncated(4096), "is damaged"),
         (truncated(10000), "is damaged"),
@@ -575,14 +579,18 @@ def test_a_file_that_is_no_record_of_ours_is_refused_and_untouched(
 
 
 def test_damage_in_the_middle_is_a_problem_when_it_is_met(path: Path) -> None:
-    """Pages overwritten with rubbish: each one is reported when it is read, in our words, or does not matter."""
+    """Pages overwritten with rubbish: each one is reported when it is read, in our words, or does not matter.
+
+    Who has the whole file examined learns of every one, and of none where there is none.
+    """
     with Store(path) as store:
         store.begin_run(RUN)
         for n in range(200):
             store.begin_attempt(replace(ATTEMPT, task_id=f"task {n}", notes=("a note", "é")))
+        store.examine()
         expected = store.attempts()
     whole = path.read_bytes()
-    met = 0
+    met = examined = 0
     for offset in range(4096, len(whole), 4096):
         path.write_bytes(whole[:offset] + b"\xff" * 4096 + whole[offset + 4096 :])
         try:
@@ -591,7 +599,12 @@ def test_damage_in_the_middle_is_a_problem_when_it_is_met(path: Path) -> None:
         except StoreProblem as problem:
             assert "is damaged" in problem.message
             met += 1
-    assert met > 5
+        with pytest.raises(StoreProblem, match="is damaged") as found, Store(path) as store:
+            examined += 1
+            store.examine()
+        assert found.value.cause
+    assert 5 < met < len(whole) // 4096 - 1
+    assert examined > len(whole) // 4096 // 2, "most are met only by who looks for them"
 
 
 @pytest.mark.parametrize("value", ["x'5b22ff225d'", "cast(x'ff' as text)", "'[\"no end'"])
@@ -729,8 +742,8 @@ def test_opening_an_older_record_brings_it_up_to_date(path: Path, monkeypatch: p
                 assert store.runs() == [RUN]
         with raw(path) as connection:
             assert connection.execute("SELECT run_id, mood FROM runs").fetchall() == [("r-1", "calm")]
-            assert connection.execute("PRAGMA user_version").fetchall() == [(4,)]
-    with pytest.raises(StoreProblem, match="it has version 4, and this one knows 3"):
+            assert connection.execute("PRAGMA user_version").fetchall() == [(VERSION + 1,)]
+    with pytest.raises(StoreProblem, match=f"it has version {VERSION + 1}, and this one knows {VERSION}"):
         Store(path)
 
 
@@ -742,7 +755,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
             room._migrate(
                 connection, (*room._SCHEMA, NEXT, ("CREATE TABLE half (x)", "INSERT INTO nowhere VALUES (1)"))
             )
-        assert connection.execute("PRAGMA user_version").fetchall() == [(4,)]
+        assert connection.execute("PRAGMA user_version").fetchall() == [(VERSION + 1,)]
         assert not connection.in_transaction
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert tables == {"runs", "attempts", "events", "moods"}
@@ -761,7 +774,7 @@ Store(path).close()
 """
     finish([python(script, path) for _ in range(3)])
     with raw(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchall() == [(4,)]
+        assert connection.execute("PRAGMA user_version").fetchall() == [(VERSION + 1,)]
 
 
 def test_a_record_of_the_first_version_is_kept_whole(path: Path, tmp_path: Path) -> None:
@@ -773,19 +786,16 @@ def test_a_record_of_the_first_version_is_kept_whole(path: Path, tmp_path: Path)
     with Store(path) as store:
         assert store.runs() == [replace(RUN, run_id="r-2", state="finished", finished_at=2.5), replace(RUN, tasks=1)]
         assert store.attempts() == [ATTEMPT]
-        assert (store.newest_of(""), store.newest_of("/srv/tasks.yaml")) == (None, None)
+        assert (store.runs_of(""), store.runs_of("/srv/tasks.yaml")) == ([], [])
         store.begin_run(replace(RUN, run_id="r-3", source="/srv/tasks.yaml", started_at=3000.0))
         assert [run.run_id for run in store.runs()] == ["r-3", "r-2", "r-1"]
-        found = store.newest_of("/srv/tasks.yaml")
-        assert found is not None and found.run_id == "r-3"
+        assert [run.run_id for run in store.runs_of("/srv/tasks.yaml")] == ["r-3"]
     after = connection_rows(path)
-    assert [row[: len(old)] for row, old in zip(after["runs"], before["runs"], strict=False)] == before["runs"]
-    assert [row[: len(old)] for row, old in zip(after["attempts"], before["attempts"], strict=True)] == before[
-        "attempts"
-    ]
+    for table in ("runs", "attempts"):
+        assert [row[: len(old)] for row, old in zip(after[table], before[table], strict=False)] == before[table]
     assert after["events"] == before["events"]
     with raw(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchall() == [(3,)]
+        assert connection.execute("PRAGMA user_version").fetchall() == [(VERSION,)]
 
 
 def connection_rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -834,15 +844,50 @@ INSERT INTO events VALUES (1, 'r-1', 'began', 1.5, '{}');
 # Going on with a run
 
 
-def test_the_newest_run_of_a_file_is_found(store: Store) -> None:
-    """A run belongs to the file that listed its tasks; runs from no file belong to none."""
+def test_the_runs_of_a_file_are_found(store: Store) -> None:
+    """A run belongs to the file that listed its tasks, runs from no file to none; the last to come is first, whatever the clock."""
     odd = "/srv/" + os.fsdecode(b"\xff.yaml")
     for number, source in enumerate(("/srv/a", "/srv/b", "/srv/a", "", odd)):
-        store.begin_run(replace(RUN, run_id=f"r-{number}", source=source, started_at=float(number)))
-    found = {name: store.newest_of(name) for name in ("/srv/a", "/srv/b", odd, "", "/srv/c")}
-    assert {name: run and run.run_id for name, run in found.items()} == {
-        "/srv/a": "r-2", "/srv/b": "r-1", odd: "r-4", "": None, "/srv/c": None,
-    }  # fmt: skip
+        store.begin_run(replace(RUN, run_id=f"r-{number}", source=source, started_at=float(-number)))
+    found = {name: [run.run_id for run in store.runs_of(name)] for name in ("/srv/a", "/srv/b", odd, "", "/srv/c")}
+    assert found == {"/srv/a": ["r-2", "r-0"], "/srv/b": ["r-1"], odd: ["r-4"], "": [], "/srv/c": []}
+    assert [run.run_id for run in store.runs_of("/srv/a", 1)] == ["r-2"]
+
+
+def test_a_run_begins_beside_those_it_knows_of(store: Store) -> None:
+    """A run of the same file that began, ended or changed hands since `running` was asked keeps it from beginning, no other."""
+    first, second = replace(RUN, source="/srv/a"), replace(RUN, run_id="r-2", source="/srv/a")
+    nobody = store.running("/srv/a")
+    assert (nobody, store.running("")) == ([], [])
+    assert store.begin_run(first, nobody)
+    assert not store.begin_run(second, nobody)
+    assert store.begin_run(replace(RUN, run_id="r-3", source="/srv/b"), nobody)
+    assert store.begin_run(replace(RUN, run_id="r-4"), [])
+    seen = store.running("/srv/a")
+    assert [run.run_id for run in seen] == ["r-1"]
+    assert store.take_over(seen[0], replace(first, pid=99))
+    assert not store.begin_run(second, seen)
+    assert store.begin_run(second, store.running("/srv/a"))
+    assert [run.run_id for run in store.runs_of("/srv/a")] == ["r-2", "r-1"]
+
+
+def test_of_many_processes_that_begin_a_run_of_one_file_one_does(path: Path) -> None:
+    """However they fall together, exactly one is told that its run has begun."""
+    Store(path).close()
+    script = """
+from dataclasses import replace
+from moderator.store import RunRecord
+run = RunRecord(f"r-{os.getpid()}", 1.0, None, "running", "main", "a" * 40, "full", 1, "", 1, "", "", 0.0, "/srv/a")
+with Store(path) as store:
+    beside = store.running("/srv/a")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(store.begin_run(run, beside), run.run_id)
+"""
+    answers = [line.split() for line in finish([python(script, path) for _ in range(4)])]
+    with Store(path) as store:
+        assert [run.run_id for run in store.runs()] == [run_id for begun, run_id in answers if begun == "True"]
+        assert len(store.runs()) == 1
 
 
 def test_a_run_goes_on_in_another_process_once(store: Store) -> None:
@@ -916,6 +961,21 @@ def test_the_last_attempts_are_those_of_the_run_and_then_of_those_it_follows(sto
     assert last("r-1") == {"a": ("r-1", 1), "b": ("r-1", 2)}
     assert last("r-3") == {"a": ("r-1", 1), "b": ("r-2", 1), "c": ("r-3", 1)}
     assert last("circle") == {"d": ("circle", 1)}
+
+
+def test_what_somebody_else_held_is_no_attempt_of_the_run(store: Store) -> None:
+    """Such an attempt is in the history and tells nothing of the task, unless the run had begun it before."""
+    for run_id, follows in (("r-1", ""), ("r-2", "r-1")):
+        store.begin_run(replace(RUN, run_id=run_id, follows=follows))
+    store.begin_attempt(replace(ATTEMPT, task_id="task_001", run_id="r-1"))
+    for task_id, attempt, held in (("task_001", 1, True), ("task_002", 1, False), ("task_002", 2, True)):
+        store.begin_attempt(replace(ATTEMPT, run_id="r-2", task_id=task_id, attempt=attempt))
+        store.finish_attempt(replace(result(task_id=task_id, attempt=attempt), run_id="r-2"), 1005.0, held)
+    found = store.attempts_up_to(store.run("r-2"))
+    assert {one.task_id: (one.run_id, one.attempt, one.held) for one in found.values()} == {
+        "task_001": ("r-1", 1, False), "task_002": ("r-2", 2, True),
+    }  # fmt: skip
+    assert [one.held for one in store.attempts("r-2")] == [True, False, True]
 
 
 # Speed

@@ -32,7 +32,7 @@ def storm(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, list[str]], s
     [
         ("matrix", ["removal matrix: remove", "removal matrix: rescue"]),
         ("ledger", ["ledger machine"]),
-        ("kills", ["kill storm: run, resume, clean, undo, fresh"]),
+        ("kills", ["kill storm: run, resume, clean, undo, fresh, restore, doctor"]),
         ("races", ["race storm: own tasks", "race storm: shared tasks", "race storm: plain git beside"]),
         ("hostile", ["hostile tasks and machines"]),
     ],

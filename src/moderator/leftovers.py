@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moderator.context import IsolationLevel
+from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import UnknownRevision, WorkspaceBusy
 from moderator.git.leases import is_alive
 from moderator.git.manager import GitManager
@@ -87,6 +87,9 @@ class Leftovers:
             self.results,
             {task_id: one.task_id for task_id, one in self.workspaces.items()},
         )
-        for one in plan.tasks:
-            if one.start is Start.AGAIN and one.task.id in self.workspaces:
-                self.git.check_removal(one.task.id, rescue=True)
+        self.git.check_set_aside(to_set_aside(one) for one in plan.tasks if one.start is Start.AGAIN)
+
+
+def to_set_aside(planned: PlannedTask) -> ExecutionContext | str:
+    """Return what names the things under a task's names: its context, or the id alone where the level names nothing."""
+    return planned.context if planned.context.task_id else planned.task.id

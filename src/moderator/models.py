@@ -5,6 +5,8 @@ Must not know how a task is run, where its results are stored, or that there is 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -86,6 +88,13 @@ class Task:
     verify: str | list[str] | None = None
     max_attempts: int | None = None
     variant_of: str = ""
+
+    @property
+    def digest(self) -> str:
+        """A short text that is the same as long as the same is to be done; the id and the limits do not count."""
+        no_part = ("id", "timeout", "idle_timeout", "max_attempts", "variant_of")
+        said = {name: value for name, value in self.to_dict().items() if value and name not in no_part}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -37,7 +37,7 @@ from moderator.git.leases import this_process
 from moderator.git.manager import GitManager
 from moderator.git.repository import Base
 from moderator.git.values import Keeping
-from moderator.leftovers import Leftovers
+from moderator.leftovers import Leftovers, to_set_aside
 from moderator.models import Outcome, Task, TaskResult
 from moderator.plan import Plan, PlannedTask, Start, make_plan
 from moderator.process import Cancellation, Limits
@@ -45,6 +45,8 @@ from moderator.process.sandbox import find_sandbox
 from moderator.resuming import (
     LastRun,
     afresh,
+    how_to_clear,
+    last_of,
     note_of_rescue,
     process_of,
     reason_to_set_aside,
@@ -63,16 +65,25 @@ _ANEW = "begins anew"
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended: results in the order of its tasks."""
+    """How a run ended: results in the order of its tasks.
+
+    `held` are the tasks for which nothing ran because somebody else had their workspaces.
+    """
 
     run_id: str
     plan: Plan
     results: list[TaskResult]
     interrupted: bool
+    held: frozenset[str] = frozenset()
 
     @property
     def success(self) -> bool:
         return not self.interrupted and all(result.success for result in self.results)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing was done at all because somebody else is at every one of the tasks."""
+        return bool(self.results) and all(result.task.id in self.held for result in self.results)
 
 
 class Orchestrator:
@@ -129,7 +140,7 @@ class Orchestrator:
         Raises PlanError with every problem of the list, WorkspaceOccupied if an earlier run left something under its names,
         UnknownRevision for a base that names no commit, CheckoutNotClean for a level that needs a clean checkout; UsageError
         for a base or level that the run to be continued does not have, WorkspaceBusy if that run is still going on, and for
-        what is to be set aside whatever `GitManager.check_removal` raises.
+        what is to be set aside whatever `GitManager.check_set_aside` raises.
         """
         if resume and fresh:
             raise UsageError("a run is resumed or started afresh, not both", hint="leave out --resume or --fresh")
@@ -189,7 +200,8 @@ class Orchestrator:
     ) -> Plan:
         """Return the plan with every name, before anybody has looked whether they are free."""
         fork, no_base = Base("base", "0" * 40), None
-        if last and (last.run.state != "finished" or len(last.finished(one.id for one in tasks)) == len(tasks)):
+        ids = [one.id for one in tasks]
+        if last and (last.goes_on(ids) or len(last.finished(ids)) == len(ids)):
             asked = IsolationLevel.of(level).value if level is not None else None
             known = base is None or base == last.run.base_branch
             refuse_other_choices(last.run, base, None if known else self.git.resolve_base(str(base)).commit, asked)
@@ -228,16 +240,18 @@ class Orchestrator:
         return plan
 
     def last_run(self, source: str) -> LastRun | None:
-        """Return the newest run of the tasks that a file lists; None if there is none."""
+        """Return the newest run of the tasks that a file lists, with what is known of them; None if there is none."""
         store = Store.existing(history_file(self.git.state_root))
         if store is None:
             return None
-        with store:
-            run = store.newest_of(source)
-            if run is None:
-                return None
+
+        def known(run: RunRecord) -> LastRun:
             anew = {task_id for event in store.events(run.run_id, _ANEW) for task_id in event["task_ids"]}
-            return LastRun(run, store.attempts_up_to(run), frozenset(anew))
+            held = {one.task_id: one.attempt for one in store.attempts(run.run_id) if one.held}
+            return LastRun(run, store.attempts_up_to(run), frozenset(anew), held)
+
+        with store:
+            return last_of(map(known, store.runs_of(source)))
 
     def run(
         self, tasks: Sequence[Task], progress_callback: ProgressCallback | None = None, **choices: Any
@@ -250,8 +264,8 @@ class Orchestrator:
     ) -> RunSummary:
         """Do what the plan says and record it.  A task's failure is in the summary, never raised.
 
-        Raises WorkspaceBusy if another process has gone on with the run that the plan continues, and whatever
-        `GitManager.set_aside` raises: then nothing has been started.
+        Raises WorkspaceBusy if another process has gone on with the run that the plan continues, or is at another run of the same
+        file's tasks, and whatever `GitManager.set_aside` raises: then nothing has been started.
         """
         if plan.earlier and plan.is_done:
             return RunSummary(plan.earlier.run_id, plan, list(self._ended_before(plan).values()), False)
@@ -282,7 +296,9 @@ class Orchestrator:
             recorder.finish("interrupted" if interrupted else "finished")
         with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
             self.git.empty_trash(_TIDYING)
-        return RunSummary(run_id, plan, [results[one.task.id] for one in plan.tasks], interrupted)
+        in_order = [results[one.task.id] for one in plan.tasks]
+        held = frozenset(result.task.id for result in in_order if recorder.was_held(result))
+        return RunSummary(run_id, plan, in_order, interrupted, held)
 
     def _begin_run(self, store: Store, plan: Plan, command_line: str) -> str:
         """Write down that a run begins, or goes on in this process; return its id."""
@@ -311,7 +327,7 @@ class Orchestrator:
             for of, variants in _variants(plan).items():
                 data = {"of": of, "ids": [one.id for one in variants], "verify": any(one.verify for one in variants)}
                 store.add_event(run.run_id, VARIANTS, run.started_at, data)
-            store.begin_run(run)
+            _begin_alone(store, run)
             return run.run_id
         if not store.take_over(plan.earlier, run):
             now = store.run(run.run_id)
@@ -326,9 +342,18 @@ class Orchestrator:
     def _ended_before(self, plan: Plan) -> dict[str, TaskResult]:
         """Return the results of the tasks that nothing is run for."""
         ended = {one.task.id: (one, one.earlier) for one in plan.tasks if not one.start.runs}
+        attempts = [last for _, last in ended.values() if last]
         there = self.git.owners(ended)
+        branches = self.git.existing_branches(last.branch for last in attempts if last.branch)
+        work = self.git.whereabouts((last.commit for last in attempts if last.commit), plan.base_branch)
         return {
-            task_id: result_before(planned, last, task_id in there and there[task_id].task_id == task_id)
+            task_id: result_before(
+                planned,
+                last,
+                has_workspace=task_id in there and there[task_id].task_id == task_id,
+                has_branch=last.branch in branches,
+                work=work.get(last.commit or ""),
+            )
             for task_id, (planned, last) in ended.items()
             if last
         }
@@ -336,7 +361,8 @@ class Orchestrator:
     def _set_aside(self, plan: Plan, recorder: Recorder) -> dict[str, list[str]]:
         """Set aside what is under the names of tasks that start again; return notes for their results.
 
-        Every task is tried before the first problem is raised, so that trying again has the less to do.
+        What forbids it was looked for when the plan was made.  Of what came since, every task is tried before the first problem
+        is raised, so that trying again has the less to do.
         """
         again = [one for one in plan.tasks if one.start is Start.AGAIN]
         if not again:
@@ -345,8 +371,7 @@ class Orchestrator:
         def aside(planned: PlannedTask) -> str | None:
             if self._cancellation.cancelled:
                 return None
-            target = planned.context if planned.context.task_id else planned.task.id  # level none names nothing
-            rescue = self.git.set_aside(target, reason_to_set_aside(plan, planned))
+            rescue = self.git.set_aside(to_set_aside(planned), reason_to_set_aside(plan, planned))
             data = {"task_id": planned.task.id, "rescue": rescue and rescue.id, "attempt": planned.attempt}
             recorder.note("set aside", data)
             return note_of_rescue(planned, rescue.id) if rescue else None
@@ -362,9 +387,7 @@ class Orchestrator:
             self.git.require_clean_checkout(directory)
         except CheckoutNotClean as error:
             if plan.continues:
-                error.hint = (
-                    "look at them: a task that was cut short may have left them; commit them elsewhere or stash them"
-                )
+                error.hint = how_to_clear(directory, plan.level)
             raise
 
     def _executor(
@@ -437,3 +460,16 @@ def _variants(plan: Plan) -> dict[str, list[Task]]:
         if one.task.variant_of:
             groups.setdefault(one.task.variant_of, []).append(one.task)
     return groups
+
+
+def _begin_alone(store: Store, run: RunRecord) -> None:
+    """Write down that a run begins.  Raises WorkspaceBusy if another run of the same file's tasks is going on here.
+
+    Whoever came later would find the tasks held one by one, and be the newest run of them without having done anything.
+    """
+    while True:
+        beside = store.running(run.source)
+        for other in beside:
+            refuse_running(other, here=True)
+        if store.begin_run(run, beside):
+            return

@@ -62,6 +62,11 @@ class PlannedTask:
     def path(self) -> str:
         return self.context.working_directory
 
+    @property
+    def reads_differently(self) -> bool:
+        """Whether the task says something else now than when it was last run; False where nobody knows."""
+        return bool(self.earlier and self.earlier.digest and self.earlier.digest != self.task.digest)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "task_id": self.task.id,
@@ -83,8 +88,8 @@ class Plan:
 
     `base_branch` and `base_commit` are what every task forks from; `keep` says whose workspaces stay: always, failed, never.
     `source` is the file that lists the tasks, as an absolute path, "" if there is none.  `earlier` is the run of that file
-    that this one continues, under the same id, or follows, if that one has finished; `vanished` are its tasks that the file
-    no longer lists.
+    that this one goes on with, under the same id, if it `continues`, or else follows; `vanished` are its tasks that the file no
+    longer lists.
     """
 
     base_context: ExecutionContext
@@ -96,17 +101,13 @@ class Plan:
     tasks: tuple[PlannedTask, ...]
     source: str = ""
     earlier: RunRecord | None = None
+    continues: bool = False
     vanished: tuple[str, ...] = ()
 
     @property
     def to_run(self) -> tuple[PlannedTask, ...]:
         """The tasks that something will be run for."""
         return tuple(planned for planned in self.tasks if planned.start.runs)
-
-    @property
-    def continues(self) -> bool:
-        """Whether this is the rest of a run that was cut short."""
-        return self.earlier is not None and self.earlier.state != "finished"
 
     @property
     def is_done(self) -> bool:

@@ -28,6 +28,8 @@ from moderator.models import Outcome, TaskResult, TaskStatus
 PATIENCE = 30.0
 """Seconds to wait for other processes' writes, each of which takes about a millisecond."""
 
+_MOST_FOUND = 3  # damages of one file that are told
+
 _APPLICATION_ID = int.from_bytes(b"modr", "big")
 
 _SCHEMA: tuple[tuple[str, ...], ...] = (
@@ -66,6 +68,10 @@ _SCHEMA: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE attempts ADD COLUMN tokens_in INTEGER",
         "ALTER TABLE attempts ADD COLUMN tokens_out INTEGER",
         "ALTER TABLE attempts ADD COLUMN reply TEXT NOT NULL DEFAULT ''",
+    ),
+    (
+        "ALTER TABLE attempts ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attempts ADD COLUMN digest TEXT NOT NULL DEFAULT ''",
     ),
 )
 """What leads from each version to the next, as statements: the first makes version 1 of an empty file."""
@@ -113,6 +119,8 @@ class AttemptRecord:
 
     `path` and `log` are as the operating system gave them, bytes that are no UTF-8 as lone surrogates.  The backend's version,
     what it says the attempt took and the last thing it said are as in a TaskResult.
+    `held`: nothing ran, for somebody else had the task's workspace at that moment.  `digest` is that of the task as it was run,
+    "" where unknown.
     """
 
     run_id: str
@@ -137,13 +145,15 @@ class AttemptRecord:
     tokens_in: int | None = None
     tokens_out: int | None = None
     reply: str = ""
+    held: bool = False
+    digest: str = ""
 
 
 _COUNTED = ("tasks", "succeeded", "failed")
 _OF_THE_PROCESS = ("state", "pid", "boot_id", "host", "process_started")
 _RUN_COLUMNS = [field.name for field in fields(RunRecord) if field.name not in _COUNTED]
 _ATTEMPT_COLUMNS = [field.name for field in fields(AttemptRecord)]
-_NOTES = _ATTEMPT_COLUMNS.index("notes")
+_NOTES, _HELD = _ATTEMPT_COLUMNS.index("notes"), _ATTEMPT_COLUMNS.index("held")
 
 
 def _names(columns: Sequence[str]) -> str:
@@ -161,7 +171,7 @@ _OR_FINISH_ATTEMPT = """
     ON CONFLICT (run_id, task_id, attempt) DO UPDATE SET
         finished_at = excluded.finished_at, outcome = excluded.outcome, exit_code = excluded.exit_code,
         error_message = excluded.error_message, duration_seconds = excluded.duration_seconds,
-        notes = excluded.notes, backend = coalesce(nullif(excluded.backend, ''), backend),
+        notes = excluded.notes, held = excluded.held, backend = coalesce(nullif(excluded.backend, ''), backend),
         branch = coalesce(excluded.branch, branch), base = coalesce(excluded.base, base),
         "commit" = coalesce(excluded."commit", "commit"), path = coalesce(excluded.path, path),
         log = coalesce(excluded.log, log), reply = excluded.reply,
@@ -169,6 +179,9 @@ _OR_FINISH_ATTEMPT = """
         tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out"""
 """What the result does not know stays as the attempt began with it."""
 
+_RUNNING = f"""
+    SELECT run_id, {_names(_OF_THE_PROCESS)} FROM runs
+    WHERE source = :source AND source <> '' AND state = 'running'"""  # noqa: S608 - our words, values are bound
 _TAKE_OVER = f"""
     UPDATE runs SET finished_at = NULL, {", ".join(f"{name} = :{name}" for name in (*_OF_THE_PROCESS, "workers"))}
     WHERE run_id = :run_id AND {" AND ".join(f"{name} = :then_{name}" for name in _OF_THE_PROCESS)}
@@ -214,9 +227,24 @@ class Store:
             there = path.exists()
         return cls(path) if there else None
 
-    def begin_run(self, run: RunRecord) -> None:
-        """Write down a run; its counts are ignored.  A run id can be used once."""
-        self._write(_INSERT_RUN, vars(run))
+    def begin_run(self, run: RunRecord, beside: Sequence[RunRecord] | None = None) -> bool:
+        """Write down a run; its counts are ignored.  A run id can be used once.
+
+        With `beside`, what `running` said of its file: only if that is still so.  Of two processes that would run one file's
+        tasks at the same moment, exactly one is told True.
+        """
+        values = {name: _stored(value) for name, value in vars(run).items()}
+        with self._lock, _mapped(self._path), _transaction(self._connection):
+            if beside is not None:
+                seen = {tuple(_stored(getattr(one, name)) for name in ("run_id", *_OF_THE_PROCESS)) for one in beside}
+                if seen != set(self._connection.execute(_RUNNING, values)):
+                    return False
+            self._connection.execute(_INSERT_RUN, values)
+            return True
+
+    def running(self, source: str) -> list[RunRecord]:
+        """Return the runs of the tasks that this file lists which say that they run: none if the file is ""."""
+        return self._runs("WHERE source = ? AND state = 'running'", (source,)) if source else []
 
     def finish_run(self, run_id: str, state: str, finished_at: float) -> None:
         """Write down how a run ended: "finished" or "interrupted", at `finished_at` in unix seconds."""
@@ -242,7 +270,7 @@ class Store:
         """Write down an attempt.  A run id, task id and attempt number can be used together once."""
         self._write(_INSERT_ATTEMPT, {**vars(attempt), "notes": _json(attempt.notes)})
 
-    def finish_attempt(self, result: TaskResult, finished_at: float) -> None:
+    def finish_attempt(self, result: TaskResult, finished_at: float, held: bool = False) -> None:
         """Write down how an attempt ended, at `finished_at` in unix seconds, even if its beginning was not."""
         attempt = AttemptRecord(
             run_id=result.run_id,
@@ -267,6 +295,8 @@ class Store:
             tokens_in=result.tokens_in,
             tokens_out=result.tokens_out,
             reply=result.reply,
+            held=held,
+            digest=result.task.digest,
         )
         self._write(_INSERT_ATTEMPT + _OR_FINISH_ATTEMPT, {**vars(attempt), "notes": _json(attempt.notes)})
 
@@ -291,20 +321,30 @@ class Store:
         """Return the newest runs, at most `limit`, the newest first."""
         return self._runs("ORDER BY started_at DESC, id DESC LIMIT ?", (limit,))
 
-    def newest_of(self, source: str) -> RunRecord | None:
-        """Return the newest run of the tasks that this file lists; None if there is none, or the file is ""."""
-        found = self._runs("WHERE source = ? ORDER BY started_at DESC, id DESC LIMIT 1", (source,)) if source else []
-        return found[0] if found else None
+    def runs_of(self, source: str, limit: int = 50) -> list[RunRecord]:
+        """Return the newest runs of the tasks that this file lists, the newest first; none if the file is "".
+
+        The newest is the one that came last, also where the clock was turned back meanwhile.
+        """
+        order = "id DESC"
+        which = f"WHERE source = ? ORDER BY {order} LIMIT ?"
+        return self._runs(which, (source, limit), order) if source else []
 
     def attempts_up_to(self, run: RunRecord) -> dict[str, AttemptRecord]:
-        """Return the last attempt of each task in a run; of tasks that it took for done, in the run that it follows."""
+        """Return the last attempt of each task in a run; of tasks that it took for done, in the run that it follows.
+
+        A task that somebody else held when the run came to it is none of the run's.
+        """
         last: dict[str, AttemptRecord] = {}
         seen: set[str] = set()
         run_id = run.run_id
         while run_id and run_id not in seen:
             seen.add(run_id)
-            attempts = sorted(self.attempts(run_id), key=lambda one: one.attempt)
-            last = {one.task_id: one for one in attempts} | last
+            own: dict[str, AttemptRecord] = {}
+            for one in sorted(self.attempts(run_id), key=lambda one: one.attempt):
+                if not one.held or one.task_id in own:
+                    own[one.task_id] = one
+            last = own | last
             follows = self._read("SELECT follows FROM runs WHERE run_id = ?", (run_id,))
             run_id = follows[0][0] if follows else ""
         return last
@@ -343,6 +383,17 @@ class Store:
             FROM (SELECT DISTINCT task_id FROM attempts) AS each)"""
         return {attempt.task_id: attempt for attempt in self._attempts(newest, ())}
 
+    def examine(self) -> None:
+        """Read the whole file and raise StoreProblem if any of it is damaged; other methods meet only what they read.
+
+        A hundred thousand attempts take a tenth of a second.
+        """
+        found = self._read(f"PRAGMA integrity_check({_MOST_FOUND})", ())
+        if found != [["ok"]]:
+            what, hint = _DAMAGED
+            cause = "; ".join(" ".join(str(line).split()) for (line,) in found)
+            raise StoreProblem(f"the record of runs {str(self._path)!r} {what}", hint=hint, cause=cause)
+
     def close(self) -> None:
         """Close the file; closing twice is nothing, using the record afterwards a StoreProblem."""
         with self._lock, _mapped(self._path):
@@ -356,7 +407,7 @@ class Store:
     ) -> None:
         self.close()
 
-    def _runs(self, which: str, values: Sequence[Any]) -> list[RunRecord]:
+    def _runs(self, which: str, values: Sequence[Any], order: str = "started_at DESC, id DESC") -> list[RunRecord]:
         # SQLite takes `outcome` from the row that has the max(): https://sqlite.org/lang_select.html#bareagg
         rows = self._read(
             f"""WITH chosen AS (SELECT * FROM runs {which}),
@@ -366,7 +417,7 @@ class Store:
                     count(*) FILTER (WHERE outcome IN ({_SUCCEEDED})),
                     count(*) FILTER (WHERE outcome IN ({_FAILED}))
                 FROM chosen LEFT JOIN last ON of_run = run_id
-                GROUP BY id ORDER BY started_at DESC, id DESC""",  # noqa: S608 - our words, values are bound
+                GROUP BY id ORDER BY {order}""",  # noqa: S608 - our words, values are bound
             values,
         )
         return [RunRecord(*row) for row in rows]
@@ -379,7 +430,7 @@ class Store:
         )
         with _mapped(self._path):
             for row in rows:
-                row[_NOTES] = tuple(json.loads(row[_NOTES]))
+                row[_NOTES], row[_HELD] = tuple(json.loads(row[_NOTES])), bool(row[_HELD])
         return [AttemptRecord(*row) for row in rows]
 
     def _read(self, query: str, values: Sequence[Any]) -> list[list[Any]]:

@@ -96,6 +96,7 @@ def _of_history(state_root: str) -> list[Finding]:
         if store is None:
             return []
         with store:
+            store.examine()
             runs = store.runs(_LAST_RUNS)
     except StoreProblem as problem:
         why = f" ({problem.cause})" if problem.cause else ""

@@ -15,14 +15,14 @@ from moderator.errors import StoreProblem, WorkspaceOccupied
 from moderator.orchestrator import Orchestrator
 from moderator.plan import Plan, PlannedTask, Start
 from moderator.reports import text
-from moderator.resuming import refuse_running
+from moderator.resuming import NOTHING_RAN, refuse_running
 
 
 def fate(planned: PlannedTask) -> str:
     """Return what a plan does with a task, in a few words."""
     last = planned.earlier
     if planned.start is Start.KEPT:
-        return f"kept: {last.outcome if last else ''}"
+        return f"kept: {last.outcome if last else ''}{', though it reads differently now' * planned.reads_differently}"
     if planned.start is Start.RECORDED:
         return f"recorded: committed as {planned.commit.id[:12] if planned.commit else ''}"
     if planned.start is Start.AGAIN:
@@ -48,10 +48,12 @@ def say_what_is_resumed(plan: Plan, tasks_file: str, notes_only: bool = False) -
         say("resume", f"nothing is left to do: run {run.run_id} has finished with all of these tasks")
         return
     done = len(plan.tasks) - len(plan.to_run)
-    again = sum(one.start is Start.AGAIN for one in plan.tasks)
-    waiting = len(plan.to_run) - again
+    tried = [one for one in plan.to_run if one.earlier and one.earlier.outcome in NOTHING_RAN]
+    again = sum(one.start is Start.AGAIN for one in plan.tasks if one not in tried)
+    waiting = len(plan.to_run) - again - len(tried)
     parts = [f"{done} of {text.counted(len(plan.tasks), 'task')} {'is' if done == 1 else 'are'} done"]
     parts += [f"{again} {'was cut short and starts' if again == 1 else 'were cut short and start'} again"] * bool(again)
+    parts += [f"{len(tried)} never ran and {'is' if len(tried) == 1 else 'are'} tried again"] * bool(tried)
     parts += [f"{waiting} {'was' if waiting == 1 else 'were'} not begun"] * bool(waiting)
     what = f"run {run.run_id} goes on" if plan.continues else f"run {run.run_id} has finished; what is new is run"
     say("resume", f"{what}: {', '.join(parts)}")
@@ -70,7 +72,7 @@ def say_how_to_go_on(error: WorkspaceOccupied, orchestrator: Orchestrator, sourc
             refuse_running(last.run)
             done = len(last.finished(task_ids))
             of_all = f"{done} of {text.counted(len(task_ids), 'task')} {'is' if done == 1 else 'are'} done"
-            if last.run.state != "finished":
+            if last.goes_on(task_ids):
                 lines.append(("--resume", f"continue run {last.run.run_id}: {of_all}"))
             elif 0 < done < len(task_ids):
                 lines.append(("--resume", f"run what run {last.run.run_id} has not done: {of_all}"))

@@ -20,7 +20,7 @@ from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_
 from moderator.cli.variants import measured, verified
 from moderator.config.settings import MOST_WORKERS
 from moderator.context import IsolationLevel
-from moderator.errors import ModeratorError, WorkspaceOccupied
+from moderator.errors import ModeratorError, WorkspaceBusy, WorkspaceOccupied
 from moderator.git.manager import GitManager
 from moderator.models import TaskResult
 from moderator.orchestrator import Orchestrator, RunSummary
@@ -122,6 +122,8 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         _show_summary(summary, orchestrator.git, repo)
     if summary.interrupted:
         return _CODES.get(received[0], 130) if received else 130
+    if summary.is_held:
+        return WorkspaceBusy.exit_code
     return 0 if summary.success else 1
 
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from moderator.errors import StoreProblem
+from moderator.errors import StoreProblem, WorkspaceBusy
 from moderator.execution.base import ProgressCallback
 from moderator.execution.pipeline import log_file
-from moderator.models import Task, TaskResult
+from moderator.models import Outcome, Task, TaskResult
 from moderator.plan import Plan
 from moderator.store import AttemptRecord, Store
 
@@ -31,6 +31,7 @@ class Recorder:
         self._then = then
         self._failed = False
         self._planned = {one.task.id: one for one in plan.tasks}
+        self._busy: set[str] = set()
 
     def on_task_start(self, task: Task) -> None:
         try:
@@ -59,13 +60,19 @@ class Recorder:
                 tell(result, backend, pause)
 
     def on_task_error(self, task: Task, error: Exception) -> None:
+        if isinstance(error, WorkspaceBusy):
+            self._busy.add(task.id)
         if self._then:
             self._then.on_task_error(task, error)
+
+    def was_held(self, result: TaskResult) -> bool:
+        """Whether nothing ran for a task because somebody else had its workspace."""
+        return result.outcome is Outcome.NO_WORKSPACE and result.task.id in self._busy
 
     def record(self, result: TaskResult) -> None:
         """Write down how an attempt ended."""
         with self._quietly():
-            self._store.finish_attempt(result, time.time())
+            self._store.finish_attempt(result, time.time(), self.was_held(result))
 
     def note(self, kind: str, data: Mapping[str, Any]) -> None:
         """Write down that something else happened in this run."""
@@ -110,5 +117,6 @@ class Recorder:
                 backend=backend,
                 duration_seconds=None,
                 notes=(),
+                digest=task.digest,
             )
         )

@@ -78,17 +78,23 @@ def checked_out_at(repository: Repository, ref: str, apart_from: str = "") -> st
 
     A rebase or bisect in progress holds its branch too.  `apart_from` is an entry that does not count.
     """
+    return next((git_dir for git_dir in branches_in_use(repository).get(ref, ()) if git_dir != apart_from), None)
+
+
+def branches_in_use(repository: Repository) -> dict[str, list[str]]:
+    """Return every branch that a worktree is on, with the administrative directories of those worktrees."""
     worktrees = os.path.join(repository.common, "worktrees")
     entries = [os.path.join(worktrees, name) for name in os.listdir(worktrees)] if os.path.isdir(worktrees) else []
-    wanted, short = os.fsencode(ref), os.fsencode(ref.removeprefix("refs/heads/"))
+    found: dict[str, list[str]] = {}
     for git_dir in [repository.common, *entries]:
-        if git_dir != apart_from and (
-            _said(git_dir, "HEAD") == b"ref: " + wanted
-            or wanted in (_said(git_dir, "rebase-merge/head-name"), _said(git_dir, "rebase-apply/head-name"))
-            or _said(git_dir, "BISECT_START") == short
-        ):
-            return git_dir
-    return None
+        named = {_said(git_dir, f"{how}/head-name") for how in ("rebase-merge", "rebase-apply")}
+        named.add(_said(git_dir, "HEAD").removeprefix(b"ref: "))
+        if short := _said(git_dir, "BISECT_START"):
+            named.add(b"refs/heads/" + short)
+        for ref in named:
+            if ref.startswith(b"refs/"):
+                found.setdefault(os.fsdecode(ref), []).append(git_dir)
+    return found
 
 
 def delete_ref(repository: Repository, ref: str, tip: str) -> None:

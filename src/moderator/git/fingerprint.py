@@ -15,16 +15,20 @@ from dataclasses import dataclass
 
 from moderator.git.repository import Repository
 
+_DEEPEST = 5  # names that stand for names: git follows no more either
+
 
 @dataclass(frozen=True)
 class Fingerprint:
     """The main checkout's HEAD and index, and what its worktrees share: configuration, hooks, stash, attributes, excludes.
 
-    `index` and `hook_files` are sizes and times, `staged` and `hooks` what they stand for: git itself rewrites an index, and
-    tools their hooks, without changing anything.
+    `commit` is what HEAD stands for: the checkout's next commit builds on it, wherever the branch was moved from.  `index` and
+    `hook_files` are sizes and times, `staged` and `hooks` what they stand for: git itself rewrites an index, and tools their
+    hooks, without changing anything.
     """
 
     head: bytes
+    commit: bytes
     config: bytes
     index: tuple[int, ...]
     staged: str
@@ -38,12 +42,11 @@ class Fingerprint:
         """Return the repository's fingerprint; what has not changed since the one `before` is taken from that."""
         common = repository.common
         head = _content(f"{common}/HEAD")
-        if _moved_underneath(common, head):
-            head += b"moved underneath\n"
         index = _index_file(common)
         files = tuple(_hook_files(repository))
         return cls(
             head=head,
+            commit=_commit_of(common, head),
             config=_digest(f"{common}/config", f"{common}/config.worktree"),
             index=index,
             staged=before.staged if before and before.index == index else _staged(repository, index),
@@ -58,7 +61,7 @@ class Fingerprint:
         return [
             name
             for name, same in (
-                ("HEAD of the main checkout", self.head == after.head),
+                ("HEAD of the main checkout", (self.head, self.commit) == (after.head, after.commit)),
                 ("the index of the main checkout", self.staged == after.staged),
                 ("the repository's configuration", self.config == after.config),
                 ("the hooks of the repository", self.hooks == after.hooks),
@@ -69,22 +72,14 @@ class Fingerprint:
         ]
 
 
-def _moved_underneath(common: str, head: bytes) -> bool:
-    """Whether the branch in HEAD was moved from elsewhere: what git does in the checkout itself, HEAD's log knows of.
-
-    The next commit there would silently revert what the branch was moved to.
-    """
-    log = _content(f"{common}/logs/HEAD").rstrip(b"\n")
-    commit = _commit_of(common, head).strip()
-    newest = log[log.rfind(b"\n") + 1 :].split(b" ")[1:2]
-    return bool(commit and newest) and newest != [commit]
-
-
 def _commit_of(common: str, head: bytes) -> bytes:
-    """Return what the branch in HEAD points to."""
-    if not head.startswith(b"ref: "):
-        return b""
-    return _value(common, head.removeprefix(b"ref: ").strip())
+    """Return what HEAD stands for in the end, b"" on a branch without commits: a branch may be a name for another."""
+    value = head
+    for _ in range(_DEEPEST):
+        if not value.startswith(b"ref: "):
+            return value.strip()
+        value = _value(common, value.removeprefix(b"ref: ").strip())
+    return b""
 
 
 def _value(common: str, name: bytes) -> bytes:

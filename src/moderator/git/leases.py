@@ -224,11 +224,14 @@ def _is_foreign(owner: Owner | None) -> bool:
     return not owner.boot_id or owner.boot_id != _boot_id()
 
 
+_ENDED = -1  # of a process that only waits for its parent to notice
+
+
 def _started(pid: int) -> int:
     try:
         # Field 22 of proc(5); the command name in field 2 may hold spaces and parentheses.
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-        return int(stat.rpartition(")")[2].split()[19])
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        return int(stat[19]) if stat[0] not in "ZX" else _ENDED
     except (OSError, ValueError, IndexError):
         return 0
 

@@ -23,8 +23,9 @@ from moderator.errors import (
     UnknownRescue,
     UnknownRevision,
     UnknownWorkspace,
+    to_type,
 )
-from moderator.git import committing, entries, history, leases, locking, rescues
+from moderator.git import branches, committing, entries, history, leases, locking, rescues
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
@@ -38,6 +39,7 @@ from moderator.git.repository import Base, Repository, require_git
 from moderator.git.safekeeping import Safekeeping
 from moderator.git.unsaved import Unsaved
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Workspace, WorkspaceStatus
+from moderator.git.whereabouts import Whereabouts, find_whereabouts
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or the task's id (or exact branch)."""
@@ -294,6 +296,10 @@ class GitManager:
         with _commits_gone(base, tip):
             return history.commits_between(self._repository, base, tip)
 
+    def whereabouts(self, commits: Iterable[str], branch: str) -> dict[str, Whereabouts]:
+        """Return what has become of commits that were made earlier, on or beside a branch: see Whereabouts."""
+        return find_whereabouts(self._repository, commits, branch)
+
     def tip(self, target: Target) -> str | None:
         """Return the newest commit of the workspace's branch or result; None if it has none."""
         return self._tip(self._record(target))
@@ -371,9 +377,22 @@ class GitManager:
 
         Raises what `remove_workspace` would, WorkspaceOccupied if a worktree is on the branch.
         """
-        if isinstance(target, ExecutionContext):
-            return self._safe.set_aside(self._registry.find(target.task_id) or _unregistered(target), reason)
-        return self._safe.set_aside(self._record(target), reason)
+        return self._safe.set_aside(self._named_by(target), reason)
+
+    def check_set_aside(self, targets: Iterable[Target]) -> None:
+        """Raise what `set_aside` would for one of these, as far as it can be known before; nothing is touched."""
+        in_use = branches.branches_in_use(self._repository)
+        for record in map(self._named_by, targets):
+            own = ""
+            if registered := self._registry.find(record.task_id):
+                self._safe.check(registered, True)
+                own = entries.entry_dir(self._repository, registered) if registered.path else ""
+            elif owner := self._registry.holder(record):
+                cure = to_type("moderator", "unlock", record.task_id, "--abandoned")
+                raise leases.busy(f"the workspace of task {record.task_id!r}", owner, cure)
+            for git_dir in in_use.get(record.ref, ()):
+                if git_dir != own:
+                    raise branches.checked_out(record.ref, git_dir)
 
     def rescue(self, target: Target, reason: str = "asked for") -> Rescue | None:
         """Rescue what is in no commit and leave the workspace as it is, byte for byte; None if all is in commits."""
@@ -426,6 +445,12 @@ class GitManager:
         return self._safe.empty_trash(seconds)
 
     # -- how ------------------------------------------------------------------------------------------------------
+
+    def _named_by(self, target: Target) -> Record:
+        """Return the record of a task whose names are to be freed: a context's names may be taken without a workspace."""
+        if isinstance(target, ExecutionContext):
+            return self._registry.find(target.task_id) or _unregistered(target)
+        return self._record(target)
 
     def _use_checkout(self, context: ExecutionContext, revision: str | None) -> Workspace:
         base = self.resolve_base(context.git_branch if revision is None else revision)
