@@ -554,6 +554,70 @@ def test_a_submodule_goes_when_its_work_is_elsewhere(
     assert ((tree / "lib/x.o").read_text(), git(tree, "status", "--short")) == ("made", " M lib")
 
 
+@pytest.fixture
+def library(tmp_path: Path, home: Path) -> Path:
+    """A repository for submodules, which may be cloned from where it is."""
+    git(tmp_path, "config", "--file", home / ".gitconfig", "protocol.file.allow", "always")
+    files = {"l": "l\n", "lines": "a\nb\n", ".gitattributes": "lines eol=crlf\n"}
+    return make_repository(tmp_path / "library", [("first", files)])
+
+
+def with_submodule(folder: Path, repo: Path, manager: GitManager, library: Path) -> Path:
+    """Return the tree of a workspace with a submodule `lib`, all of it as at its remote."""
+    git(repo, "submodule", "--quiet", "add", library, "lib")
+    git(repo, "commit", "--quiet", "--message", "with a submodule")
+    tree = Path(made(folder, manager).path)
+    git(tree, "submodule", "--quiet", "update", "--init", "--recursive")
+    return tree
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_hidden_edits_in_a_submodule_refuse(
+    tmp_path: Path, repo: Path, manager: GitManager, library: Path, flag: str
+) -> None:
+    """An edit in a submodule that a flag hides from git is told by name, and neither clean nor its dry run passes it over."""
+    tree = with_submodule(tmp_path, repo, manager, library)
+    git(tree / "lib", "update-index", flag, "l")
+    (tree / "lib/l").write_text("changed\n")
+    before = listing(tree)
+    for rescue in (True, False):
+        with pytest.raises(WouldLoseWork) as caught:
+            manager.remove_workspace("t", rescue=rescue)
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.check_removal("t", rescue=True)
+    assert caught.value.findings == ("lib: changed, but hidden by assume-unchanged or skip-worktree: l",)
+    assert (listing(tree), manager.removals()) == (before, [])
+    (tree / "lib/l").write_text("l\n")
+    assert manager.remove_workspace("t", rescue=True) is not None
+
+
+def test_converted_bytes_in_a_submodule_refuse(tmp_path: Path, repo: Path, manager: GitManager, library: Path) -> None:
+    """Bytes in a submodule that line endings make equal for git refuse; those that its commit or a checkout gives do not."""
+    tree = with_submodule(tmp_path, repo, manager, library)
+    for content in (b"a\nb\n", b"a\r\nb\r\n", b"a\r\nb\n"):
+        (tree / "lib/lines").write_bytes(content)
+        git(tree / "lib", "-c", "core.safecrlf=false", "add", "lines")
+        assert git(tree / "lib", "status", "--porcelain") == ""
+        if content != b"a\r\nb\n":
+            assert manager.check_removal("t", rescue=True).changed == []
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.remove_workspace("t", rescue=True)
+    assert caught.value.findings == ("lib: other bytes than git compares, by a filter or line endings: lines",)
+
+
+def test_a_dry_run_tells_what_becomes_of_repositories_inside(
+    tmp_path: Path, repo: Path, manager: GitManager, library: Path
+) -> None:
+    """A repository inside that is all elsewhere is not said to be rescued; one that stays whole is named with the trash."""
+    tree = with_submodule(tmp_path, repo, manager, library)
+    assert "rescued first" not in moderator(repo, "clean", "t", "--dry-run").stdout
+    git(tmp_path, "clone", "--quiet", library, tree / "nested")
+    done = moderator(repo, "clean", "t", "--dry-run")
+    assert [line for line in done.stdout.splitlines() if line.startswith("  stays") or "rescued" in line] == [
+        "  stays in the trash for a time: nested/",
+    ]
+
+
 def test_thousands_of_commits_are_held(tmp_path: Path, repo: Path, manager: GitManager) -> None:
     """However many commits only a worktree's log names, a rescue holds each of them."""
     tree = Path(made(tmp_path, manager).path)

@@ -130,15 +130,18 @@ class _Cleaning:
 
     def preview(self, workspace: Workspace, decision: Decision) -> dict[str, Any] | ModeratorError:
         """Return what a removal would do, or what it would raise.  Changes nothing; threads may call it."""
+        from moderator.git.contents import IGNORED
+        from moderator.git.unsaved import NESTED
+
         if not decision.remove:
             return {}
         try:
             unsaved = self._git.check_removal(workspace, rescue=not self._selection.is_empty)
         except ModeratorError as error:
             return error
-        left = [*unsaved.ignored, *unsaved.special]
-        rescued = [finding for finding in unsaved.findings if not finding.startswith("ignored by git")]
-        return {"would_remove": True, "would_rescue": rescued, "left": left, "size": unsaved.size or 0}
+        # What no commit can hold is told as left; a repository inside whose work is all elsewhere needs no rescue.
+        rescued = [finding for finding in unsaved.findings if not finding.startswith((IGNORED, NESTED))]
+        return {"would_remove": True, "would_rescue": rescued, "left": list(unsaved.left), "size": unsaved.size or 0}
 
     def carry_out(
         self, workspace: Workspace, decision: Decision, preview: dict[str, Any] | ModeratorError | None

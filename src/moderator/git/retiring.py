@@ -28,10 +28,11 @@ from moderator.git.entries import (
     require_home,
     worktree_of,
 )
+from moderator.git.nested import refuse_nested
 from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
-from moderator.git.rescuing import Rescuable, make_rescue, refuse_nested, sort_out
+from moderator.git.rescuing import Rescuable, make_rescue, sort_out
 from moderator.git.trash import enter_again, into_trash, retire_entry, retired_of, trash_of
 from moderator.git.unsaved import CHANGED, Unsaved, look, notes_of
 from moderator.git.values import Keeping, Removal
@@ -135,6 +136,15 @@ def check_retirement(repository: Repository, record: Record, wish: Wish, measure
     if unsaved.nested:
         refuse_nested(record, worktree, unsaved)
     return unsaved
+
+
+def foreseen(repository: Repository, record: Record, wish: Wish) -> Unsaved:
+    """Return what a removal would find, what it would leave to the trash, and the size; raise what it would raise."""
+    unsaved = check_retirement(repository, record, wish, measure=True)
+    if not wish.rescue:
+        return unsaved
+    sorted_out = sort_out(worktree_of(repository, record), unsaved, wish.keeping.largest_file)
+    return replace(unsaved, left=sorted_out.left)
 
 
 def snapshot(repository: Repository, record: Record, wish: Wish) -> str | None:

@@ -82,7 +82,7 @@ class Safekeeping:
         if record.path and entries.is_missing(record):
             entries.require_home(record)
         elif record.path:
-            return retiring.check_retirement(self._repository, record, Wish(rescue, "", False, self._keeping), True)
+            return retiring.foreseen(self._repository, record, Wish(rescue, "", False, self._keeping))
         return Unsaved.nothing()
 
     def set_aside(self, record: Record, reason: str) -> Rescue | None:
