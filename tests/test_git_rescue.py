@@ -605,6 +605,26 @@ def test_converted_bytes_in_a_submodule_refuse(tmp_path: Path, repo: Path, manag
     assert caught.value.findings == ("lib: other bytes than git compares, by a filter or line endings: lines",)
 
 
+def test_commits_of_a_submodule_that_was_taken_out_of_a_submodule_refuse(
+    tmp_path: Path, repo: Path, manager: GitManager, library: Path
+) -> None:
+    """After `git submodule deinit` the commits are only in the git directory of a submodule's submodule: found there."""
+    middle = make_repository(tmp_path / "middle")
+    git(middle, "submodule", "--quiet", "add", library, "in")
+    git(middle, "commit", "--quiet", "--message", "with a submodule")
+    tree = with_submodule(tmp_path, repo, manager, middle)
+    git(tree / "lib/in", "commit", "--quiet", "--allow-empty", "--message", "mine")
+    lost = git(tree / "lib/in", "rev-parse", "--short=12", "HEAD")
+    git(tree / "lib", "submodule", "--quiet", "deinit", "--force", "in")
+    for rescue in (True, False):
+        with pytest.raises(WouldLoseWork) as caught:
+            manager.remove_workspace("t", rescue=rescue)
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.check_removal("t", rescue=True)
+    assert caught.value.findings == (f"submodule lib/modules/in: commits that are at no remote: {lost}",)
+    assert (manager.rescues(), manager.removals()) == ([], [])
+
+
 def test_a_dry_run_tells_what_becomes_of_repositories_inside(
     tmp_path: Path, repo: Path, manager: GitManager, library: Path
 ) -> None:

@@ -536,13 +536,26 @@ def _submodule_hidden(tree: Path) -> None:
     write(module, "module.txt", "changed where git does not look")
 
 
-@_kind("submodule in a submodule, hidden edit", refused=True)
-def _submodules_hidden(tree: Path) -> None:
+def _submodules(tree: Path) -> tuple[Path, Path]:
+    """Add a submodule with one in it, all of whose work is at their remotes; return their trees."""
     module = _submodule(tree)
     inner = _submodule(module, "in")
     _push(module)
     _add(tree, "module")
     git(tree, "commit", "--quiet", "-m", "move it")
+    return module, inner
+
+
+@_kind("submodule in a submodule, taken away with an unpushed commit", refused=True)
+def _submodules_commit(tree: Path) -> None:
+    module, inner = _submodules(tree)
+    commit(inner, "unpushed.txt")
+    git(module, "submodule", "--quiet", "deinit", "--force", "in")
+
+
+@_kind("submodule in a submodule, hidden edit", refused=True)
+def _submodules_hidden(tree: Path) -> None:
+    _, inner = _submodules(tree)
     git(inner, "update-index", "--skip-worktree", "in.txt")
     write(inner, "in.txt", "changed where git does not look")
 

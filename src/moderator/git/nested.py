@@ -24,12 +24,9 @@ def refuse_nested(record: Record, worktree: Worktree, unsaved: Unsaved) -> None:
     for path in unsaved.nested:
         findings += [f"{printable(path)}: {reason}" for reason in _of_its_own(worktree, path)]
     modules = os.path.join(worktree.git_dir, "modules")
-    for where, folders, files in os.walk(modules):
-        if "HEAD" in files and "objects" in folders:
-            folders.clear()
-            findings += [
-                f"submodule {printable(os.path.relpath(where, modules))}: {reason}" for reason in _unpushed(where)
-            ]
+    for where in _modules_in(modules):
+        name = printable(os.path.relpath(where, modules))
+        findings += [f"submodule {name}: {reason}" for reason in _unpushed(where)]
     if findings:
         raise WouldLoseWork(
             f"repositories inside the workspace of task {record.task_id!r} hold what is nowhere else",
@@ -53,6 +50,14 @@ def _inside(there: str) -> Worktree:
         return Worktree(there, pointer)
     named = os.fsdecode(Path(pointer).read_bytes().strip().removeprefix(b"gitdir: "))
     return Worktree(there, os.path.realpath(os.path.join(there, named)))
+
+
+def _modules_in(folder: str) -> Iterator[str]:
+    """Yield the git directories of submodules, and of theirs: one whose tree was taken away is nowhere else to be found."""
+    for where, folders, files in os.walk(folder):
+        if "HEAD" in files and "objects" in folders:
+            folders[:] = [name for name in folders if name == "modules"]
+            yield where
 
 
 def _of_its_own(worktree: Worktree, path: str) -> Iterator[str]:
