@@ -625,6 +625,44 @@ def test_commits_of_a_submodule_that_was_taken_out_of_a_submodule_refuse(
     assert (manager.rescues(), manager.removals()) == ([], [])
 
 
+@pytest.mark.parametrize("gone", ["lib", "."], ids=["its tree", "the workspace"])
+def test_a_submodule_without_a_tree_goes_once_its_work_is_elsewhere(
+    tmp_path: Path, repo: Path, manager: GitManager, library: Path, gone: str
+) -> None:
+    """Where a tree was deleted by hand, what only the submodule's git directory has refuses, and names that; the rest goes."""
+    tree = with_submodule(tmp_path, repo, manager, library)
+    module = Path(git(tree / "lib", "rev-parse", "--absolute-git-dir"))
+    (tree / "lib/l").write_text("staged")
+    git(tree / "lib", "add", "l")
+    subprocess.run(["rm", "-r", tree / gone], check=True)
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.remove_workspace("t", rescue=True)
+    assert (caught.value.findings, caught.value.hint.endswith(f"; they are in {module}")) == (
+        ("submodule lib: staged, not committed: l",), True,
+    )  # fmt: skip
+    git(module, "--work-tree=.", "reset", "--quiet")
+    removal = manager.remove_workspace("t", rescue=True)
+    assert (removal and removal.rescue is not None, manager.workspaces()) == (gone == "lib", [])
+
+
+def test_a_dry_run_of_a_deleted_directory_tells_what_is_rescued(
+    tmp_path: Path, repo: Path, manager: GitManager
+) -> None:
+    """Where somebody deleted the tree, what only the index has is announced, and just that is rescued."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "new").write_text("staged")
+    git(tree, "add", "new")
+    subprocess.run(["rm", "-r", tree], check=True)
+    before = listing(tmp_path)
+    assert moderator(repo, "clean", "t", "--dry-run").stdout.splitlines()[1:3] == [
+        "  rescued first: staged: new", "  frees 0 B",
+    ]  # fmt: skip
+    assert listing(tmp_path) == before
+    assert "  rescued: 1 staged: moderator" in moderator(repo, "clean", "t").stdout
+    rescue = manager.find_rescue("t")
+    assert (rescue.staged, rescue.modified, git(repo, "show", f"{rescue.ref}^2:new")) == (("new",), (), "staged")
+
+
 def test_a_dry_run_tells_what_becomes_of_repositories_inside(
     tmp_path: Path, repo: Path, manager: GitManager, library: Path
 ) -> None:

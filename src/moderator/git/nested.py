@@ -7,6 +7,7 @@ own settings hide.  Nothing here changes anything.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,15 +24,18 @@ def refuse_nested(record: Record, worktree: Worktree, unsaved: Unsaved) -> None:
     findings = []
     for path in unsaved.nested:
         findings += [f"{printable(path)}: {reason}" for reason in _of_its_own(worktree, path)]
+    place = record.path if findings else ""
     modules = os.path.join(worktree.git_dir, "modules")
     for where in _modules_in(modules):
         name = printable(os.path.relpath(where, modules))
-        findings += [f"submodule {name}: {reason}" for reason in _unpushed(where)]
+        if reasons := [*_unpushed(where), *_staged(where)]:
+            findings += [f"submodule {name}: {reason}" for reason in reasons]
+            place = place or where  # there may be no tree any more to go to
     if findings:
         raise WouldLoseWork(
             f"repositories inside the workspace of task {record.task_id!r} hold what is nowhere else",
             list(dict.fromkeys(findings)),
-            hint=f"push or move them away, then try again; they are in {printable(record.path)}",
+            hint=f"push or move them away, then try again; they are in {printable(place)}",
         )
 
 
@@ -58,6 +62,19 @@ def _modules_in(folder: str) -> Iterator[str]:
         if "HEAD" in files and "objects" in folders:
             folders[:] = [name for name in folders if name == "modules"]
             yield where
+
+
+def _staged(git_dir: str) -> Iterator[str]:
+    """Tell what only the index of a submodule without a tree holds; with one, the look into it tells."""
+    settings = os.path.join(git_dir, "config")
+    # Not asked in there: git does not start where the tree that its settings name is gone.
+    named = run_git("config", "--file", settings, "core.worktree", cwd=os.sep, accept=(0, 1)).text
+    if os.path.lexists(os.path.join(git_dir, named, ".git")) or not os.path.isfile(os.path.join(git_dir, "index")):
+        return
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        contents = Worktree(folder, git_dir).contents(ignored=False)
+    if staged := [*contents.staged, *contents.unmerged]:
+        yield f"staged, not committed: {shown(staged)}"
 
 
 def _of_its_own(worktree: Worktree, path: str) -> Iterator[str]:
@@ -100,7 +117,8 @@ def _unpushed(git_dir: str) -> list[str]:
     """Return what is wrong with a repository whose commits should all be at a remote."""
 
     def git(*arguments: str) -> str:
-        return run_git(f"--git-dir={git_dir}", *arguments, cwd=git_dir, accept=(0, 1)).text
+        # Of commits only, so whatever tree: git does not start where the one that its settings name is gone.
+        return run_git(f"--git-dir={git_dir}", f"--work-tree={git_dir}", *arguments, cwd=git_dir, accept=(0, 1)).text
 
     try:
         head = ("HEAD",) if git("rev-parse", "--verify", "--quiet", "HEAD") else ()

@@ -34,7 +34,7 @@ from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.rescuing import Rescuable, make_rescue, sort_out
 from moderator.git.trash import enter_again, into_trash, retire_entry, retired_of, trash_of
-from moderator.git.unsaved import CHANGED, Unsaved, look, notes_of
+from moderator.git.unsaved import Unsaved, look, notes_of
 from moderator.git.values import Keeping, Removal
 
 _DAY = 86400.0  # seconds
@@ -140,6 +140,9 @@ def check_retirement(repository: Repository, record: Record, wish: Wish, measure
 
 def foreseen(repository: Repository, record: Record, wish: Wish) -> Unsaved:
     """Return what a removal would find, what it would leave to the trash, and the size; raise what it would raise."""
+    if is_missing(record):
+        with _looked_at_missing(repository, record, wish) as (_, unsaved):
+            return unsaved
     unsaved = check_retirement(repository, record, wish, measure=True)
     if not wish.rescue:
         return unsaved
@@ -161,26 +164,13 @@ def snapshot(repository: Repository, record: Record, wish: Wish) -> str | None:
 
 def retire_missing(repository: Repository, removals: Removals, record: Record, wish: Wish) -> Removal:
     """Remove the entry of a worktree whose directory somebody deleted, if nothing only the entry knows is lost."""
-    require_home(record)
     entry = entry_dir(repository, record)
     kept = _Kept()
-    if os.path.isdir(entry):
-        _refuse_moved(record, entry)
-        if reason := person_lock(repository, record):
-            raise _locked_by_person(record, reason)
-        with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
-            # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
-            worktree = Worktree(folder, entry)
-            unsaved = look(repository, worktree, _held_by(repository, record, wish))
-            findings = [finding for finding in unsaved.findings if not finding.startswith(CHANGED)]
-            if not wish.rescue:
-                _refuse_loss(record, findings, wish)
-            if unsaved.nested:
-                refuse_nested(record, worktree, unsaved)
-            if findings or (wish.frees and _only_by_its_ref(repository, record)):
-                tip, nothing = repository.commit_of(record.ref), Rescuable((), (), (), ())
-                made = make_rescue(repository, record, worktree, unsaved, nothing, wish.reason, tip, missing=True)
-                kept = _Kept(made)
+    with _looked_at_missing(repository, record, wish) as (worktree, unsaved):
+        if unsaved.is_rescuable or (os.path.isdir(entry) and wish.frees and _only_by_its_ref(repository, record)):
+            tip, nothing = repository.commit_of(record.ref), Rescuable((), (), (), ())
+            made = make_rescue(repository, record, worktree, unsaved, nothing, wish.reason, tip, missing=True)
+            kept = _Kept(made)
     removal = _removal(repository, record, wish, kept)
     removals.write(removal, record)
     if os.path.isdir(entry):
@@ -192,6 +182,30 @@ def retire_missing(repository: Repository, removals: Removals, record: Record, w
     with contextlib.suppress(OSError):
         os.rmdir(record.path)
     return removal
+
+
+@contextlib.contextmanager
+def _looked_at_missing(repository: Repository, record: Record, wish: Wish) -> Iterator[tuple[Worktree, Unsaved]]:
+    """Look at what is left of a worktree whose directory somebody deleted; raise what keeps it from being removed.
+
+    What is given stands in an empty directory, for as long as the `with`.
+    """
+    require_home(record)
+    entry = entry_dir(repository, record)
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        worktree, unsaved = Worktree(folder, entry), Unsaved.nothing()
+        if os.path.isdir(entry):
+            _refuse_moved(record, entry)
+            if reason := person_lock(repository, record):
+                raise _locked_by_person(record, reason)
+            unsaved = look(repository, worktree, _held_by(repository, record, wish))
+            # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
+            unsaved = replace(unsaved, contents=replace(unsaved.contents, modified=[]))
+            if not wish.rescue:
+                _refuse_loss(record, unsaved.findings, wish)
+            if unsaved.nested:
+                refuse_nested(record, worktree, unsaved)
+        yield worktree, unsaved
 
 
 def _refuse_moved(record: Record, entry: str) -> None:

@@ -79,11 +79,9 @@ class Safekeeping:
             raise leases.busy(f"the workspace of task {record.task_id!r}", owner, cure)
         if record.state != READY:  # a dead process left it half-way: a removal brings it to one of its ends first
             return Unsaved.nothing()
-        if record.path and entries.is_missing(record):
-            entries.require_home(record)
-        elif record.path:
-            return retiring.foreseen(self._repository, record, Wish(rescue, "", False, self._keeping))
-        return Unsaved.nothing()
+        if not record.path:
+            return Unsaved.nothing()
+        return retiring.foreseen(self._repository, record, Wish(rescue, "", False, self._keeping))
 
     def set_aside(self, record: Record, reason: str) -> Rescue | None:
         """Free every name of a task; what had them is in the rescue that is returned, None if there was nothing to keep.

@@ -23,7 +23,6 @@ from moderator.git.contents import IGNORED, Contents, Worktree, shown
 from moderator.git.exact import copy_index, joined
 from moderator.git.repository import Repository
 
-CHANGED = "changed, not committed"
 HIDDEN = "changed, but hidden by assume-unchanged or skip-worktree"
 CONVERTED = "other bytes than git compares, by a filter or line endings"
 NESTED = "repositories of their own, submodules say"
@@ -73,7 +72,7 @@ class Unsaved:
             f"{what}: {shown(paths)}"
             for what, paths in (
                 ("staged", contents.staged),
-                (CHANGED, contents.modified),
+                ("changed, not committed", contents.modified),
                 ("in conflict", contents.unmerged),
                 ("untracked", [path for path in contents.untracked if path not in contents.nested]),
                 (IGNORED, contents.ignored),
