@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from commandline import moderator
-from moderator.errors import GitFailed, PersonNeeded, UnknownRescue, WorkspaceOccupied, WouldLoseWork
+from moderator.errors import (
+    EnvironmentProblem,
+    GitFailed,
+    PersonNeeded,
+    UnknownRescue,
+    WorkspaceOccupied,
+    WouldLoseWork,
+)
 from moderator.git.manager import GitManager
 from moderator.git.trash import delete
 from moderator.git.values import Keeping, Workspace
@@ -552,6 +559,39 @@ def test_a_submodule_goes_when_its_work_is_elsewhere(
     )  # fmt: skip
     manager.undo_removal().release()
     assert ((tree / "lib/x.o").read_text(), git(tree, "status", "--short")) == ("made", " M lib")
+
+
+@pytest.mark.parametrize("refspec", ["+refs/*:refs/*", "+refs/heads/*:refs/heads/*", "+refs/x/*:refs/moderator/*"])
+def test_nothing_is_kept_where_a_fetch_would_prune_it(
+    tmp_path: Path, repo: Path, manager: GitManager, refspec: str
+) -> None:
+    """A mirror that was configured later refuses every removal and rescue, dry or not, with the setting to change."""
+    trees = [Path(made(tmp_path, manager, task_id).path) for task_id in ("t", "done")]
+    (trees[0] / "note").write_text("untracked")
+    manager.status("t")
+    made(tmp_path, manager, "gone")
+    manager.remove_workspace("gone")
+    gone = context(tmp_path, "gone")
+    before = git(repo, "for-each-ref")
+    git(repo, "config", "remote.far.url", tmp_path / "far")
+    git(repo, "config", "remote.far.fetch", refspec)
+    kept = listing(tmp_path / "checkouts", repo / ".git/worktrees")
+    for task_id in ("t", "done"):
+        for ask in (
+            lambda task_id=task_id: manager.remove_workspace(task_id, rescue=True),
+            lambda task_id=task_id: manager.check_removal(task_id, rescue=True),
+            lambda task_id=task_id: manager.set_aside(task_id, "fresh"),
+            lambda task_id=task_id: manager.rescue(task_id),
+            lambda: manager.set_aside(gone, "fresh"),
+        ):
+            with pytest.raises(EnvironmentProblem, match="'far' would delete what is kept of removed") as caught:
+                ask()
+    assert git(repo, "for-each-ref") == before
+    assert listing(tmp_path / "checkouts", repo / ".git/worktrees") == kept
+    done = moderator(repo, "clean", "--all")
+    assert (done.returncode, caught.value.hint in done.stderr) == (4, True)
+    subprocess.run(caught.value.hint, shell=True, cwd=repo, check=True)
+    assert "removed t;" in moderator(repo, "clean", "--all").stdout
 
 
 @pytest.fixture

@@ -30,6 +30,9 @@ from moderator.git.retiring import Wish
 from moderator.git.values import Keeping, Removal
 from moderator.naming import task_slug
 
+KEPT = "what is kept of removed workspaces"
+"""What a removal relies on: refs, which must stay."""
+
 
 class Lifecycle:
     """Makes and retires the workspaces of one repository."""
@@ -174,6 +177,7 @@ class Lifecycle:
         record = self.recovered(found)
         if record is None:
             return None
+        self._repository.refuse_mirror(KEPT, afresh=True)
         if wish.frees:  # before anything goes that would have to come back
             own = entries.entry_dir(self._repository, record) if record.path else ""
             if where := branches.checked_out_at(self._repository, record.ref, own):
@@ -222,6 +226,7 @@ class Lifecycle:
         tip = self._repository.commit_of(record.ref)
         if tip is None:
             return None
+        self._repository.refuse_mirror(KEPT, afresh=True)
         if where := branches.checked_out_at(self._repository, record.ref):
             raise branches.checked_out(record.ref, where)
         return self._freed(record, tip, reason, always=True)

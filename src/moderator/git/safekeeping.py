@@ -17,7 +17,7 @@ from moderator.errors import UnknownRescue, to_type
 from moderator.git import entries, leases, rescues, retiring
 from moderator.git.emptying import Emptier, trash_lock
 from moderator.git.holds import Hold, Holds
-from moderator.git.lifecycle import Lifecycle
+from moderator.git.lifecycle import KEPT, Lifecycle
 from moderator.git.registry import MAKING, READY, Record, Registry, key_of, unknown
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
@@ -79,6 +79,7 @@ class Safekeeping:
             raise leases.busy(f"the workspace of task {record.task_id!r}", owner, cure)
         if record.state != READY:  # a dead process left it half-way: a removal brings it to one of its ends first
             return Unsaved.nothing()
+        self._repository.refuse_mirror(KEPT, afresh=True)
         if not record.path:
             return Unsaved.nothing()
         return retiring.foreseen(self._repository, record, Wish(rescue, "", False, self._keeping))
@@ -105,6 +106,7 @@ class Safekeeping:
             if not record.path:
                 return None
             self._lifecycle.require_tree(record)
+            self._repository.refuse_mirror(KEPT, afresh=True)
             made = retiring.snapshot(self._repository, record, Wish(True, reason, False, self._keeping))
         return rescues.find_rescue(self._repository, made).rescue if made else None
 

@@ -114,11 +114,7 @@ def publish(repository: Repository, record: Record, lease: leases.Lease, start: 
     It begins at the record's base, or at `start`; then it is not whole until whoever brings something back says so.
     Whatever goes wrong is raised; `discard` takes away what had been made.
     """
-    if remote := repository.mirrored_by:
-        raise EnvironmentProblem(
-            f"the next fetch from {remote!r} would delete the branches of tasks: it mirrors every ref",
-            hint=f"git config remote.{remote}.fetch '+refs/heads/*:refs/remotes/{remote}/*'",
-        )
+    repository.refuse_mirror("the branches of tasks")
     if record.branch and not (start and start.has_branch):
         create_branch(repository, record, start.tip if start else None)
     _make_directory(record.path)
