@@ -310,6 +310,26 @@ def test_one_name_that_is_wrong_changes_nothing(repository: Path) -> None:
     assert left(repository) == ["done", "half", "secret"]
 
 
+def test_a_name_that_means_two_is_refused(repository: Path, tmp_path: Path) -> None:
+    """Where one task's id is another's branch, no command takes either for the other: exit 2 with a name for each."""
+    twin = task_list(tmp_path / "t", {"id": "main-task-half", "run": "true"})
+    assert moderator(repository, "run", twin).returncode == 0
+    for command in ("clean", "show", "diff", "logs", "path", "lock", "unlock"):
+        done = moderator(repository, command, "main-task-half")
+        assert (done.returncode, done.stdout, done.stderr) == (
+            2, "",
+            "error: 'main-task-half' means 2 workspaces: by task id or by branch, those of 'main-task-half' and 'half'\n"
+            "  hint: for 'main-task-half' type refs/heads/main-task-main-task-half; "
+            "for 'half' type refs/heads/main-task-half\n",
+        )  # fmt: skip
+    assert left(repository) == ["done", "half", "main-task-half", "secret"]
+    assert moderator(repository, "path", "refs/heads/main-task-half").stdout == f"{place(repository, 'half')}\n"
+    assert moderator(repository, "run", twin, "--fresh", "--keep", "never").returncode == 0  # ids are ids
+    assert left(repository) == ["done", "half", "secret"]
+    assert moderator(repository, "clean", "refs/heads/main-task-half").stdout.startswith("removed half;")
+    assert left(repository) == ["done", "secret"]
+
+
 def test_which_ones_must_be_said(repository: Path) -> None:
     """With neither names, options nor quotas there is nothing to go by."""
     done = moderator(repository, "clean")

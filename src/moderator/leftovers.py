@@ -66,8 +66,8 @@ class Leftovers:
         What a dead one left running is ended by its supervisor, within `grace` seconds and a little: that is waited for.
         """
         deadline = time.monotonic() + grace + _ENDING
-        for task_id in sorted({one.task_id for one in self.workspaces.values()}):
-            while owner := self.git.holder(task_id):
+        for task_id, workspace in sorted({one.task_id: one for one in self.workspaces.values()}.items()):
+            while owner := self.git.holder(workspace):
                 if is_alive(owner) or time.monotonic() > deadline:
                     raise WorkspaceBusy(
                         f"the workspace of task {task_id!r} is held by {owner}",
@@ -89,4 +89,4 @@ class Leftovers:
         )
         for one in plan.tasks:
             if one.start is Start.AGAIN and one.task.id in self.workspaces:
-                self.git.check_removal(one.task.id, rescue=True)
+                self.git.check_removal(self.workspaces[one.task.id], rescue=True)

@@ -317,7 +317,8 @@ class Orchestrator:
         def aside(planned: PlannedTask) -> str | None:
             if self._cancellation.cancelled:
                 return None
-            target = planned.context if planned.context.task_id else planned.task.id  # level none names nothing
+            # Level none names nothing.
+            target = planned.context if planned.context.task_id else self.git.of_task(planned.task.id)
             rescue = self.git.set_aside(target, reason_to_set_aside(plan, planned))
             data = {"task_id": planned.task.id, "rescue": rescue and rescue.id, "attempt": planned.attempt}
             recorder.note("set aside", data)

@@ -9,7 +9,7 @@ from moderator.git.repository import Repository
 def locate(repository: str, target: str) -> str:
     """Return the directory of the workspace of a task id or branch, as `GitManager.find` does.
 
-    Raises NotARepository, UnknownWorkspace.
+    Raises NotARepository, UnknownWorkspace, AmbiguousName.
     """
     record = Registry(Repository.open(repository).ours).named(target)
     return record.path or record.checkout

@@ -40,7 +40,10 @@ from moderator.git.unsaved import Unsaved
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Workspace, WorkspaceStatus
 
 Target = ExecutionContext | Workspace | str
-"""What names a workspace: its context, itself, or the task's id (or exact branch)."""
+"""What names a workspace: its context, itself, or what people type: the task's id, its exact branch, or the whole ref.
+
+A text that is the id of one and the branch of another is refused (AmbiguousName); `of_task` takes an id for an id.
+"""
 
 
 class GitManager:
@@ -173,8 +176,14 @@ class GitManager:
         return self._registry.unreadable()
 
     def find(self, target: Target) -> Workspace:
-        """Return one workspace, not leased.  Raises UnknownWorkspace."""
+        """Return one workspace, not leased.  Raises UnknownWorkspace, AmbiguousName."""
         record = self._record(target)
+        return _workspace(record, _context_of(record))
+
+    def of_task(self, task_id: str) -> Workspace:
+        """Return the workspace of exactly this task, not leased, whatever branches are called.  Raises UnknownWorkspace."""
+        if (record := self._registry.find(task_id)) is None:
+            raise unknown(task_id)
         return _workspace(record, _context_of(record))
 
     def owners(self, task_ids: Iterable[str]) -> dict[str, Workspace]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from moderator.context import IsolationLevel
-from moderator.errors import EnvironmentProblem, IsolationError, UnknownWorkspace
+from moderator.errors import AmbiguousName, EnvironmentProblem, IsolationError, UnknownWorkspace, to_type
 from moderator.git import leases
 from moderator.naming import task_slug
 
@@ -71,6 +71,15 @@ def unknown(name: str, known: Iterable[str] = ()) -> UnknownWorkspace:
     )
 
 
+def ambiguous(name: str, candidates: Iterable[Record]) -> AmbiguousName:
+    """Return what is said when several workspaces have a name: the refs that hold their commits, no two of which are one."""
+    shown = {record.task_id: record.ref for record in candidates}
+    return AmbiguousName(
+        f"{name!r} means {len(shown)} workspaces: by task id or by branch, those of {' and '.join(map(repr, shown))}",
+        hint="; ".join(f"for {task_id!r} type {to_type(ref)}" for task_id, ref in shown.items()),
+    )
+
+
 def result_ref(task_id: str) -> str:
     """Return the ref that keeps the commits of a task's workspace without a branch."""
     return f"refs/moderator/result/{task_slug(task_id)}"
@@ -99,16 +108,22 @@ class Registry:
         record = self._read(key_of(task_id))
         return record if record and record.task_id == task_id else None
 
-    def find_branch(self, branch: str) -> Record | None:
-        """Return the record of the workspace on exactly this branch."""
-        return next((record for record in self if record.branch == branch), None)
-
     def named(self, name: str) -> Record:
-        """Return the record of a task id or of exactly a branch.  Raises UnknownWorkspace with what comes close."""
-        if name.strip() and "\0" not in name and (record := self.find(name)):
-            return record
-        if record := self.find_branch(name):
-            return record
+        """Return the record of a task id, of exactly a branch, or of the full name of the ref that holds its commits.
+
+        Raises UnknownWorkspace with what comes close, AmbiguousName if the branch of one is the id of another.
+        """
+        by_id = self.find(name) if name.strip() and "\0" not in name else None
+        by_branch = None
+        for record in self:
+            if record.ref == name:
+                return record  # no other can have it: so every one has a name of its own
+            if record.branch == name:
+                by_branch = record
+        if by_id and by_branch and by_id != by_branch:
+            raise ambiguous(name, (by_id, by_branch))
+        if found := by_id or by_branch:
+            return found
         raise unknown(name, [record.task_id for record in self])
 
     def __iter__(self) -> Iterator[Record]:
