@@ -561,6 +561,41 @@ def test_a_submodule_goes_when_its_work_is_elsewhere(
     assert ((tree / "lib/x.o").read_text(), git(tree, "status", "--short")) == ("made", " M lib")
 
 
+def test_what_is_used_in_the_trash_outlasts_its_time(tmp_path: Path, repo: Path) -> None:
+    """When its time has come a tree stays while a process works in it, and for the same time again if it was written to."""
+    manager = GitManager(repo, keeping=Keeping(days=30))
+    tree = Path(made(tmp_path, manager).path)
+    (tree / ".env").write_text("SECRET=1")
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    expire(repo, removal.id)
+    trash = Path(str(manager.trash_of(removal)))
+    with subprocess.Popen(["sleep", "60"], cwd=trash) as shell:
+        manager.empty_trash()
+        assert (trash / ".env").read_text() == "SECRET=1"
+        shell.kill()
+    (trash / "late").write_text("written after the removal")
+    written = (trash / "late").stat().st_ctime
+    time.sleep(0.05)
+    manager.empty_trash()
+    assert (trash / "late").exists()
+    (kept,) = manager.removals()
+    assert (kept.left, kept.kept_until) == (
+        (".env", "what was written into it after its removal"), written + 30 * 86400,
+    )  # fmt: skip
+    expire(repo, removal.id)
+    manager.empty_trash()
+    assert not trash.exists()
+
+
+def expire(repo: Path, name: str) -> None:
+    """Let the time be over for which the trash keeps what a removal left."""
+    path = repo / f".git/moderator/removed/{name}.json"
+    told = json.loads(path.read_text())
+    told["removal"]["kept_until"] = 1.0
+    path.write_text(json.dumps(told))
+
+
 @pytest.mark.parametrize("refspec", ["+refs/*:refs/*", "+refs/heads/*:refs/heads/*", "+refs/x/*:refs/moderator/*"])
 def test_nothing_is_kept_where_a_fetch_would_prune_it(
     tmp_path: Path, repo: Path, manager: GitManager, refspec: str

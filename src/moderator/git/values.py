@@ -228,8 +228,8 @@ class Removal:
     `tip` is where its branch, or its result, stood.  `rescue` is the id of what was rescued, None if everything was in
     commits.  `left` names what only the trash has, until `kept_until` (unix seconds); None if it need not be kept.
     `branch_deleted`: the branch went too.  `set_aside`: its task began anew under the same names.
-    `half_made`: it never became whole.  `renamed_at` is when its tree left its place, by the file system's clock; `returning`
-    the entry under which it is being brought back.
+    `half_made`: it never became whole.  `renamed_at` is when its tree left its place, by the file system's clock, or was last
+    found to have been written to since; `returning` is the entry under which it is being brought back.
     """
 
     id: str
