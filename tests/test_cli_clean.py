@@ -109,6 +109,24 @@ def test_how_long_the_trash_keeps_is_configured(repository: Path) -> None:
     assert f"  in the trash until {until}: a.key\n" in done.stdout
 
 
+def test_no_days_in_the_trash_are_until_the_next_clean_up(repository: Path, tmp_path: Path) -> None:
+    """With `trash.days` 0 a command keeps what it has just removed, for undo to bring back; the next one deletes it."""
+    (repository / "moderator.yaml").write_text("trash: {days: 0}\n")
+    before = picture(place(repository, "secret"))
+    assert moderator(repository, "clean", "half", "secret").stdout.endswith(UNDO)
+    assert moderator(repository, "undo", "secret").returncode == 0
+    assert picture(place(repository, "secret")) == before
+    moderator(repository, "clean", "secret")
+    (trashed,) = place(repository, ".trash").iterdir()
+    listed = task_list(tmp_path / "t", {"id": "other", "run": "echo key > b.key"})
+    assert moderator(repository, "run", listed, "--keep", "never").returncode == 0
+    assert not trashed.exists()
+    (trashed,) = place(repository, ".trash").iterdir()
+    assert (trashed / "b.key").read_text() == "key\n"
+    assert moderator(repository, "clean", "done").returncode == 0
+    assert not place(repository, ".trash").exists()
+
+
 @pytest.mark.parametrize("names", [["--all"], ["done", "half", "secret"]], ids=" ".join)
 def test_a_dry_run_says_the_same_and_does_nothing(repository: Path, names: list[str]) -> None:
     """`--dry-run` says of each workspace what would be rescued, left in the trash and freed, and changes no file anywhere."""

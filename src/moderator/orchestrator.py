@@ -256,7 +256,7 @@ class Orchestrator:
                     recorder.record(result)  # never began, so no callback told of it
             recorder.finish("interrupted" if interrupted else "finished")
         with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
-            self.git.empty_trash(_TIDYING)
+            self.git.empty_trash(_TIDYING, own=False)
         return RunSummary(run_id, plan, [results[one.task.id] for one in plan.tasks], interrupted)
 
     def _begin_run(self, store: Store, plan: Plan, command_line: str) -> str:

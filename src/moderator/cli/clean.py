@@ -101,7 +101,7 @@ def clean_command(
         )
     cleaning.finish()
     if not dry_run:
-        git.empty_trash(seconds=_AT_ONCE)
+        git.empty_trash(seconds=_AT_ONCE, own=False)
     # What a person must see to comes before what time may solve.
     return next((code for code in (5, 4, 3, 2, 75) if code in cleaning.codes), 0)
 

@@ -42,12 +42,16 @@ class Emptier:
         self._removals = removals
         self._days = days
 
-    def empty(self, seconds: float | None) -> bool:
-        """Delete what may go; return whether all of that is gone."""
+    def empty(self, seconds: float | None, own: bool) -> bool:
+        """Delete what may go; return whether all of that is gone.
+
+        `own`: also what only the trash has of removals that were written down here, in this process.
+        """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         found = list(self._removals)
         for removal, record in found:
-            self.release(removal, record)
+            if own or removal.kept_until is None or removal.id not in self._removals.own:
+                self.release(removal, record)
         # What was all in commits can be brought back for as long as anybody remembers it, and no longer.
         bare = [
             removal for removal, record in found if removal.rescue is None and not is_in_trash(self._repository, record)

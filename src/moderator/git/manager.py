@@ -430,9 +430,12 @@ class GitManager:
         record, release = self._safe.undo(name)
         return _workspace(record, _context_of(record), release)
 
-    def empty_trash(self, seconds: float | None = None) -> bool:
-        """Delete what removals left and nobody can want any more, for `seconds` at most; return whether all of it is gone."""
-        return self._safe.empty_trash(seconds)
+    def empty_trash(self, seconds: float | None = None, *, own: bool = True) -> bool:
+        """Delete what removals left and nobody can want any more, for `seconds` at most; return whether all of it is gone.
+
+        `own=False`: what only the trash has of this manager's own removals stays, however short its time is.
+        """
+        return self._safe.empty_trash(seconds, own)
 
     # -- how ------------------------------------------------------------------------------------------------------
 

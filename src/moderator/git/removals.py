@@ -27,6 +27,8 @@ class Removals:
     def __init__(self, ours: Path) -> None:
         self._folder = ours / "removed"
         self._worktrees = ours.parent / "worktrees"
+        self.own: set[str] = set()
+        """The ids of what was written down here, by this very object."""
 
     def write(self, removal: Removal, record: Record) -> None:
         """Write a record whole, synced to disk.  Raises EnvironmentProblem."""
@@ -44,6 +46,7 @@ class Removals:
                 os.fsync(file.fileno())
             os.replace(aside, path)
             sync(self._folder)
+            self.own.add(removal.id)
         except OSError as error:
             with contextlib.suppress(OSError):
                 aside.unlink()

@@ -55,7 +55,7 @@ class Safekeeping:
     # -- away -----------------------------------------------------------------------------------------------------
 
     def remove(self, record: Record, rescue: bool, reason: str, frees: bool = False, later: bool = False) -> Removal:
-        """Remove a workspace; the trash that need not be kept is deleted at once, unless `later`."""
+        """Remove a workspace; the trash that need not be kept at all is deleted at once, unless `later`."""
         wish = Wish(rescue, reason, frees, self._keeping)
         removal: Removal | None = None
         with self._held(record.task_id) as done:
@@ -67,7 +67,7 @@ class Safekeeping:
         if removal is None:  # a dead process had removed it but for its name
             removal = next((found for found, _ in self._removals if found.id == record.entry), None)
             removal = removal or retiring.removal_without_tree(self._repository, record, wish)
-        if not later and (found := self._removals.find(removal.id)):
+        if not later and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
         return removal
@@ -195,8 +195,8 @@ class Safekeeping:
         tree = trash_of(found[1]) if found and found[1].path else ""
         return tree if os.path.isdir(tree) else None
 
-    def empty_trash(self, seconds: float | None) -> bool:
-        return self._emptier.empty(seconds)
+    def empty_trash(self, seconds: float | None, own: bool = True) -> bool:
+        return self._emptier.empty(seconds, own)
 
     def drop(self, rescue: Rescue) -> None:
         """Forget a rescue for good, and let go what the trash holds for it."""
