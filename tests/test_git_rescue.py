@@ -561,6 +561,92 @@ def test_a_submodule_goes_when_its_work_is_elsewhere(
     assert ((tree / "lib/x.o").read_text(), git(tree, "status", "--short")) == ("made", " M lib")
 
 
+def on_another_branch(tree: Path) -> None:
+    git(tree, "switch", "--quiet", "-c", "own")
+    git(tree, "commit", "--quiet", "--allow-empty", "--message", "own")
+
+
+def at_an_older_commit(tree: Path) -> None:
+    git(tree, "switch", "--quiet", "--detach", "main~1")
+
+
+def on_a_renamed_branch(tree: Path) -> None:
+    git(tree, "commit", "--quiet", "--allow-empty", "--message", "mine")
+    git(tree, "branch", "--move", "renamed")
+
+
+def on_no_branch_of_its_own(tree: Path) -> None:
+    git(tree, "switch", "--quiet", "--detach")
+    git(tree, "branch", "--quiet", "--delete", "--force", "main-task-t")
+
+
+def on_a_branch_without_commits(tree: Path) -> None:
+    git(tree, "switch", "--quiet", "--orphan", "orphan")
+
+
+def stands(repo: Path, tree: Path) -> tuple[str, ...]:
+    """Where HEAD is, every branch, and whether anything differs from it."""
+    head = (tree / ".git").read_text().removeprefix("gitdir: ").strip()
+    refs = git(repo, "for-each-ref", "refs/heads", "--format=%(objectname) %(refname)")
+    return (Path(head, "HEAD").read_text(), refs, git(tree, "status", "--porcelain"))
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["in the trash", "made again"])
+@pytest.mark.parametrize(
+    "moved",
+    [on_another_branch, at_an_older_commit, on_a_renamed_branch, on_no_branch_of_its_own, on_a_branch_without_commits],
+    ids=lambda moved: moved.__name__,
+)
+def test_undo_puts_head_where_it_stood(
+    tmp_path: Path, repo: Path, manager: GitManager, moved: Spoil, emptied: bool
+) -> None:
+    """Nothing unsaved, but HEAD on another branch, on none or at another commit: it comes back there, and no branch more."""
+    tree = Path(made(tmp_path, manager).path)
+    moved(tree)
+    before = (stands(repo, tree), state(tree)["files"])
+    manager.remove_workspace("t", rescue=True, later=True)
+    if emptied:
+        manager.empty_trash()
+    manager.undo_removal().release()
+    assert (stands(repo, tree), state(tree)["files"]) == before
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["in the trash", "made again"])
+def test_undo_leaves_a_branch_alone_that_somebody_took(
+    tmp_path: Path, repo: Path, manager: GitManager, emptied: bool
+) -> None:
+    """A branch that has moved since, or that another worktree is on, is not stood on again: HEAD comes back at its commit."""
+    tree = Path(made(tmp_path, manager).path)
+    on_another_branch(tree)
+    head = git(repo, "rev-parse", "own")
+    manager.remove_workspace("t", rescue=True, later=True)
+    if emptied:
+        manager.empty_trash()
+    git(repo, "switch", "--quiet", "own")
+    git(repo, "commit", "--quiet", "--allow-empty", "--message", "since")
+    manager.undo_removal().release()
+    assert (stands(repo, tree)[0], stands(repo, tree)[2]) == (f"{head}\n", "")
+
+
+def test_undo_of_a_result_stands_at_it(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """Level directory, with a commit: made again, HEAD is at the result and nothing differs from it."""
+    tree = Path(made(tmp_path, manager, level=DIRECTORY).path)
+    (tree / "done").write_text("done")
+    manager.commit("t", "Work")
+    before = stands(repo, tree)
+    manager.remove_workspace("t")
+    manager.undo_removal().release()
+    assert stands(repo, tree) == before
+
+
+def test_clean_does_not_say_that_a_branch_stays_which_had_gone(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """Where the branch was renamed, neither a dry run nor the removal says that it stays."""
+    on_a_renamed_branch(Path(made(tmp_path, manager).path))
+    for options in (["--dry-run"], []):
+        said = moderator(repo, "clean", "t", *options).stdout
+        assert said.splitlines()[0].endswith("t; its branch main-task-t had gone before")
+
+
 def test_what_is_used_in_the_trash_outlasts_its_time(tmp_path: Path, repo: Path) -> None:
     """When its time has come a tree stays while a process works in it, and for the same time again if it was written to."""
     manager = GitManager(repo, keeping=Keeping(days=30))

@@ -211,7 +211,8 @@ class _Cleaning:
 
         answer = self._answers.get(workspace.task_id)
         reason = "" if self._selection.is_outright else decision.reason
-        self._say_of("would remove", workspace, isinstance(answer, Merged), reason)
+        has_branch = self._git.tip(workspace) is not None
+        self._say_of("would remove", workspace, isinstance(answer, Merged), has_branch, reason)
         for finding in entry["would_rescue"]:
             self._say(f"  rescued first: {finding}")
         if entry["left"]:
@@ -233,7 +234,7 @@ class _Cleaning:
             "kept_until": removal.kept_until,
             "branch_deleted": removal.branch_deleted,
         }
-        self._say_of("removed", workspace, removal.branch_deleted)
+        self._say_of("removed", workspace, removal.branch_deleted, not removal.branch_missing)
         if removal.rescue:
             rescue = self._git.find_rescue(removal.rescue)
             held = (rescue.staged, rescue.modified, rescue.unmerged, rescue.untracked, rescue.operation, rescue.commits)
@@ -257,7 +258,7 @@ class _Cleaning:
         except ModeratorError as error:
             return removal, error
 
-    def _say_of(self, verb: str, workspace: Workspace, with_branch: bool, reason: str = "") -> None:
+    def _say_of(self, verb: str, workspace: Workspace, with_branch: bool, has_branch: bool, reason: str = "") -> None:
         """Say that a workspace goes, what becomes of its branch, and why."""
         from moderator.git.merged import Merged
 
@@ -267,7 +268,9 @@ class _Cleaning:
             text += f" and its branch {workspace.branch}"
             reason = reason or str(answer)
         text += f": {one_line(reason)}" if reason else ""
-        if workspace.branch and not with_branch:
+        if workspace.branch and not has_branch:
+            text += f"; its branch {workspace.branch} had gone before"
+        elif workspace.branch and not with_branch:
             text += f"; its branch {workspace.branch} stays"
             text += f": {answer}" if answer and not isinstance(answer, Merged) else ""
         self._say(text)

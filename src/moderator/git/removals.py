@@ -100,12 +100,14 @@ class Removals:
 
 def _removal(values: dict[str, Any], name: str) -> Removal:
     optional = {"kept_until": written.moment, "renamed_at": written.moment, "tip": written.object_id}
+    optional |= {"head": written.object_id}
     optional |= {"branch": written.text, "rescue": written.text}
     for field, check in optional.items():
         if values.get(field) is not None:
             check(values[field])
     for field in ("reason", "path", "returning"):
         written.text(values.get(field, ""))
+    written.branch(values.get("head_ref", ""))
     if values["id"] != name or os.sep in values.get("returning", ""):
         raise ValueError("it bears another's name")
     known = {"removed_at": written.moment(values["removed_at"]), "left": written.paths(values["left"])}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moderator.errors import PersonNeeded, WouldLoseWork, to_type
-from moderator.git.contents import IGNORED, Worktree, printable
+from moderator.git.contents import IGNORED, Contents, Worktree, printable
 from moderator.git.entries import (
     entry_dir,
     is_missing,
@@ -108,7 +108,7 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
             )
         if person_lock(repository, record):
             _refuse_unless_ours(repository, record, entry)
-        removal = replace(_removal(repository, record, wish, kept), renamed_at=renamed_at)
+        removal = replace(_removal(repository, record, wish, kept, unsaved.contents), renamed_at=renamed_at)
         removals.write(removal, record)
         try:
             retire_entry(repository, record, entry)
@@ -171,7 +171,7 @@ def retire_missing(repository: Repository, removals: Removals, record: Record, w
             tip, nothing = repository.commit_of(record.ref), Rescuable((), (), (), ())
             made = make_rescue(repository, record, worktree, unsaved, nothing, wish.reason, tip, missing=True)
             kept = _Kept(made)
-    removal = _removal(repository, record, wish, kept)
+    removal = _removal(repository, record, wish, kept, unsaved.contents)
     removals.write(removal, record)
     if os.path.isdir(entry):
         try:
@@ -236,7 +236,8 @@ def _keep(repository: Repository, record: Record, worktree: Worktree, unsaved: U
     if not wish.rescue:
         return _Kept()
     sorted_out = sort_out(worktree, unsaved, wish.keeping.largest_file)
-    if not (unsaved.is_rescuable or sorted_out.left or (wish.frees and _only_by_its_ref(repository, record))):
+    unborn = not unsaved.contents.head  # which only a rescue can tell
+    if not (unsaved.is_rescuable or unborn or sorted_out.left or (wish.frees and _only_by_its_ref(repository, record))):
         return _Kept()
     tip = repository.commit_of(record.ref)
     made = make_rescue(repository, record, worktree, unsaved, sorted_out, wish.reason, tip)
@@ -253,20 +254,26 @@ def _only_by_its_ref(repository: Repository, record: Record) -> bool:
     return bool(others.text)
 
 
-def _removal(repository: Repository, record: Record, wish: Wish, kept: _Kept) -> Removal:
-    now = time.time()
+def _removal(
+    repository: Repository, record: Record, wish: Wish, kept: _Kept, contents: Contents | None = None
+) -> Removal:
+    """Return what is written down of a removal; `contents` says where the HEAD of its worktree was."""
+    now, tip = time.time(), repository.commit_of(record.ref)
     return Removal(
         id=record.entry or record.token[:16],
         task_id=record.task_id,
         branch=record.branch,
         path=record.path,
-        tip=repository.commit_of(record.ref) or record.base or None,
+        tip=tip or record.base or None,
         removed_at=now,
         reason=wish.reason,
         rescue=kept.rescue,
         left=kept.left,
         kept_until=now + wish.keeping.days * _DAY if kept.left else None,
         set_aside=wish.frees,
+        head=(contents.head or None) if contents else None,
+        head_ref=f"refs/heads/{contents.branch}" if contents and contents.branch else "",
+        branch_missing=bool(record.branch) and tip is None,
     )
 
 
