@@ -16,6 +16,7 @@ import pytest
 
 from commandline import moderator
 from moderator.errors import (
+    AmbiguousName,
     EnvironmentProblem,
     GitFailed,
     PersonNeeded,
@@ -858,19 +859,66 @@ def test_thousands_of_commits_are_held(tmp_path: Path, repo: Path, manager: GitM
 
 
 @pytest.mark.parametrize("damage", ['{"version": 1', '{"version": 1, "removal": {}, "record": {}}', "[]", '"x"'])
-def test_a_damaged_record_of_a_removal_is_passed_over(
-    tmp_path: Path, repo: Path, manager: GitManager, damage: str
-) -> None:
-    """What cannot be read is never trusted and never overwritten; the others are still known, and the doctor names it."""
+def test_a_damaged_record_of_a_removal_is_told(tmp_path: Path, repo: Path, manager: GitManager, damage: str) -> None:
+    """What cannot be read is never trusted, overwritten or passed over: no other comes back in its place but by name."""
     for task_id in ("a", "b"):
         made(tmp_path, manager, task_id)
-        manager.remove_workspace(task_id)
-    path = repo / f".git/moderator/removed/{manager.removals()[-1].id}.json"
+        manager.remove_workspace(task_id, later=True)
+    git(repo, "branch", "--quiet", "--delete", "main-task-b")
+    made(tmp_path, manager, "b")
+    manager.remove_workspace("b", later=True)
+    old, newest = manager.removals()[1:]
+    path = repo / f".git/moderator/removed/{newest.id}.json"
     path.write_text(damage)
-    assert [removal.task_id for removal in manager.removals()] == ["a"]
-    manager.undo_removal().release()
-    assert ([w.task_id for w in manager.workspaces()], path.read_text()) == (["a"], damage)
+    assert [removal.task_id for removal in manager.removals()] == ["a", "b"]
+    kept = f"its files are in {tmp_path / 'checkouts/tasks/.trash' / newest.id}; "
+    for name, words, way in (
+        (None, "what was removed last", "what else was removed comes back by name: 'b', 'a'"),
+        ("b", "whether it is what was removed last of 'b'", f"an earlier one comes back with moderator undo {old.id}"),
+        (newest.id, f"whether it is what was removed last of '{newest.id}'", ""),
+    ):
+        with pytest.raises(EnvironmentProblem) as caught:
+            manager.undo_removal(name)
+        assert caught.value.message == f"the record '{path}' of a removal cannot be read, so nobody knows {words}"
+        assert caught.value.hint.startswith(kept) and way in caught.value.hint
+    assert moderator(repo, "undo").returncode == 4
+    assert manager.workspaces() == []
+    for name in ("a", old.id):
+        manager.undo_removal(name).release()
+    assert ([w.task_id for w in manager.workspaces()], path.read_text()) == (["a", "b"], damage)
     assert str(path) in moderator(repo, "doctor", "--json").stdout
+
+
+def test_a_name_that_means_two_removals_is_refused(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """The id of one task that was another's branch brings back neither; whole refs name each."""
+    for task_id in ("x", "main-task-x"):
+        made(tmp_path, manager, task_id)
+        manager.remove_workspace(manager.of_task(task_id))
+    with pytest.raises(AmbiguousName) as caught:
+        manager.undo_removal("main-task-x")
+    assert "for 'x' type refs/heads/main-task-x" in caught.value.hint
+    manager.undo_removal("refs/heads/main-task-x").release()
+    assert [w.task_id for w in manager.workspaces()] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["m1", "main-task-m1", None])
+def test_undo_of_a_removal_that_was_cut_short(tmp_path: Path, repo: Path, name: str | None) -> None:
+    """A removal killed before it was written down is what is undone, by name or as the last; no other comes back for it."""
+    manager = GitManager(repo)
+    made(tmp_path, manager, "earlier")
+    manager.remove_workspace("earlier")
+    assert killed_before("open removed/.m1", tmp_path, repo, "m1", "rescue")
+    tree = tmp_path / "checkouts/tasks/m1"
+    done = moderator(repo, "path", "m1")
+    assert (done.returncode, done.stdout, "bring it back: moderator undo m1" in done.stderr) == (3, "", True)
+    done = moderator(repo, "undo", *filter(None, (name,)))
+    assert (done.returncode, done.stdout) == (0, f"m1 is back in {tree}\n")
+    assert [(w.task_id, manager.status(w).state) for w in manager.workspaces()] == [("m1", "ready")]
+    assert {(tree / file).read_text() for file in (".env", "staged", "note")} == {"secret", "s", ""}
+    assert moderator(repo, "path", "m1").stdout == f"{tree}\n"
+    assert moderator(repo, "undo").stdout.startswith("earlier is back in ")
+    subprocess.run(["rm", "-r", tree], check=True)
+    assert moderator(repo, "path", "m1").returncode == 3
 
 
 def test_refs_that_are_no_rescues_are_passed_over(tmp_path: Path, repo: Path, manager: GitManager) -> None:
@@ -1067,7 +1115,7 @@ def test_a_removal_with_values_that_cannot_be_is_passed_over(
     before = listing(path.parent)
     for arguments in (("undo",), ("clean", "--all"), ("rescue", "list"), ("doctor", "--fix")):
         done = moderator(repo, *arguments)
-        assert "bug" not in done.stderr and done.returncode in (0, 2, 3), (arguments, done.stderr)
+        assert "bug" not in done.stderr and done.returncode in (0, 3, 4), (arguments, done.stderr)
     assert listing(path.parent) == before
     assert (tmp_path / "checkouts/tasks/.trash" / removal.id / "README.md").exists()
 

@@ -423,9 +423,10 @@ class GitManager:
         return self._safe.trash_of(removal)
 
     def undo_removal(self, name: str | None = None) -> Workspace:
-        """Bring back the workspace that was removed last, or last under a task's id, leased.
+        """Bring back the workspace that was removed last, or last under a task's id, a branch or a removal's id, leased.
 
-        Raises UnknownRescue if there is none, WorkspaceOccupied if its names are taken or its branch has moved.
+        Raises UnknownRescue if there is none, AmbiguousName if the name means two, EnvironmentProblem if a record that cannot
+        be read may be the one, WorkspaceOccupied if its names are taken or its branch has moved.
         """
         record, release = self._safe.undo(name)
         return _workspace(record, _context_of(record), release)

@@ -126,6 +126,13 @@ class Registry:
             return found
         raise unknown(name, [record.task_id for record in self])
 
+    def changed_at(self, record: Record) -> float:
+        """Return when a record was written last, in unix seconds."""
+        try:
+            return self._file(record.key).stat().st_mtime
+        except OSError:  # dropped this moment
+            return 0.0
+
     def __iter__(self) -> Iterator[Record]:
         try:
             names = sorted(os.listdir(self._records))

@@ -15,6 +15,7 @@ from dataclasses import replace
 from moderator.context import IsolationLevel
 from moderator.errors import UnknownRescue, to_type
 from moderator.git import entries, leases, rescues, retiring
+from moderator.git.choosing import removal_meant
 from moderator.git.emptying import Emptier, trash_lock
 from moderator.git.holds import Hold, Holds
 from moderator.git.lifecycle import KEPT, Lifecycle
@@ -114,7 +115,10 @@ class Safekeeping:
 
     def undo(self, name: str | None) -> tuple[Record, Callable[[], None]]:
         """Bring back the workspace that was removed last, or last of a task; return it with what gives its lease back."""
-        removal, record = self._last_removal(name)
+        meant = removal_meant(self._repository, self._registry, self._removals, name)
+        removal, record = meant.removal, meant.record
+        if removal is None:
+            return self._taken_back(record)
         lock = trash_lock(self._repository, removal.id)
         with leases.held(lock, "the trash", 10.0) as trash, self._taken(record.task_id) as (hold, release):
             found = self._removals.find(removal.id)
@@ -124,27 +128,14 @@ class Safekeeping:
             trash.forget()
         return back, release
 
-    def _last_removal(self, name: str | None) -> tuple[Removal, Record]:
-        found = [one for one in self._removals.all() if not (one[0].half_made or self._is_over(*one))]
-        if name is None:  # what made room for the same task again is not what a person removed last
-            wanted = [one for one in found if not one[0].set_aside]
-        else:
-            wanted = [one for one in found if name in (one[0].task_id, one[0].id, one[0].branch)]
-        if wanted:
-            return wanted[-1]
-        newest = ", ".join(dict.fromkeys(repr(one[0].task_id) for one in found[::-1][:5]))
-        if name is None:
-            hint = f"name one that was set aside for a new beginning: {newest}" if found else "moderator rescue list"
-            raise UnknownRescue("no workspace was removed here that could be brought back", hint=hint)
-        raise UnknownRescue(
-            f"no removal of {name!r} is known", hint=f"removed were {newest}" if found else "nothing was removed here"
-        )
-
-    def _is_over(self, removal: Removal, record: Record) -> bool:
-        """Whether a removal never came to be, or was undone to its end: then there is nothing to bring back."""
-        now = self._registry.find(record.task_id)
-        names = (record.entry, removal.returning)
-        return self._removals.stands(removal, record) and now is not None and now.state == READY and now.entry in names
+    def _taken_back(self, record: Record) -> tuple[Record, Callable[[], None]]:
+        """Take back a removal that a dead process had not come to write down."""
+        with self._taken(record.task_id) as (_, release):
+            now = self._registry.find(record.task_id)
+            back = self._lifecycle.recovered(now) if now == record else None
+            if back is None:
+                raise UnknownRescue(f"the removal of task {record.task_id!r} has been finished, or undone, meanwhile")
+        return back, release
 
     def restore(self, described: Described, task_id: str | None, root: str) -> tuple[Record, Callable[[], None]]:
         """Lay a rescue out in a new workspace, under the task's own id if its names are free, or under `task_id`."""
