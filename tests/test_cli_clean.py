@@ -328,6 +328,19 @@ def test_one_name_that_is_wrong_changes_nothing(repository: Path) -> None:
     assert left(repository) == ["done", "half", "secret"]
 
 
+def test_what_is_back_is_in_the_trash_no_longer(repository: Path) -> None:
+    """After an undo `rescue` does not say any more that the trash has what no commit holds."""
+    moderator(repository, "clean", "secret")
+    assert "1 only in the trash" in moderator(repository, "rescue", "list").stdout
+    (described,) = document(moderator(repository, "rescue", "list", "--json"))["rescues"]
+    assert described["in_trash_until"] > time.time()
+    moderator(repository, "undo")
+    assert "trash" not in moderator(repository, "rescue", "list").stdout
+    (described,) = document(moderator(repository, "rescue", "list", "--json"))["rescues"]
+    assert (described["left"], described["in_trash_until"]) == (["a.key"], None)
+    assert "in the trash no longer (1)\n  a.key\n" in moderator(repository, "rescue", "show", "secret").stdout
+
+
 def test_a_name_that_means_two_is_refused(repository: Path, tmp_path: Path) -> None:
     """Where one task's id is another's branch, no command takes either for the other: exit 2 with a name for each."""
     twin = task_list(tmp_path / "t", {"id": "main-task-half", "run": "true"})
