@@ -328,6 +328,14 @@ def test_one_name_that_is_wrong_changes_nothing(repository: Path) -> None:
     assert left(repository) == ["done", "half", "secret"]
 
 
+def test_a_name_far_from_all_gets_all_of_few(repository: Path) -> None:
+    """Where no name comes close and there are not many, each is a candidate."""
+    done = moderator(repository, "clean", "zzz")
+    assert (done.returncode, done.stderr) == (
+        2, "error: no workspace belongs to 'zzz'\n  hint: there are 'done', 'half', 'secret'\n",
+    )  # fmt: skip
+
+
 def test_what_is_back_is_in_the_trash_no_longer(repository: Path) -> None:
     """After an undo `rescue` does not say any more that the trash has what no commit holds."""
     moderator(repository, "clean", "secret")

@@ -20,6 +20,7 @@ from moderator.naming import task_slug
 
 MAKING, READY, RETIRING = "making", "ready", "retiring"
 _VERSION = 1
+_FEW = 5  # workspaces that are all named where a name comes close to none
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,14 @@ def unknown(name: str, known: Iterable[str] = ()) -> UnknownWorkspace:
     """Return what is said when no workspace has a name; `known` are those that have one."""
     import difflib
 
-    close = difflib.get_close_matches(name, list(known), n=3)
-    return UnknownWorkspace(
-        f"no workspace belongs to {name!r}",
-        hint=f"did you mean {' or '.join(map(repr, close))}?" if close else "moderator list shows what there is",
-    )
+    names = list(known)
+    if close := difflib.get_close_matches(name, names, n=3):
+        hint = f"did you mean {' or '.join(map(repr, close))}?"
+    elif 0 < len(names) <= _FEW:
+        hint = f"there {'is only' if len(names) == 1 else 'are'} {', '.join(map(repr, names))}"
+    else:
+        hint = "moderator list shows what there is"
+    return UnknownWorkspace(f"no workspace belongs to {name!r}", hint=hint)
 
 
 def ambiguous(name: str, candidates: Iterable[Record]) -> AmbiguousName:
