@@ -109,6 +109,24 @@ def test_how_long_the_trash_keeps_is_configured(repository: Path) -> None:
     assert f"  in the trash until {until}: a.key\n" in done.stdout
 
 
+def test_no_days_in_the_trash_are_until_the_next_clean_up(repository: Path, tmp_path: Path) -> None:
+    """With `trash.days` 0 a command keeps what it has just removed, for undo to bring back; the next one deletes it."""
+    (repository / "moderator.yaml").write_text("trash: {days: 0}\n")
+    before = picture(place(repository, "secret"))
+    assert moderator(repository, "clean", "half", "secret").stdout.endswith(UNDO)
+    assert moderator(repository, "undo", "secret").returncode == 0
+    assert picture(place(repository, "secret")) == before
+    moderator(repository, "clean", "secret")
+    (trashed,) = place(repository, ".trash").iterdir()
+    listed = task_list(tmp_path / "t", {"id": "other", "run": "echo key > b.key"})
+    assert moderator(repository, "run", listed, "--keep", "never").returncode == 0
+    assert not trashed.exists()
+    (trashed,) = place(repository, ".trash").iterdir()
+    assert (trashed / "b.key").read_text() == "key\n"
+    assert moderator(repository, "clean", "done").returncode == 0
+    assert not place(repository, ".trash").exists()
+
+
 @pytest.mark.parametrize("names", [["--all"], ["done", "half", "secret"]], ids=" ".join)
 def test_a_dry_run_says_the_same_and_does_nothing(repository: Path, names: list[str]) -> None:
     """`--dry-run` says of each workspace what would be rescued, left in the trash and freed, and changes no file anywhere."""
@@ -308,6 +326,47 @@ def test_one_name_that_is_wrong_changes_nothing(repository: Path) -> None:
         2, "", "error: no workspace belongs to 'haalf'\n  hint: did you mean 'half'?\n",
     )  # fmt: skip
     assert left(repository) == ["done", "half", "secret"]
+
+
+def test_a_name_far_from_all_gets_all_of_few(repository: Path) -> None:
+    """Where no name comes close and there are not many, each is a candidate."""
+    done = moderator(repository, "clean", "zzz")
+    assert (done.returncode, done.stderr) == (
+        2, "error: no workspace belongs to 'zzz'\n  hint: there are 'done', 'half', 'secret'\n",
+    )  # fmt: skip
+
+
+def test_what_is_back_is_in_the_trash_no_longer(repository: Path) -> None:
+    """After an undo `rescue` does not say any more that the trash has what no commit holds."""
+    moderator(repository, "clean", "secret")
+    assert "1 only in the trash" in moderator(repository, "rescue", "list").stdout
+    (described,) = document(moderator(repository, "rescue", "list", "--json"))["rescues"]
+    assert described["in_trash_until"] > time.time()
+    moderator(repository, "undo")
+    assert "trash" not in moderator(repository, "rescue", "list").stdout
+    (described,) = document(moderator(repository, "rescue", "list", "--json"))["rescues"]
+    assert (described["left"], described["in_trash_until"]) == (["a.key"], None)
+    assert "in the trash no longer (1)\n  a.key\n" in moderator(repository, "rescue", "show", "secret").stdout
+
+
+def test_a_name_that_means_two_is_refused(repository: Path, tmp_path: Path) -> None:
+    """Where one task's id is another's branch, no command takes either for the other: exit 2 with a name for each."""
+    twin = task_list(tmp_path / "t", {"id": "main-task-half", "run": "true"})
+    assert moderator(repository, "run", twin).returncode == 0
+    for command in ("clean", "show", "diff", "logs", "path", "lock", "unlock"):
+        done = moderator(repository, command, "main-task-half")
+        assert (done.returncode, done.stdout, done.stderr) == (
+            2, "",
+            "error: 'main-task-half' means 2 workspaces: by task id or by branch, those of 'main-task-half' and 'half'\n"
+            "  hint: for 'main-task-half' type refs/heads/main-task-main-task-half; "
+            "for 'half' type refs/heads/main-task-half\n",
+        )  # fmt: skip
+    assert left(repository) == ["done", "half", "main-task-half", "secret"]
+    assert moderator(repository, "path", "refs/heads/main-task-half").stdout == f"{place(repository, 'half')}\n"
+    assert moderator(repository, "run", twin, "--fresh", "--keep", "never").returncode == 0  # ids are ids
+    assert left(repository) == ["done", "half", "secret"]
+    assert moderator(repository, "clean", "refs/heads/main-task-half").stdout.startswith("removed half;")
+    assert left(repository) == ["done", "secret"]
 
 
 def test_which_ones_must_be_said(repository: Path) -> None:

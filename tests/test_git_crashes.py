@@ -14,6 +14,7 @@ import pytest
 from moderator.context import IsolationLevel
 from moderator.errors import CheckoutNotClean, WouldLoseWork
 from moderator.git.manager import GitManager
+from moderator.git.values import Keeping
 from repos import git, make_repository
 from workspaces import BRANCH, DIRECTORY, FULL, context, files, killed_before, listing
 
@@ -292,6 +293,19 @@ def test_foreign_files_in_a_half_made_tree_stay_in_the_trash(tmp_path: Path) -> 
         assert files(workspace.path) == TREE
     kept = list((tmp_path / "checkouts/tasks/.trash").glob("*/notes"))
     assert [path.read_text() for path in kept] == ["mine"]
+
+
+def test_what_was_half_made_outlasts_whoever_puts_it_away(tmp_path: Path) -> None:
+    """Even if the trash keeps things for no time at all, the process that puts them there leaves them to the next one."""
+    repo = repository_in(tmp_path, False)
+    assert killed_before(MAKING["entry renamed"], tmp_path, repo, "t", "create")
+    (tmp_path / "checkouts/tasks/t/notes").write_text("mine")
+    manager = GitManager(repo, keeping=Keeping(days=0))
+    manager.create_workspace(context(tmp_path, "t")).release()
+    manager.empty_trash(own=False)
+    assert [path.read_text() for path in (tmp_path / "checkouts/tasks/.trash").glob("*/notes")] == ["mine"]
+    GitManager(repo, keeping=Keeping(days=0)).empty_trash(own=False)
+    assert not (tmp_path / "checkouts/tasks/.trash").exists()
 
 
 def test_work_on_the_files_of_a_half_made_tree_stays_in_the_trash(tmp_path: Path) -> None:

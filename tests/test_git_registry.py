@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from moderator.errors import EnvironmentProblem, IsolationError
+from moderator.errors import AmbiguousName, EnvironmentProblem, IsolationError
 from moderator.git.manager import GitManager
 from moderator.git.registry import READY, Record, Registry, key_of
 from repos import make_repository
-from workspaces import BRANCH, FULL, context, listing
+from workspaces import BRANCH, DIRECTORY, FULL, context, listing
 
 RECORD = Record(
     "Task 1", "p", FULL, "main-task-Task-1", "/w/tasks/Task-1", "/s", "main", "0" * 40, "Task-1-ff", "token", 1.5
@@ -31,7 +31,7 @@ def test_a_record_comes_back_as_it_was(registry: Registry, tmp_path: Path) -> No
     registry.claim(record)
     registry.replace(replace(record, state=READY))
     record = replace(record, state=READY)
-    assert (registry.find("Task 1"), registry.find_branch("main-task-Task-1"), list(registry)) == (
+    assert (registry.find("Task 1"), registry.named("main-task-Task-1"), list(registry)) == (
         record,
         record,
         [record],
@@ -48,6 +48,25 @@ def test_a_name_is_claimed_once(registry: Registry) -> None:
         with pytest.raises(IsolationError, match="they belong to task 'Task 1'"):
             registry.claim(other)
     assert list(registry) == [RECORD]
+
+
+def test_a_name_that_means_two_is_refused(registry: Registry) -> None:
+    """The id of one task that is the branch of another names neither; the ref that holds its commits always names one."""
+    x = replace(RECORD, task_id="x", branch="main-task-x", entry="x-ff")
+    other = replace(RECORD, task_id="main-task-x", branch=None, entry="o-ff", level=DIRECTORY)
+    odd = replace(RECORD, task_id="refs/heads/main-task-x", branch="main-task-odd", entry="odd-ff")
+    for record in (x, other, odd):
+        registry.claim(record)
+    with pytest.raises(AmbiguousName) as caught:
+        registry.named("main-task-x")
+    assert (caught.value.message, caught.value.hint) == (
+        "'main-task-x' means 2 workspaces: by task id or by branch, those of 'main-task-x' and 'x'",
+        "for 'main-task-x' type refs/moderator/result/main-task-x; for 'x' type refs/heads/main-task-x",
+    )
+    assert [registry.named(one.ref) for one in (x, other, odd)] == [x, other, odd]
+    assert registry.named("x") == x
+    registry.drop(other)
+    assert registry.named("main-task-x") == x
 
 
 def test_ids_that_differ_only_as_names_have_one_key() -> None:

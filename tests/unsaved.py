@@ -461,6 +461,14 @@ def _inner(tree: Path, name: str = "inner") -> Path:
     return tree / name
 
 
+def _push(inside: Path) -> None:
+    """Put all commits of a repository inside the tree where a removal does not reach."""
+    remote = inside.parents[2] / f"remote-of-{inside.parent.name}-{inside.name}.git"
+    git(inside, "clone", "--quiet", "--bare", ".", str(remote))
+    git(inside, "remote", *(["set-url"] if git(inside, "remote") else ["add"]), "origin", str(remote))
+    git(inside, "fetch", "--quiet", "origin")
+
+
 @_kind("nested repository with commits", refused=True)
 def _nested(tree: Path) -> None:
     commit(_inner(tree), "nested.txt")
@@ -483,16 +491,73 @@ def _nested_ignored(tree: Path) -> None:
     commit(_inner(tree, "build/inner"), "nested.txt")
 
 
-@_kind("submodule with an unpushed commit", refused=True)
-def _submodule(tree: Path) -> None:
-    origin = tree.parents[2] / f"origin-of-{tree.name}"
+@_kind("nested repository, hidden edit", refused=True)
+def _nested_hidden(tree: Path) -> None:
+    inner = _inner(tree)
+    commit(inner, "nested.txt")
+    _push(inner)
+    git(inner, "update-index", "--skip-worktree", "nested.txt")
+    write(inner, "nested.txt", "changed where git does not look")
+
+
+@_kind("nested repository, converted bytes", refused=True)
+def _nested_converted(tree: Path) -> None:
+    inner = _inner(tree)
+    (inner / ".gitattributes").write_text("*.lossy filter=lossy\n")
+    git(inner, "add", ".gitattributes")
+    git(inner, "config", "filter.lossy.clean", "tr a-z A-Z")
+    commit(inner, "words.lossy")
+    _push(inner)
+    write(inner, "words.lossy", "Committed Words.Lossy")
+    git(inner, "add", "words.lossy")
+
+
+def _submodule(tree: Path, name: str = "module") -> Path:
+    """Add a submodule all of whose work is at its remote; return its tree."""
+    origin = tree.parents[2] / f"origin-of-{tree.name}-{name}"
     git(tree.parent, "init", "--quiet", str(origin))
-    commit(origin, "module.txt")
-    git(tree, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "--", str(origin), "module")
-    git(tree, "commit", "--quiet", "-m", "add a submodule")
-    commit(tree / "module", "unpushed.txt")
+    commit(origin, f"{name}.txt")
+    git(tree, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "--", str(origin), name)
+    git(tree, "commit", "--quiet", "-m", f"add the submodule {name}")
+    return tree / name
+
+
+@_kind("submodule with an unpushed commit", refused=True)
+def _submodule_commit(tree: Path) -> None:
+    commit(_submodule(tree), "unpushed.txt")
     _add(tree, "module")
     git(tree, "commit", "--quiet", "-m", "move it")
+
+
+@_kind("submodule, hidden edits", refused=True)
+def _submodule_hidden(tree: Path) -> None:
+    module = _submodule(tree)
+    git(module, "update-index", "--assume-unchanged", "module.txt")
+    write(module, "module.txt", "changed where git does not look")
+
+
+def _submodules(tree: Path) -> tuple[Path, Path]:
+    """Add a submodule with one in it, all of whose work is at their remotes; return their trees."""
+    module = _submodule(tree)
+    inner = _submodule(module, "in")
+    _push(module)
+    _add(tree, "module")
+    git(tree, "commit", "--quiet", "-m", "move it")
+    return module, inner
+
+
+@_kind("submodule in a submodule, taken away with an unpushed commit", refused=True)
+def _submodules_commit(tree: Path) -> None:
+    module, inner = _submodules(tree)
+    commit(inner, "unpushed.txt")
+    git(module, "submodule", "--quiet", "deinit", "--force", "in")
+
+
+@_kind("submodule in a submodule, hidden edit", refused=True)
+def _submodules_hidden(tree: Path) -> None:
+    _, inner = _submodules(tree)
+    git(inner, "update-index", "--skip-worktree", "in.txt")
+    write(inner, "in.txt", "changed where git does not look")
 
 
 # -- together -------------------------------------------------------------------------------------------------------

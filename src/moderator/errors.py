@@ -11,6 +11,7 @@ Must not know anything else of this package: every room may raise these.
     │   ├── NotARepository            2  the directory is in no repository that git will open
     │   ├── UnknownRevision           2  a base that names no commit
     │   ├── UnknownWorkspace          2  no workspace of that task id or branch
+    │   ├── AmbiguousName             2  a name that means more than one
     │   └── UnknownRescue             2  no rescue, or no removal, of that name
     ├── PersonNeeded                  3  a person must decide
     │   ├── WouldLoseWork             3  the removal would destroy something; lists it
@@ -104,6 +105,10 @@ class UnknownRevision(UsageError):
 
 class UnknownWorkspace(UsageError):
     """No workspace has that task id or branch."""
+
+
+class AmbiguousName(UsageError):
+    """A name that means more than one workspace, or what was removed of more than one; the hint has a name for each."""
 
 
 class UnknownRescue(UsageError):

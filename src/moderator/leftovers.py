@@ -66,8 +66,8 @@ class Leftovers:
         What a dead one left running is ended by its supervisor, within `grace` seconds and a little: that is waited for.
         """
         deadline = time.monotonic() + grace + _ENDING
-        for task_id in sorted({one.task_id for one in self.workspaces.values()}):
-            while owner := self.git.holder(task_id):
+        for task_id, workspace in sorted({one.task_id: one for one in self.workspaces.values()}.items()):
+            while owner := self.git.holder(workspace):
                 if is_alive(owner) or time.monotonic() > deadline:
                     raise WorkspaceBusy(
                         f"the workspace of task {task_id!r} is held by {owner}",
@@ -87,9 +87,9 @@ class Leftovers:
             self.results,
             {task_id: one.task_id for task_id, one in self.workspaces.items()},
         )
-        self.git.check_set_aside(to_set_aside(one) for one in plan.tasks if one.start is Start.AGAIN)
+        self.git.check_set_aside(to_set_aside(self.git, one) for one in plan.tasks if one.start is Start.AGAIN)
 
 
-def to_set_aside(planned: PlannedTask) -> ExecutionContext | str:
-    """Return what names the things under a task's names: its context, or the id alone where the level names nothing."""
-    return planned.context if planned.context.task_id else planned.task.id
+def to_set_aside(git: GitManager, planned: PlannedTask) -> ExecutionContext | Workspace:
+    """Return what names the things under a task's names: its context, or its workspace where the level names nothing."""
+    return planned.context if planned.context.task_id else git.of_task(planned.task.id)

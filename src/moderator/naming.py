@@ -19,6 +19,8 @@ LONGEST_BRANCH_COMPONENT = 240
 """Bytes of a branch's last component: a file name of 255 less `.lock` and a margin for git's own suffixes."""
 HASH_LENGTH = 8
 """Hex digits of the id's SHA-256 that tell mended names apart."""
+BETWEEN = "-task-"
+"""What stands between the base branch and the task in the name of every task's branch."""
 NAMELESS = "task"
 """What an id is called when nothing of it can be kept."""
 
@@ -41,14 +43,14 @@ def generate_task_branch(base_branch: str, task_id: str) -> str:
     'feature/user-auth-task-task-042'
     """
     slug = task_slug(task_id)
-    stem = base_branch.rpartition("/")[2] + "-task-"
+    stem = base_branch.rpartition("/")[2] + BETWEEN
     room = LONGEST_BRANCH_COMPONENT - len(stem.encode("utf-8", "surrogatepass"))
     if room < HASH_LENGTH:
         raise ConfigurationError(
             f"the name of base branch {base_branch!r} is too long: its last part leaves no room for a task's name",
-            hint=f"use a base branch whose last part is at most {LONGEST_BRANCH_COMPONENT - len('-task-') - HASH_LENGTH} bytes",
+            hint=f"use a base branch whose last part is at most {LONGEST_BRANCH_COMPONENT - len(BETWEEN) - HASH_LENGTH} bytes",
         )
-    return f"{base_branch}-task-{slug if len(slug) <= room else _hashed(slug, task_id, room)}"
+    return f"{base_branch}{BETWEEN}{slug if len(slug) <= room else _hashed(slug, task_id, room)}"
 
 
 def generate_task_directory(base_working_directory: str, task_id: str) -> str:

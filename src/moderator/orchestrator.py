@@ -295,7 +295,7 @@ class Orchestrator:
                     recorder.record(result)  # never began, so no callback told of it
             recorder.finish("interrupted" if interrupted else "finished")
         with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
-            self.git.empty_trash(_TIDYING)
+            self.git.empty_trash(_TIDYING, own=False)
         in_order = [results[one.task.id] for one in plan.tasks]
         held = frozenset(result.task.id for result in in_order if recorder.was_held(result))
         return RunSummary(run_id, plan, in_order, interrupted, held)
@@ -371,7 +371,7 @@ class Orchestrator:
         def aside(planned: PlannedTask) -> str | None:
             if self._cancellation.cancelled:
                 return None
-            rescue = self.git.set_aside(to_set_aside(planned), reason_to_set_aside(plan, planned))
+            rescue = self.git.set_aside(to_set_aside(self.git, planned), reason_to_set_aside(plan, planned))
             data = {"task_id": planned.task.id, "rescue": rescue and rescue.id, "attempt": planned.attempt}
             recorder.note("set aside", data)
             return note_of_rescue(planned, rescue.id) if rescue else None

@@ -101,7 +101,7 @@ def clean_command(
         )
     cleaning.finish()
     if not dry_run:
-        git.empty_trash(seconds=_AT_ONCE)
+        git.empty_trash(seconds=_AT_ONCE, own=False)
     # What a person must see to comes before what time may solve.
     return next((code for code in (5, 4, 3, 2, 75) if code in cleaning.codes), 0)
 
@@ -130,15 +130,18 @@ class _Cleaning:
 
     def preview(self, workspace: Workspace, decision: Decision) -> dict[str, Any] | ModeratorError:
         """Return what a removal would do, or what it would raise.  Changes nothing; threads may call it."""
+        from moderator.git.contents import IGNORED
+        from moderator.git.unsaved import NESTED
+
         if not decision.remove:
             return {}
         try:
             unsaved = self._git.check_removal(workspace, rescue=not self._selection.is_empty)
         except ModeratorError as error:
             return error
-        left = [*unsaved.ignored, *unsaved.special]
-        rescued = [finding for finding in unsaved.findings if not finding.startswith("ignored by git")]
-        return {"would_remove": True, "would_rescue": rescued, "left": left, "size": unsaved.size or 0}
+        # What no commit can hold is told as left; a repository inside whose work is all elsewhere needs no rescue.
+        rescued = [finding for finding in unsaved.findings if not finding.startswith((IGNORED, NESTED))]
+        return {"would_remove": True, "would_rescue": rescued, "left": list(unsaved.left), "size": unsaved.size or 0}
 
     def carry_out(
         self, workspace: Workspace, decision: Decision, preview: dict[str, Any] | ModeratorError | None
@@ -208,7 +211,8 @@ class _Cleaning:
 
         answer = self._answers.get(workspace.task_id)
         reason = "" if self._selection.is_outright else decision.reason
-        self._say_of("would remove", workspace, isinstance(answer, Merged), reason)
+        has_branch = self._git.tip(workspace) is not None
+        self._say_of("would remove", workspace, isinstance(answer, Merged), has_branch, reason)
         for finding in entry["would_rescue"]:
             self._say(f"  rescued first: {finding}")
         if entry["left"]:
@@ -230,7 +234,7 @@ class _Cleaning:
             "kept_until": removal.kept_until,
             "branch_deleted": removal.branch_deleted,
         }
-        self._say_of("removed", workspace, removal.branch_deleted)
+        self._say_of("removed", workspace, removal.branch_deleted, not removal.branch_missing)
         if removal.rescue:
             rescue = self._git.find_rescue(removal.rescue)
             held = (rescue.staged, rescue.modified, rescue.unmerged, rescue.untracked, rescue.operation, rescue.commits)
@@ -254,7 +258,7 @@ class _Cleaning:
         except ModeratorError as error:
             return removal, error
 
-    def _say_of(self, verb: str, workspace: Workspace, with_branch: bool, reason: str = "") -> None:
+    def _say_of(self, verb: str, workspace: Workspace, with_branch: bool, has_branch: bool, reason: str = "") -> None:
         """Say that a workspace goes, what becomes of its branch, and why."""
         from moderator.git.merged import Merged
 
@@ -264,7 +268,9 @@ class _Cleaning:
             text += f" and its branch {workspace.branch}"
             reason = reason or str(answer)
         text += f": {one_line(reason)}" if reason else ""
-        if workspace.branch and not with_branch:
+        if workspace.branch and not has_branch:
+            text += f"; its branch {workspace.branch} had gone before"
+        elif workspace.branch and not with_branch:
             text += f"; its branch {workspace.branch} stays"
             text += f": {answer}" if answer and not isinstance(answer, Merged) else ""
         self._say(text)

@@ -82,7 +82,7 @@ def _facts(
     from moderator.git.merged import Merged
     from moderator.models import Outcome
 
-    holder = git.holder(task_id)
+    holder = git.holder(git.of_task(task_id))
     if attempt and attempt.finished_at is not None and attempt.finished_at < created_at:
         attempt = None  # it ran in an earlier workspace of that name
     outcome = {one.value: one for one in Outcome}.get(attempt.outcome or "") if attempt else None

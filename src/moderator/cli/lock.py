@@ -21,8 +21,9 @@ def lock_command(task: str, reason: str | None, as_json: bool, repo: str) -> Non
     from moderator.git.manager import GitManager
 
     git = GitManager(repo)
-    task_id = git.find(task).task_id
-    written = git.lock(task_id, reason if reason and reason.strip() else _who_and_when())
+    workspace = git.find(task)
+    task_id = workspace.task_id
+    written = git.lock(workspace, reason if reason and reason.strip() else _who_and_when())
     if as_json:
         print_json({"task_id": task_id, "locked": True, "reason": written})
     else:
@@ -54,9 +55,10 @@ def unlock_command(task: str, abandoned: bool, as_json: bool, repo: str) -> None
         else:
             page(f"{one_line(task)} was not held by another machine")
         return
-    task_id = git.find(task).task_id
+    workspace = git.find(task)
+    task_id = workspace.task_id
     name = one_line(task_id)
-    reason = git.unlock(task_id)
+    reason = git.unlock(workspace)
     if as_json:
         print_json({"task_id": task_id, "locked": False, "reason": reason})
     else:

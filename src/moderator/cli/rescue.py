@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import click
 
@@ -31,7 +32,7 @@ def rescue_command() -> None:
 def list_rescues(as_json: bool, repo: str) -> None:
     """List everything that was rescued, and what the trash keeps of it, oldest first."""
     git, _ = opened(repo)
-    removals = {removal.rescue: removal for removal in git.removals() if removal.rescue}
+    removals = {removal.rescue: removal for removal in git.removals() if removal.rescue and git.trash_of(removal)}
     rescues = git.rescues()
     if as_json:
         print_json({"rescues": [_described(rescue, removals.get(rescue.id)) for rescue in rescues]})
@@ -46,7 +47,7 @@ def list_rescues(as_json: bool, repo: str) -> None:
             text.shortened(rescue.task_id, 32),
             text.duration(now - rescue.created_at),
             text.shortened(rescue.reason, 24),
-            rescue.what,
+            (rescue if rescue.id in removals else replace(rescue, left=())).what,  # it is back, or its time was over
         )
         for rescue in rescues
     ]
@@ -66,8 +67,9 @@ def show_rescue(rescue: str, patch: bool, as_json: bool, repo: str) -> None:
     git, _ = opened(repo)
     found = git.find_rescue(rescue)
     removal = _removal_of(git, found)
+    in_trash = removal is not None and git.trash_of(removal) is not None
     if as_json:
-        print_json({"rescue": _described(found, removal)})
+        print_json({"rescue": _described(found, removal if in_trash else None)})
         return
     if patch:
         print_bytes(git.rescue_patch(found))
@@ -87,7 +89,7 @@ def show_rescue(rescue: str, patch: bool, as_json: bool, repo: str) -> None:
         ("modified", found.modified),
         ("in conflict", found.unmerged),
         ("untracked", found.untracked),
-        ("only in the trash", found.left),
+        ("only in the trash" if in_trash else "in the trash no longer", found.left),
     ):
         if paths:
             page(f"{kind} ({len(paths)})")

@@ -135,12 +135,13 @@ def tidy(result: TaskResult, git: GitManager, keep: str, level: IsolationLevel) 
 
 def _removed(task_id: str, git: GitManager, reason: str) -> list[str]:
     """Remove a workspace that holds nothing but commits and what git ignores; return a note about the latter."""
+    workspace = git.of_task(task_id)
     try:
-        git.remove_workspace(task_id)
+        git.remove_workspace(workspace)
     except WouldLoseWork as error:
         if not all(finding.startswith(IGNORED) for finding in error.findings):
             raise
-        git.remove_workspace(task_id, rescue=True, reason=reason)
+        git.remove_workspace(workspace, rescue=True, reason=reason)
         names = "; ".join(finding.removeprefix(IGNORED).removeprefix(": ") for finding in error.findings)
         return [f"what git ignores stays in the trash for a time (moderator rescue list): {names}"]
     return []

@@ -42,12 +42,16 @@ class Emptier:
         self._removals = removals
         self._days = days
 
-    def empty(self, seconds: float | None) -> bool:
-        """Delete what may go; return whether all of that is gone."""
+    def empty(self, seconds: float | None, own: bool) -> bool:
+        """Delete what may go; return whether all of that is gone.
+
+        `own`: also what only the trash has of removals that were written down here, in this process.
+        """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         found = list(self._removals)
         for removal, record in found:
-            self.release(removal, record)
+            if own or removal.kept_until is None or removal.id not in self._removals.own:
+                self.release(removal, record)
         # What was all in commits can be brought back for as long as anybody remembers it, and no longer.
         bare = [
             removal for removal, record in found if removal.rescue is None and not is_in_trash(self._repository, record)
@@ -77,17 +81,23 @@ class Emptier:
             now_known = self._removals.find(removal.id)
             if now_known is None or now_known[0] != removal or self._removals.stands(removal, record):
                 return
-            if removal.kept_until is None and next(processes_in(tree), None):
+            if next(processes_in(tree), None):
                 return
-            if removal.kept_until is None and _written_since(tree, removal):
-                kept_until = removal.removed_at + self._days * 86400
-                self._removals.write(replace(removal, left=(_STRAGGLER,), kept_until=kept_until), record)
+            if (youngest := _youngest(tree)) >= _known_until(removal):
+                if youngest < now - _CLOCK_TICK:  # otherwise more may come that looks as old; later there is no doubt
+                    self._removals.write(self._kept_on(removal, youngest), record)
                 return
             for path in (tree, entry):
                 if not leads_elsewhere(os.path.dirname(path)):
                     with contextlib.suppress(OSError):
                         into_garbage(path)
             lease.forget()
+
+    def _kept_on(self, removal: Removal, youngest: float) -> Removal:
+        """Return the removal of a tree that was written to: it has its time anew from then on, and no other reason to stay."""
+        left = removal.left if _STRAGGLER in removal.left else (*removal.left, _STRAGGLER)
+        known = math.nextafter(youngest, math.inf)
+        return replace(removal, left=left, kept_until=youngest + self._days * 86400, renamed_at=known)
 
     def delete_garbage_of(self, record: Record) -> None:
         """Delete what waits for it of one removal."""
@@ -115,12 +125,16 @@ class Emptier:
         return gone
 
 
-def _written_since(tree: str, removal: Removal) -> bool:
-    """Whether anything in a tree is younger than its removal; the tree's own directory is: it was renamed."""
-    moment = removal.removed_at - _CLOCK_TICK if removal.renamed_at is None else removal.renamed_at
+def _known_until(removal: Removal) -> float:
+    """Return the time, by the file system's clock, up to which it is known what is in a removed tree."""
+    return removal.removed_at - _CLOCK_TICK if removal.renamed_at is None else removal.renamed_at
+
+
+def _youngest(tree: str) -> float:
+    """Return when something in a tree was last written; the tree's own directory does not count: it was renamed."""
+    found = -math.inf
     for where, folders, names in os.walk(tree):
         for name in [*folders, *names]:
             with contextlib.suppress(OSError):
-                if os.lstat(os.path.join(where, name)).st_ctime >= moment:
-                    return True
-    return False
+                found = max(found, os.lstat(os.path.join(where, name)).st_ctime)
+    return found

@@ -34,6 +34,11 @@ def new_entry_id(task_slug: str) -> str:
     return f"{task_slug[:40].rstrip('.-')}-{secrets.token_hex(4)}"
 
 
+def may_be_of(entry_id: str, task_slug: str) -> bool:
+    """Whether an id, of an entry or of a removal, may be one of this task's; what had no worktree has no name in its id."""
+    return entry_id.rpartition("-")[0] in ("", task_slug[:40].rstrip(".-"))
+
+
 def is_missing(record: Record) -> bool:
     """Whether somebody deleted the tree; making the task's context again leaves an empty directory in its place."""
     try:

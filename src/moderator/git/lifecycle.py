@@ -30,6 +30,9 @@ from moderator.git.retiring import Wish
 from moderator.git.values import Keeping, Removal
 from moderator.naming import task_slug
 
+KEPT = "what is kept of removed workspaces"
+"""What a removal relies on: refs, which must stay."""
+
 
 class Lifecycle:
     """Makes and retires the workspaces of one repository."""
@@ -174,6 +177,7 @@ class Lifecycle:
         record = self.recovered(found)
         if record is None:
             return None
+        self._repository.refuse_mirror(KEPT, afresh=True)
         if wish.frees:  # before anything goes that would have to come back
             own = entries.entry_dir(self._repository, record) if record.path else ""
             if where := branches.checked_out_at(self._repository, record.ref, own):
@@ -222,6 +226,7 @@ class Lifecycle:
         tip = self._repository.commit_of(record.ref)
         if tip is None:
             return None
+        self._repository.refuse_mirror(KEPT, afresh=True)
         if where := branches.checked_out_at(self._repository, record.ref):
             raise branches.checked_out(record.ref, where)
         return self._freed(record, tip, reason, always=True)
@@ -247,23 +252,28 @@ class Lifecycle:
                 f"{record.ref!r} has moved since the workspace of task {record.task_id!r} was removed",
                 hint=f"{hint}, or restore what was rescued under another id: {restore}" if removal.rescue else hint,
             )
-        if self._repository.commit_of(removal.tip) is None:
-            raise PersonNeeded(
-                f"the commits of task {record.task_id!r} are gone from the repository: {removal.tip[:12]}",
-                hint="fetch them from wherever they are, and try again",
-            )
-        if record.branch and (where := branches.checked_out_at(self._repository, record.ref)):
+        for commit in filter(None, (removal.tip, removal.head)):
+            if self._repository.commit_of(commit) is None:
+                raise PersonNeeded(
+                    f"the commits of task {record.task_id!r} are gone from the repository: {commit[:12]}",
+                    hint="fetch them from wherever they are, and try again",
+                )
+        stood_on_it = record.branch and (removal.head is None or removal.head_ref == record.ref)
+        if stood_on_it and (where := branches.checked_out_at(self._repository, record.ref)):
             raise branches.checked_out(record.ref, where)
         if record.path and trash.is_whole_in_trash(self._repository, record):
             back = self._renamed_back(record, removal, tip)
         elif record.path:
             described = rescues.find_rescue(self._repository, removal.rescue) if removal.rescue else None
-            head = described.rescue.head if described else removal.tip
+            head = described.rescue.head if described else removal.head or removal.tip
             entry = entries.new_entry_id(task_slug(record.task_id))
             # Written down first, so that an undo that was killed is known again.
             self._removals.write(replace(removal, returning=entry), record)
             new = replace(record, entry=entry, token=secrets.token_hex(16), state=MAKING)
-            back = self.bring_back(new, worktrees.Start(removal.tip, head, tip is not None), described, lease)
+            stays = tip is not None or removal.branch_missing
+            stood = removal.head_ref if removal.head else record.ref if record.branch else ""
+            start = worktrees.Start(removal.tip, head, stays, stood)
+            back = self.bring_back(new, start, described, lease)
         else:
             self._restore_ref(record, removal.tip, tip)
             back = replace(record, state=READY)
@@ -305,7 +315,11 @@ class Lifecycle:
         retired = replace(record, state=RETIRING)
         self._registry.claim(retired)  # a crash from here on is either no undo, or a removal that is undone
         try:
-            self._restore_ref(record, str(removal.tip), tip)
+            if not removal.branch_missing:
+                self._restore_ref(record, str(removal.tip), tip)
+            if removal.head:
+                where = trash.retired_of(self._repository, record)
+                self._place_head(record, where, record.ref, removal.head_ref, removal.head)
             trash.enter_again(self._repository, record)
             retiring.undo_retiring(record)
         except BaseException:
@@ -327,9 +341,13 @@ class Lifecycle:
             worktree = entries.worktree_of(self._repository, record)
             if record.branch is None and start.tip != record.base and not start.has_branch:
                 self._restore_ref(record, start.tip, None)
+            entry, own = worktree.git_dir, described.record.ref if described else record.ref
             if described:
-                self._place_head(record, described)
+                unborn = bool(described.values.get("unborn"))
+                self._place_head(record, entry, own, described.values["head_ref"], start.head, unborn)
                 restoring.lay_out(self._repository, described, worktree, record.branch)
+            else:
+                self._place_head(record, entry, own, start.head_ref, start.head)
             os.unlink(os.path.join(worktree.git_dir, entries.RESTORING))
             return self._ready(record)
         except BaseException:
@@ -338,20 +356,21 @@ class Lifecycle:
                 self._registry.drop(record)
             raise
 
-    def _place_head(self, record: Record, described: rescues.Described) -> None:
-        """Let HEAD stand where it stood: on the workspace's own branch, on another that is free, or on none."""
-        head_ref, head = described.values.get("head_ref", ""), described.rescue.head
-        if head_ref == described.record.ref and record.branch:
+    def _place_head(self, record: Record, entry: str, own: str, head_ref: str, head: str, unborn: bool = False) -> None:
+        """Let the HEAD of an entry stand where it stood: on the workspace's own branch, on another that is free, or on none.
+
+        `own` is the ref that was the workspace's own when it stood there.
+        """
+        if head_ref == own and record.branch:
             return
         stands = self._repository.commit_of(head_ref) if head_ref else None
-        free = head_ref and stands == (None if described.values.get("unborn") else head)
-        if free and branches.checked_out_at(self._repository, head_ref) is None:
+        free = head_ref and stands == (None if unborn else head)
+        if free and branches.checked_out_at(self._repository, head_ref, entry) is None:
             text = f"ref: {head_ref}"
         elif head_ref and record.branch and self._repository.commit_of(record.ref) == head:
-            return
+            text = f"ref: {record.ref}"
         else:
             text = head
-        entry = entries.entry_dir(self._repository, record)
         with open(os.path.join(entry, "HEAD.new"), "wb") as file:
             file.write(os.fsencode(text) + b"\n")
         os.replace(os.path.join(entry, "HEAD.new"), os.path.join(entry, "HEAD"))

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from moderator.git.registry import Registry
+import os
+
+from moderator.errors import PersonNeeded, to_type
+from moderator.git.registry import RETIRING, Registry
 from moderator.git.repository import Repository
 
 
 def locate(repository: str, target: str) -> str:
     """Return the directory of the workspace of a task id or branch, as `GitManager.find` does.
 
-    Raises NotARepository, UnknownWorkspace.
+    Raises NotARepository, UnknownWorkspace, AmbiguousName, PersonNeeded if nothing is there.
     """
     record = Registry(Repository.open(repository).ours).named(target)
-    return record.path or record.checkout
+    path = record.path or record.checkout
+    if os.path.isdir(path):
+        return path
+    clean = to_type("moderator", "clean", record.task_id)
+    if record.state == RETIRING:
+        raise PersonNeeded(
+            f"the workspace of task {record.task_id!r} is not there: a removal of it has begun and not ended",
+            hint=f"bring it back: {to_type('moderator', 'undo', record.task_id)}; or remove the rest: {clean}",
+        )
+    raise PersonNeeded(
+        f"the directory of task {record.task_id!r} is not there: {path!r}", hint=f"this removes the rest: {clean}"
+    )

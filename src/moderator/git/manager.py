@@ -42,7 +42,10 @@ from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Works
 from moderator.git.whereabouts import Whereabouts, find_whereabouts
 
 Target = ExecutionContext | Workspace | str
-"""What names a workspace: its context, itself, or the task's id (or exact branch)."""
+"""What names a workspace: its context, itself, or what people type: the task's id, its exact branch, or the whole ref.
+
+A text that is the id of one and the branch of another is refused (AmbiguousName); `of_task` takes an id for an id.
+"""
 
 
 class GitManager:
@@ -175,8 +178,14 @@ class GitManager:
         return self._registry.unreadable()
 
     def find(self, target: Target) -> Workspace:
-        """Return one workspace, not leased.  Raises UnknownWorkspace."""
+        """Return one workspace, not leased.  Raises UnknownWorkspace, AmbiguousName."""
         record = self._record(target)
+        return _workspace(record, _context_of(record))
+
+    def of_task(self, task_id: str) -> Workspace:
+        """Return the workspace of exactly this task, not leased, whatever branches are called.  Raises UnknownWorkspace."""
+        if (record := self._registry.find(task_id)) is None:
+            raise unknown(task_id)
         return _workspace(record, _context_of(record))
 
     def owners(self, task_ids: Iterable[str]) -> dict[str, Workspace]:
@@ -433,16 +442,20 @@ class GitManager:
         return self._safe.trash_of(removal)
 
     def undo_removal(self, name: str | None = None) -> Workspace:
-        """Bring back the workspace that was removed last, or last under a task's id, leased.
+        """Bring back the workspace that was removed last, or last under a task's id, a branch or a removal's id, leased.
 
-        Raises UnknownRescue if there is none, WorkspaceOccupied if its names are taken or its branch has moved.
+        Raises UnknownRescue if there is none, AmbiguousName if the name means two, EnvironmentProblem if a record that cannot
+        be read may be the one, WorkspaceOccupied if its names are taken or its branch has moved.
         """
         record, release = self._safe.undo(name)
         return _workspace(record, _context_of(record), release)
 
-    def empty_trash(self, seconds: float | None = None) -> bool:
-        """Delete what removals left and nobody can want any more, for `seconds` at most; return whether all of it is gone."""
-        return self._safe.empty_trash(seconds)
+    def empty_trash(self, seconds: float | None = None, *, own: bool = True) -> bool:
+        """Delete what removals left and nobody can want any more, for `seconds` at most; return whether all of it is gone.
+
+        `own=False`: what only the trash has of this manager's own removals stays, however short its time is.
+        """
+        return self._safe.empty_trash(seconds, own)
 
     # -- how ------------------------------------------------------------------------------------------------------
 

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from moderator.context import IsolationLevel
-from moderator.errors import EnvironmentProblem, IsolationError, UnknownWorkspace
+from moderator.errors import AmbiguousName, EnvironmentProblem, IsolationError, UnknownWorkspace, to_type
 from moderator.git import leases
-from moderator.naming import task_slug
+from moderator.naming import BETWEEN, task_slug
 
 MAKING, READY, RETIRING = "making", "ready", "retiring"
 _VERSION = 1
+_FEW = 5  # workspaces that are all named where a name comes close to none
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,22 @@ def unknown(name: str, known: Iterable[str] = ()) -> UnknownWorkspace:
     """Return what is said when no workspace has a name; `known` are those that have one."""
     import difflib
 
-    close = difflib.get_close_matches(name, list(known), n=3)
-    return UnknownWorkspace(
-        f"no workspace belongs to {name!r}",
-        hint=f"did you mean {' or '.join(map(repr, close))}?" if close else "moderator list shows what there is",
+    names = list(known)
+    if close := difflib.get_close_matches(name, names, n=3):
+        hint = f"did you mean {' or '.join(map(repr, close))}?"
+    elif 0 < len(names) <= _FEW:
+        hint = f"there {'is only' if len(names) == 1 else 'are'} {', '.join(map(repr, names))}"
+    else:
+        hint = "moderator list shows what there is"
+    return UnknownWorkspace(f"no workspace belongs to {name!r}", hint=hint)
+
+
+def ambiguous(name: str, candidates: Iterable[Record]) -> AmbiguousName:
+    """Return what is said when several workspaces have a name: the refs that hold their commits, no two of which are one."""
+    shown = {record.task_id: record.ref for record in candidates}
+    return AmbiguousName(
+        f"{name!r} means {len(shown)} workspaces: by task id or by branch, those of {' and '.join(map(repr, shown))}",
+        hint="; ".join(f"for {task_id!r} type {to_type(ref)}" for task_id, ref in shown.items()),
     )
 
 
@@ -99,17 +112,32 @@ class Registry:
         record = self._read(key_of(task_id))
         return record if record and record.task_id == task_id else None
 
-    def find_branch(self, branch: str) -> Record | None:
-        """Return the record of the workspace on exactly this branch."""
-        return next((record for record in self if record.branch == branch), None)
-
     def named(self, name: str) -> Record:
-        """Return the record of a task id or of exactly a branch.  Raises UnknownWorkspace with what comes close."""
-        if name.strip() and "\0" not in name and (record := self.find(name)):
-            return record
-        if record := self.find_branch(name):
-            return record
+        """Return the record of a task id, of exactly a branch, or of the full name of the ref that holds its commits.
+
+        Raises UnknownWorkspace with what comes close, AmbiguousName if the branch of one is the id of another.
+        """
+        by_id = self.find(name) if name.strip() and "\0" not in name else None
+        if by_id and BETWEEN not in name:
+            return by_id  # no branch of a workspace can be called so, and going through all of them takes time
+        by_branch = None
+        for record in self:
+            if record.ref == name:
+                return record  # no other can have it: so every one has a name of its own
+            if record.branch == name:
+                by_branch = record
+        if by_id and by_branch and by_id != by_branch:
+            raise ambiguous(name, (by_id, by_branch))
+        if found := by_id or by_branch:
+            return found
         raise unknown(name, [record.task_id for record in self])
+
+    def changed_at(self, record: Record) -> float:
+        """Return when a record was written last, in unix seconds."""
+        try:
+            return self._file(record.key).stat().st_mtime
+        except OSError:  # dropped this moment
+            return 0.0
 
     def __iter__(self) -> Iterator[Record]:
         try:

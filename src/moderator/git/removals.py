@@ -27,6 +27,8 @@ class Removals:
     def __init__(self, ours: Path) -> None:
         self._folder = ours / "removed"
         self._worktrees = ours.parent / "worktrees"
+        self.own: set[str] = set()
+        """The ids of what was written down here, by this very object."""
 
     def write(self, removal: Removal, record: Record) -> None:
         """Write a record whole, synced to disk.  Raises EnvironmentProblem."""
@@ -44,6 +46,7 @@ class Removals:
                 os.fsync(file.fileno())
             os.replace(aside, path)
             sync(self._folder)
+            self.own.add(removal.id)
         except OSError as error:
             with contextlib.suppress(OSError):
                 aside.unlink()
@@ -97,12 +100,14 @@ class Removals:
 
 def _removal(values: dict[str, Any], name: str) -> Removal:
     optional = {"kept_until": written.moment, "renamed_at": written.moment, "tip": written.object_id}
+    optional |= {"head": written.object_id}
     optional |= {"branch": written.text, "rescue": written.text}
     for field, check in optional.items():
         if values.get(field) is not None:
             check(values[field])
     for field in ("reason", "path", "returning"):
         written.text(values.get(field, ""))
+    written.branch(values.get("head_ref", ""))
     if values["id"] != name or os.sep in values.get("returning", ""):
         raise ValueError("it bears another's name")
     known = {"removed_at": written.moment(values["removed_at"]), "left": written.paths(values["left"])}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -158,12 +158,22 @@ class Repository:
 
     @property
     def mirrored_by(self) -> str | None:
-        """The remote whose next `fetch --prune` would delete branches of ours, if there is one."""
-        ours = (":refs/*", ":refs/heads/*")
+        """The remote whose next `fetch --prune` would delete branches or rescues of ours, if there is one."""
         for key, values in self.settings.items():
-            if key.startswith("remote.") and key.endswith(".fetch") and any(v.endswith(ours) for v in values):
+            if key.startswith("remote.") and key.endswith(".fetch") and any(map(_takes_our_refs, values)):
                 return key.removeprefix("remote.").removesuffix(".fetch")
         return None
+
+    def refuse_mirror(self, what: str, afresh: bool = False) -> None:
+        """Raise EnvironmentProblem if the next fetch of a mirroring remote would delete `what`.
+
+        `afresh` reads the configuration anew: for what must hold however long ago the repository was opened.
+        """
+        if remote := (replace(self) if afresh else self).mirrored_by:
+            raise EnvironmentProblem(
+                f"the next fetch from {remote!r} would delete {what}: it mirrors every ref",
+                hint=f"git config remote.{remote}.fetch '+refs/heads/*:refs/remotes/{remote}/*'",
+            )
 
     def commit_of(self, revision: str) -> str | None:
         """Return the commit that a full ref name or object id names, None if it names none."""
@@ -251,6 +261,13 @@ class Repository:
             f"the base {revision!r} names no commit in this repository",
             hint=f"did you mean {' or '.join(map(repr, close))}?" if close else "git branch -a lists what there is",
         )
+
+
+def _takes_our_refs(refspec: str) -> bool:
+    """Whether a fetch writes, and so prunes, where the branches of tasks or what we keep are (git-fetch(1), --prune)."""
+    before, star, _ = refspec.rpartition(":")[2].partition("*")
+    ours = ("refs/heads/", "refs/moderator/")
+    return bool(star) and (before.startswith(ours[1]) or any(name.startswith(before) for name in ours))
 
 
 def _true(value: str) -> bool:

@@ -100,7 +100,7 @@ def _described(text: bytes, commit: str, ref: str) -> Described | None:
         for name in ("modes", "folders", "empty"):
             values[name] = written.modes(values.get(name, {}))
         values["written"] = written.paths(values.get("written", ()))
-        values["head_ref"] = written.text(values.get("head_ref", ""))
+        values["head_ref"] = written.branch(values.get("head_ref", ""))
         kinds = ("staged", "modified", "untracked", "unmerged", "left")
         rescue = Rescue(
             id=ref.removeprefix(ROOT + "/"),

@@ -21,10 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from moderator.errors import GitFailed, ModeratorError, WouldLoseWork, to_type
-from moderator.git.command import polling, run_git
-from moderator.git.contents import Worktree, printable, shown
+from moderator.errors import GitFailed, to_type
+from moderator.git.command import polling
+from moderator.git.contents import Worktree
 from moderator.git.exact import DURABLE, Exact, copy_index
+from moderator.git.nested import stays_whole
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.unsaved import Unsaved, notes_of
@@ -58,7 +59,7 @@ def sort_out(worktree: Worktree, unsaved: Unsaved, largest: float) -> Rescuable:
     left = [*contents.ignored, *unsaved.special]
     for path in unsaved.nested:
         in_ignored = any(f"{path}/".startswith(folder) for folder in contents.ignored if folder.endswith("/"))
-        if not in_ignored and _stays_whole(worktree, path):
+        if not in_ignored and stays_whole(worktree, path):
             left.append(f"{path}/")
     changed: list[str] = []
     deleted: list[str] = []
@@ -81,23 +82,6 @@ def sort_out(worktree: Worktree, unsaved: Unsaved, largest: float) -> Rescuable:
             else:
                 (kept if _can_be_held(worktree.tree, path, found, largest) else left).append(path)
     return Rescuable(tuple(changed), tuple(deleted), tuple(untracked), tuple(dict.fromkeys(left)))
-
-
-def _stays_whole(worktree: Worktree, path: str) -> bool:
-    """Whether a repository inside the tree, whose commits are all elsewhere, cannot be had again as it is."""
-    there = os.path.join(worktree.tree, path)
-    if os.path.isdir(os.path.join(there, ".git")):
-        return True
-    return os.path.isfile(os.path.join(there, ".git")) and bool(_inside(there).contents().ignored)  # a submodule
-
-
-def _inside(there: str) -> Worktree:
-    """Return the worktree at `there`, whose `.git` is a directory or names one."""
-    pointer = os.path.join(there, ".git")
-    if not os.path.isfile(pointer):
-        return Worktree(there, pointer)
-    named = os.fsdecode(Path(pointer).read_bytes().strip().removeprefix(b"gitdir: "))
-    return Worktree(there, os.path.realpath(os.path.join(there, named)))
 
 
 def beyond_link(tree: str, path: str) -> bool:
@@ -353,60 +337,3 @@ def _mode(path: str) -> int:
 
 def _as_json(values: dict[str, Any]) -> bytes:
     return json.dumps(values, indent=1).encode("ascii")  # bytes that are no UTF-8 as escaped surrogates
-
-
-def refuse_nested(record: Record, worktree: Worktree, unsaved: Unsaved) -> None:
-    """Raise WouldLoseWork if a repository inside the tree holds what is nowhere else: no commit of ours could keep it."""
-    findings = []
-    for path in unsaved.nested:
-        findings += [f"{printable(path)}: {reason}" for reason in _of_its_own(worktree, path)]
-    modules = os.path.join(worktree.git_dir, "modules")
-    for where, folders, files in os.walk(modules):
-        if "HEAD" in files and "objects" in folders:
-            folders.clear()
-            findings += [
-                f"submodule {printable(os.path.relpath(where, modules))}: {reason}" for reason in _unpushed(where)
-            ]
-    if findings:
-        raise WouldLoseWork(
-            f"repositories inside the workspace of task {record.task_id!r} hold what is nowhere else",
-            list(dict.fromkeys(findings)),
-            hint=f"push or move them away, then try again; they are in {printable(record.path)}",
-        )
-
-
-def _of_its_own(worktree: Worktree, path: str) -> Iterator[str]:
-    there = path if os.path.isabs(path) else os.path.join(worktree.tree, path)
-    pointer = os.path.join(there, ".git")
-    if not os.path.lexists(pointer):
-        return
-    try:
-        inside = _inside(there)
-    except OSError as error:
-        yield f"its .git cannot be read ({error})"
-        return
-    modules = os.path.realpath(os.path.join(worktree.git_dir, "modules"))
-    if os.path.isfile(pointer) and not inside.git_dir.startswith(modules + os.sep):
-        yield f"a worktree of another repository, {printable(inside.git_dir)}"
-        return
-    try:
-        contents = inside.contents(ignored=False)
-        if contents.uncommitted or inside.operation:
-            yield f"not committed: {shown(contents.uncommitted) or inside.operation}"
-        yield from _unpushed(inside.git_dir)
-    except (ModeratorError, OSError) as error:
-        yield f"it cannot be looked into ({error})"
-
-
-def _unpushed(git_dir: str) -> list[str]:
-    """Return what is wrong with a repository whose commits should all be at a remote."""
-
-    def git(*arguments: str) -> str:
-        return run_git(f"--git-dir={git_dir}", *arguments, cwd=git_dir, accept=(0, 1)).text
-
-    try:
-        head = ("HEAD",) if git("rev-parse", "--verify", "--quiet", "HEAD") else ()
-        lost = git("rev-list", "--all", "--reflog", *head, "--not", "--remotes").split()
-    except ModeratorError as error:
-        return [f"it cannot be looked into ({error})"]
-    return [f"commits that are at no remote: {shown([name[:12] for name in lost])}"] if lost else []

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moderator.errors import PersonNeeded, WouldLoseWork, to_type
-from moderator.git.contents import IGNORED, Worktree, printable
+from moderator.git.contents import IGNORED, Contents, Worktree, printable
 from moderator.git.entries import (
     entry_dir,
     is_missing,
@@ -28,12 +28,13 @@ from moderator.git.entries import (
     require_home,
     worktree_of,
 )
+from moderator.git.nested import refuse_nested
 from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
-from moderator.git.rescuing import Rescuable, make_rescue, refuse_nested, sort_out
+from moderator.git.rescuing import Rescuable, make_rescue, sort_out
 from moderator.git.trash import enter_again, into_trash, retire_entry, retired_of, trash_of
-from moderator.git.unsaved import CHANGED, Unsaved, look, notes_of
+from moderator.git.unsaved import Unsaved, look, notes_of
 from moderator.git.values import Keeping, Removal
 
 _DAY = 86400.0  # seconds
@@ -107,7 +108,7 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
             )
         if person_lock(repository, record):
             _refuse_unless_ours(repository, record, entry)
-        removal = replace(_removal(repository, record, wish, kept), renamed_at=renamed_at)
+        removal = replace(_removal(repository, record, wish, kept, unsaved.contents), renamed_at=renamed_at)
         removals.write(removal, record)
         try:
             retire_entry(repository, record, entry)
@@ -137,6 +138,18 @@ def check_retirement(repository: Repository, record: Record, wish: Wish, measure
     return unsaved
 
 
+def foreseen(repository: Repository, record: Record, wish: Wish) -> Unsaved:
+    """Return what a removal would find, what it would leave to the trash, and the size; raise what it would raise."""
+    if is_missing(record):
+        with _looked_at_missing(repository, record, wish) as (_, unsaved):
+            return unsaved
+    unsaved = check_retirement(repository, record, wish, measure=True)
+    if not wish.rescue:
+        return unsaved
+    sorted_out = sort_out(worktree_of(repository, record), unsaved, wish.keeping.largest_file)
+    return replace(unsaved, left=sorted_out.left)
+
+
 def snapshot(repository: Repository, record: Record, wish: Wish) -> str | None:
     """Rescue what the worktree holds and leave it as it is; return the rescue's id, None if all is in commits."""
     worktree = worktree_of(repository, record)
@@ -151,27 +164,14 @@ def snapshot(repository: Repository, record: Record, wish: Wish) -> str | None:
 
 def retire_missing(repository: Repository, removals: Removals, record: Record, wish: Wish) -> Removal:
     """Remove the entry of a worktree whose directory somebody deleted, if nothing only the entry knows is lost."""
-    require_home(record)
     entry = entry_dir(repository, record)
     kept = _Kept()
-    if os.path.isdir(entry):
-        _refuse_moved(record, entry)
-        if reason := person_lock(repository, record):
-            raise _locked_by_person(record, reason)
-        with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
-            # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
-            worktree = Worktree(folder, entry)
-            unsaved = look(repository, worktree, _held_by(repository, record, wish))
-            findings = [finding for finding in unsaved.findings if not finding.startswith(CHANGED)]
-            if not wish.rescue:
-                _refuse_loss(record, findings, wish)
-            if unsaved.nested:
-                refuse_nested(record, worktree, unsaved)
-            if findings or (wish.frees and _only_by_its_ref(repository, record)):
-                tip, nothing = repository.commit_of(record.ref), Rescuable((), (), (), ())
-                made = make_rescue(repository, record, worktree, unsaved, nothing, wish.reason, tip, missing=True)
-                kept = _Kept(made)
-    removal = _removal(repository, record, wish, kept)
+    with _looked_at_missing(repository, record, wish) as (worktree, unsaved):
+        if unsaved.is_rescuable or (os.path.isdir(entry) and wish.frees and _only_by_its_ref(repository, record)):
+            tip, nothing = repository.commit_of(record.ref), Rescuable((), (), (), ())
+            made = make_rescue(repository, record, worktree, unsaved, nothing, wish.reason, tip, missing=True)
+            kept = _Kept(made)
+    removal = _removal(repository, record, wish, kept, unsaved.contents)
     removals.write(removal, record)
     if os.path.isdir(entry):
         try:
@@ -182,6 +182,30 @@ def retire_missing(repository: Repository, removals: Removals, record: Record, w
     with contextlib.suppress(OSError):
         os.rmdir(record.path)
     return removal
+
+
+@contextlib.contextmanager
+def _looked_at_missing(repository: Repository, record: Record, wish: Wish) -> Iterator[tuple[Worktree, Unsaved]]:
+    """Look at what is left of a worktree whose directory somebody deleted; raise what keeps it from being removed.
+
+    What is given stands in an empty directory, for as long as the `with`.
+    """
+    require_home(record)
+    entry = entry_dir(repository, record)
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        worktree, unsaved = Worktree(folder, entry), Unsaved.nothing()
+        if os.path.isdir(entry):
+            _refuse_moved(record, entry)
+            if reason := person_lock(repository, record):
+                raise _locked_by_person(record, reason)
+            unsaved = look(repository, worktree, _held_by(repository, record, wish))
+            # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
+            unsaved = replace(unsaved, contents=replace(unsaved.contents, modified=[]))
+            if not wish.rescue:
+                _refuse_loss(record, unsaved.findings, wish)
+            if unsaved.nested:
+                refuse_nested(record, worktree, unsaved)
+        yield worktree, unsaved
 
 
 def _refuse_moved(record: Record, entry: str) -> None:
@@ -212,7 +236,8 @@ def _keep(repository: Repository, record: Record, worktree: Worktree, unsaved: U
     if not wish.rescue:
         return _Kept()
     sorted_out = sort_out(worktree, unsaved, wish.keeping.largest_file)
-    if not (unsaved.is_rescuable or sorted_out.left or (wish.frees and _only_by_its_ref(repository, record))):
+    unborn = not unsaved.contents.head  # which only a rescue can tell
+    if not (unsaved.is_rescuable or unborn or sorted_out.left or (wish.frees and _only_by_its_ref(repository, record))):
         return _Kept()
     tip = repository.commit_of(record.ref)
     made = make_rescue(repository, record, worktree, unsaved, sorted_out, wish.reason, tip)
@@ -229,20 +254,26 @@ def _only_by_its_ref(repository: Repository, record: Record) -> bool:
     return bool(others.text)
 
 
-def _removal(repository: Repository, record: Record, wish: Wish, kept: _Kept) -> Removal:
-    now = time.time()
+def _removal(
+    repository: Repository, record: Record, wish: Wish, kept: _Kept, contents: Contents | None = None
+) -> Removal:
+    """Return what is written down of a removal; `contents` says where the HEAD of its worktree was."""
+    now, tip = time.time(), repository.commit_of(record.ref)
     return Removal(
         id=record.entry or record.token[:16],
         task_id=record.task_id,
         branch=record.branch,
         path=record.path,
-        tip=repository.commit_of(record.ref) or record.base or None,
+        tip=tip or record.base or None,
         removed_at=now,
         reason=wish.reason,
         rescue=kept.rescue,
         left=kept.left,
         kept_until=now + wish.keeping.days * _DAY if kept.left else None,
         set_aside=wish.frees,
+        head=(contents.head or None) if contents else None,
+        head_ref=f"refs/heads/{contents.branch}" if contents and contents.branch else "",
+        branch_missing=bool(record.branch) and tip is None,
     )
 
 

@@ -15,9 +15,10 @@ from dataclasses import replace
 from moderator.context import IsolationLevel
 from moderator.errors import UnknownRescue, to_type
 from moderator.git import entries, leases, rescues, retiring
+from moderator.git.choosing import removal_meant
 from moderator.git.emptying import Emptier, trash_lock
 from moderator.git.holds import Hold, Holds
-from moderator.git.lifecycle import Lifecycle
+from moderator.git.lifecycle import KEPT, Lifecycle
 from moderator.git.registry import MAKING, READY, Record, Registry, key_of, unknown
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
@@ -55,7 +56,7 @@ class Safekeeping:
     # -- away -----------------------------------------------------------------------------------------------------
 
     def remove(self, record: Record, rescue: bool, reason: str, frees: bool = False, later: bool = False) -> Removal:
-        """Remove a workspace; the trash that need not be kept is deleted at once, unless `later`."""
+        """Remove a workspace; the trash that need not be kept at all is deleted at once, unless `later`."""
         wish = Wish(rescue, reason, frees, self._keeping)
         removal: Removal | None = None
         with self._held(record.task_id) as done:
@@ -67,7 +68,7 @@ class Safekeeping:
         if removal is None:  # a dead process had removed it but for its name
             removal = next((found for found, _ in self._removals if found.id == record.entry), None)
             removal = removal or retiring.removal_without_tree(self._repository, record, wish)
-        if not later and (found := self._removals.find(removal.id)):
+        if not later and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
         return removal
@@ -79,11 +80,10 @@ class Safekeeping:
             raise leases.busy(f"the workspace of task {record.task_id!r}", owner, cure)
         if record.state != READY:  # a dead process left it half-way: a removal brings it to one of its ends first
             return Unsaved.nothing()
-        if record.path and entries.is_missing(record):
-            entries.require_home(record)
-        elif record.path:
-            return retiring.check_retirement(self._repository, record, Wish(rescue, "", False, self._keeping), True)
-        return Unsaved.nothing()
+        self._repository.refuse_mirror(KEPT, afresh=True)
+        if not record.path:
+            return Unsaved.nothing()
+        return retiring.foreseen(self._repository, record, Wish(rescue, "", False, self._keeping))
 
     def set_aside(self, record: Record, reason: str) -> Rescue | None:
         """Free every name of a task; what had them is in the rescue that is returned, None if there was nothing to keep.
@@ -107,6 +107,7 @@ class Safekeeping:
             if not record.path:
                 return None
             self._lifecycle.require_tree(record)
+            self._repository.refuse_mirror(KEPT, afresh=True)
             made = retiring.snapshot(self._repository, record, Wish(True, reason, False, self._keeping))
         return rescues.find_rescue(self._repository, made).rescue if made else None
 
@@ -114,7 +115,10 @@ class Safekeeping:
 
     def undo(self, name: str | None) -> tuple[Record, Callable[[], None]]:
         """Bring back the workspace that was removed last, or last of a task; return it with what gives its lease back."""
-        removal, record = self._last_removal(name)
+        meant = removal_meant(self._repository, self._registry, self._removals, name)
+        removal, record = meant.removal, meant.record
+        if removal is None:
+            return self._taken_back(record)
         lock = trash_lock(self._repository, removal.id)
         with leases.held(lock, "the trash", 10.0) as trash, self._taken(record.task_id) as (hold, release):
             found = self._removals.find(removal.id)
@@ -124,27 +128,14 @@ class Safekeeping:
             trash.forget()
         return back, release
 
-    def _last_removal(self, name: str | None) -> tuple[Removal, Record]:
-        found = [one for one in self._removals.all() if not (one[0].half_made or self._is_over(*one))]
-        if name is None:  # what made room for the same task again is not what a person removed last
-            wanted = [one for one in found if not one[0].set_aside]
-        else:
-            wanted = [one for one in found if name in (one[0].task_id, one[0].id, one[0].branch)]
-        if wanted:
-            return wanted[-1]
-        newest = ", ".join(dict.fromkeys(repr(one[0].task_id) for one in found[::-1][:5]))
-        if name is None:
-            hint = f"name one that was set aside for a new beginning: {newest}" if found else "moderator rescue list"
-            raise UnknownRescue("no workspace was removed here that could be brought back", hint=hint)
-        raise UnknownRescue(
-            f"no removal of {name!r} is known", hint=f"removed were {newest}" if found else "nothing was removed here"
-        )
-
-    def _is_over(self, removal: Removal, record: Record) -> bool:
-        """Whether a removal never came to be, or was undone to its end: then there is nothing to bring back."""
-        now = self._registry.find(record.task_id)
-        names = (record.entry, removal.returning)
-        return self._removals.stands(removal, record) and now is not None and now.state == READY and now.entry in names
+    def _taken_back(self, record: Record) -> tuple[Record, Callable[[], None]]:
+        """Take back a removal that a dead process had not come to write down."""
+        with self._taken(record.task_id) as (_, release):
+            now = self._registry.find(record.task_id)
+            back = self._lifecycle.recovered(now) if now == record else None
+            if back is None:
+                raise UnknownRescue(f"the removal of task {record.task_id!r} has been finished, or undone, meanwhile")
+        return back, release
 
     def restore(self, described: Described, task_id: str | None, root: str) -> tuple[Record, Callable[[], None]]:
         """Lay a rescue out in a new workspace, under the task's own id if its names are free, or under `task_id`."""
@@ -195,8 +186,8 @@ class Safekeeping:
         tree = trash_of(found[1]) if found and found[1].path else ""
         return tree if os.path.isdir(tree) else None
 
-    def empty_trash(self, seconds: float | None) -> bool:
-        return self._emptier.empty(seconds)
+    def empty_trash(self, seconds: float | None, own: bool = True) -> bool:
+        return self._emptier.empty(seconds, own)
 
     def drop(self, rescue: Rescue) -> None:
         """Forget a rescue for good, and let go what the trash holds for it."""

@@ -26,7 +26,12 @@ GARBAGE = ".deleting"
 
 def trash_of(record: Record) -> str:
     """Return where a record's tree goes: beside the workspaces, under a name that no task can have."""
-    return os.path.join(os.path.dirname(record.path), _TRASH, record.entry)
+    return os.path.join(trash_beside(record.path), record.entry)
+
+
+def trash_beside(path: str) -> str:
+    """Return the folder to which the trees of a workspace and of its neighbours go."""
+    return os.path.join(os.path.dirname(path), _TRASH)
 
 
 def retired_of(repository: Repository, record: Record) -> str:

@@ -6,6 +6,7 @@ skip-worktree, bytes that a filter takes away before git compares, repositories 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -19,16 +20,19 @@ from typing import NamedTuple
 from moderator.errors import GitFailed
 from moderator.git.command import polling
 from moderator.git.contents import IGNORED, Contents, Worktree, shown
-from moderator.git.exact import Exact, copy_index, joined
+from moderator.git.exact import copy_index, joined
 from moderator.git.repository import Repository
 
-CHANGED = "changed, not committed"
-"""How a finding about changed files begins."""
+HIDDEN = "changed, but hidden by assume-unchanged or skip-worktree"
+CONVERTED = "other bytes than git compares, by a filter or line endings"
+NESTED = "repositories of their own, submodules say"
+"""How findings begin."""
 _OBJECT_ID = re.compile(rb"\b[0-9a-f]{40}(?:[0-9a-f]{24})?\b")
 _LONGEST_NOTE = 16 * 2**20  # bytes of an administrative file in which object ids are looked for
 _NOT_WORK = ("index", "sharedindex.", "FETCH_HEAD", "AUTO_MERGE")
 """What an index holds is looked at apart; the others name what a fetch or a merge gives again."""
 _CONVERSIONS = ("text", "crlf", "eol", "ident", "filter", "working-tree-encoding")
+_PIECE = 2**20  # bytes of a file that are read at once
 _CLOCK_TICK = 0.02  # seconds by which times of files may be behind the clock
 
 
@@ -39,7 +43,8 @@ class Unsaved:
     `hidden` are changed files with a flag that keeps git from looking, `converted` files whose bytes a filter or the line
     endings make equal for git, `nested` repositories of their own, `objects` what nothing but the worktree's administrative
     directory names, by kind.  `special` are sockets, pipes and devices, `empty` directories without anything in them.
-    `verbatim` files are in a commit as they are, but a checkout would convert them.  `size` is in bytes, on request.
+    `verbatim` files are in a commit as they are, but a checkout would convert them.  On request: `left` is what a removal would
+    leave to the trash, for no commit can or should hold it, `size` is in bytes.
     """
 
     contents: Contents
@@ -51,6 +56,7 @@ class Unsaved:
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     special: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     size: int | None = None
 
     @classmethod
@@ -66,13 +72,13 @@ class Unsaved:
             f"{what}: {shown(paths)}"
             for what, paths in (
                 ("staged", contents.staged),
-                (CHANGED, contents.modified),
+                ("changed, not committed", contents.modified),
                 ("in conflict", contents.unmerged),
-                ("untracked", contents.untracked),
+                ("untracked", [path for path in contents.untracked if path not in contents.nested]),
                 (IGNORED, contents.ignored),
-                ("repositories of their own, submodules say", self.nested),
-                ("changed, but hidden by assume-unchanged or skip-worktree", self.hidden),
-                ("other bytes than git compares, by a filter or line endings", self.converted),
+                (NESTED, self.nested),
+                (HIDDEN, self.hidden),
+                (CONVERTED, self.converted),
                 ("not readable", contents.warnings),
             )
             if paths
@@ -116,7 +122,7 @@ def look(
     """
     contents = worktree.contents(submodules=submodules)
     entries = list(_entries(worktree))
-    flagged = [one.path for one in entries if one.flagged and os.path.lexists(os.path.join(worktree.tree, one.path))]
+    flagged = _flagged(worktree, entries)
     known = [*(one.path for one in entries), *contents.untracked, *contents.ignored]
     same = _same_name(repository)
     survey = _Survey(worktree.tree, known, measure, same, _settled(worktree.git_dir))  # for what git never tells of
@@ -133,7 +139,7 @@ def look(
     return Unsaved(
         contents,
         worktree.operation,
-        hidden=tuple(_differing(worktree, flagged) if flagged else ()),
+        hidden=tuple(_differing(worktree, flagged)),
         converted=tuple(converted),
         verbatim=tuple(verbatim),
         nested=tuple(nested),
@@ -142,6 +148,17 @@ def look(
         empty=tuple(survey.empty),
         size=survey.size if measure else None,
     )
+
+
+def unseen(repository: Repository, worktree: Worktree, contents: Contents) -> tuple[list[str], list[str]]:
+    """Return the tracked files whose flags, or whose conversions, keep git from telling that they hold something else.
+
+    `contents` is what git does tell of the worktree.
+    """
+    entries = list(_entries(worktree))
+    flagged = _flagged(worktree, entries)
+    converted, _ = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
+    return _differing(worktree, flagged), converted
 
 
 class _Survey:
@@ -219,7 +236,13 @@ def _entries(worktree: Worktree) -> Iterator[_Entry]:
         yield _Entry(path, mode, blob, tag.islower() or tag == "S")
 
 
+def _flagged(worktree: Worktree, entries: Iterable[_Entry]) -> list[str]:
+    return [one.path for one in entries if one.flagged and os.path.lexists(os.path.join(worktree.tree, one.path))]
+
+
 def _differing(worktree: Worktree, paths: Sequence[str]) -> list[str]:
+    if not paths:
+        return []
     with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
         index = os.path.join(folder, "index")
         copy_index(worktree.git_dir, index)
@@ -256,15 +279,24 @@ def _converted(
     converting = _with_conversions(repository, worktree, touched) if touched else {}
     if not converting:
         return [], []
-    with Exact(repository) as exact:
-        listed = repository.git("ls-tree", "-r", "-z", exact.tree(worktree.tree, converting)).fields
-    raw = {path: described.split(" ")[2] for described, _, path in (line.partition("\t") for line in listed)}
-    same = [path for path in converting if raw.get(path) == touched[path]]
-    other = [path for path in converting if raw.get(path) != touched[path]]
+    same = dict.fromkeys(path for path in converting if _is_verbatim(os.path.join(worktree.tree, path), touched[path]))
     return (
-        [path for path in other if not _as_checked_out(worktree, path, touched)],
+        [path for path in converting if path not in same and not _as_checked_out(worktree, path, touched)],
         [path for path in same if converting[path] and not _as_checked_out(worktree, path, touched)],
     )
+
+
+def _is_verbatim(path: str, blob: str) -> bool:
+    """Whether a blob holds the very bytes of a file."""
+    digest = hashlib.new("sha256" if len(blob) == 64 else "sha1", usedforsecurity=False)
+    try:
+        with open(path, "rb") as file:
+            digest.update(b"blob %d\0" % os.fstat(file.fileno()).st_size)
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+    except OSError:  # it has gone this moment, and the second look will tell
+        return False
+    return digest.hexdigest() == blob
 
 
 def _with_conversions(repository: Repository, worktree: Worktree, paths: Mapping[str, str]) -> dict[str, bool]:

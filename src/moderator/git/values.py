@@ -225,11 +225,13 @@ class Rescue:
 class Removal:
     """A workspace that was removed, and what is kept of it.
 
-    `tip` is where its branch, or its result, stood.  `rescue` is the id of what was rescued, None if everything was in
-    commits.  `left` names what only the trash has, until `kept_until` (unix seconds); None if it need not be kept.
-    `branch_deleted`: the branch went too.  `set_aside`: its task began anew under the same names.
-    `half_made`: it never became whole.  `renamed_at` is when its tree left its place, by the file system's clock; `returning`
-    the entry under which it is being brought back.
+    `tip` is where its branch, or its result, stood; `branch_missing`: that branch had been deleted or renamed before.  `head` is
+    the commit that HEAD was at, None if at none or not known, `head_ref` the full name of the branch that it was on.
+    `rescue` is the id of what was rescued, None if everything was in commits.  `left` names what only the trash has, until
+    `kept_until` (unix seconds); None if it need not be kept.  `branch_deleted`: the branch went too.  `set_aside`: its task
+    began anew under the same names.  `half_made`: it never became whole.  `renamed_at` is when its tree left its place, by the
+    file system's clock, or was last found to have been written to since; `returning` is the entry under which it is being
+    brought back.
     """
 
     id: str
@@ -248,6 +250,9 @@ class Removal:
     half_made: bool = False
     renamed_at: float | None = None
     returning: str = ""
+    head: str | None = None
+    head_ref: str = ""
+    branch_missing: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the removal as JSON takes it."""

@@ -100,12 +100,14 @@ def check_place(repository: Repository, task_id: str, path: str) -> None:
 class Start:
     """Where a worktree begins that brings something back: its branch at `tip`, its files those of `head`.
 
-    `has_branch`: the branch is there already, and stands at `tip`.
+    `has_branch`: none is to be made, for it is there already and stands at `tip`, or was not there.  `head_ref` is the branch
+    that HEAD was on.
     """
 
     tip: str
     head: str
     has_branch: bool = False
+    head_ref: str = ""
 
 
 def publish(repository: Repository, record: Record, lease: leases.Lease, start: Start | None = None) -> None:
@@ -114,11 +116,7 @@ def publish(repository: Repository, record: Record, lease: leases.Lease, start: 
     It begins at the record's base, or at `start`; then it is not whole until whoever brings something back says so.
     Whatever goes wrong is raised; `discard` takes away what had been made.
     """
-    if remote := repository.mirrored_by:
-        raise EnvironmentProblem(
-            f"the next fetch from {remote!r} would delete the branches of tasks: it mirrors every ref",
-            hint=f"git config remote.{remote}.fetch '+refs/heads/*:refs/remotes/{remote}/*'",
-        )
+    repository.refuse_mirror("the branches of tasks")
     if record.branch and not (start and start.has_branch):
         create_branch(repository, record, start.tip if start else None)
     _make_directory(record.path)
@@ -238,7 +236,8 @@ def _link_or_copy(source: Path, target: Path, record: Record) -> None:
 
 def _add_by_git(repository: Repository, record: Record, lease: leases.Lease) -> None:
     """The way for repositories that a hand-written entry cannot serve.  One at a time, for git's own is not safe."""
-    where = ("--", record.path, record.branch) if record.branch else ("--detach", "--", record.path, record.base)
+    has_branch = record.branch and repository.commit_of(record.ref)
+    where = ("--", record.path, str(record.branch)) if has_branch else ("--detach", "--", record.path, record.base)
     with leases.held(repository.ours / "repository.lock", "the repository", _PATIENCE) as alone:
         repository.git(
             "worktree", "add", "--no-checkout", "--lock", "--reason", _reason_by_git(record), *where,

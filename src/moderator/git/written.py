@@ -35,6 +35,13 @@ def object_id(value: object) -> str:
     return text(value)
 
 
+def branch(value: object) -> str:
+    """Return the full name of a branch, or "" for none.  Raises ValueError."""
+    if text(value) and not text(value).startswith("refs/heads/"):
+        raise ValueError(f"{value!r} is no branch")
+    return text(value)
+
+
 def moment(value: object) -> float:
     """Return a time in unix seconds.  Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LATEST:
