@@ -137,7 +137,7 @@ def _removed(task_id: str, git: GitManager, reason: str) -> list[str]:
     """Remove a workspace that holds nothing but commits and what git ignores; return a note about the latter."""
     workspace = git.of_task(task_id)
     try:
-        git.remove_workspace(workspace)
+        git.remove_workspace(workspace, recycle=True)
     except WouldLoseWork as error:
         if not all(finding.startswith(IGNORED) for finding in error.findings):
             raise

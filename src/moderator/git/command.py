@@ -63,6 +63,7 @@ _CONTENTION = re.compile(
     r"|unable to create temporary file: No such file or directory"  # `gc` has just taken the empty folder of objects away
     r"|failed to read .*commondir: Success|bad object worktrees/.*/HEAD|unable to create directory|could not create directory of"
 )
+_BACKGROUND = ("nice", "-n", "15")  # nice(1) of POSIX
 _PATIENCE = 10.0  # seconds in all that a repeatable command is tried again under contention
 _KILL_GRACE = 2.0  # seconds between SIGTERM, at which git removes its lock files, and SIGKILL
 
@@ -111,12 +112,13 @@ def run_git(
     timeout: float | None = None,
     hooks: bool = False,
     signing: bool = False,
+    background: bool = False,
 ) -> Answer:
     """Run `git *arguments` in `cwd` and return its answer.
 
     `env` is added to the scrubbed environment, `settings` to the configuration of this one command.  `descriptors`
     are kept open in the child (leases).  `repeatable` commands are tried again, with jitter and for about ten seconds, when
-    git says that somebody else holds a lock.  `timeout` is in seconds.
+    git says that somebody else holds a lock.  `timeout` is in seconds.  `background` lets everybody else go first.
 
     Raises GitFailed for an exit code that is not in `accept`, NotARepository where git refuses the repository,
     EnvironmentProblem if there is no git, no such directory, no space or no time left.
@@ -126,7 +128,7 @@ def run_git(
         options |= _NO_HOOKS
     if not signing:
         options |= _NO_SIGNING
-    command = ["git"]
+    command = [*_BACKGROUND, "git"] if background else ["git"]
     for name, value in options.items():
         command += ("-c", f"{name}={value}")
     command += arguments

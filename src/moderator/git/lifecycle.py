@@ -23,6 +23,7 @@ from moderator.errors import (
 )
 from moderator.git import branches, entries, leases, rescues, rescuing, restoring, retiring, trash, worktrees
 from moderator.git.contents import Worktree, printable
+from moderator.git.pool import Pool, PoolLimits
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry
 from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository
@@ -32,16 +33,25 @@ from moderator.naming import task_slug
 
 KEPT = "what is kept of removed workspaces"
 """What a removal relies on: refs, which must stay."""
+_NO_SPARES = PoolLimits()
 
 
 class Lifecycle:
     """Makes and retires the workspaces of one repository."""
 
-    def __init__(self, repository: Repository, registry: Registry, removals: Removals, keeping: Keeping) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        registry: Registry,
+        removals: Removals,
+        keeping: Keeping,
+        limits: PoolLimits = _NO_SPARES,
+    ) -> None:
         self._repository = repository
         self._registry = registry
         self._removals = removals
         self._keeping = keeping
+        self.pool = Pool(repository, lambda record: self._discard(record, crashed=True), limits)
 
     def make(self, context: ExecutionContext, base: str | None, lease: leases.Lease, fresh: bool) -> Record:
         """Return the record of the context's workspace: the one that is there already, unless `fresh`, or a new one."""
@@ -150,19 +160,24 @@ class Lifecycle:
                 )
         else:
             self.require_checkout_at(context.working_directory, fork)
-        self._registry.claim(record)
-        try:
-            if path:
-                worktrees.publish(self._repository, record, lease)
-            else:
-                branches.create_branch(self._repository, record)
-            return self._ready(record)
-        except BaseException:
-            # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
-            with contextlib.suppress(ModeratorError, OSError):
-                self._discard(record)
-                self._registry.drop(record)
-            raise
+        with self.pool.reserved(record) as spare:
+            if spare:
+                record = replace(record, entry=spare.entry)
+            self._registry.claim(record)
+            try:
+                if spare:
+                    self.pool.hand_out(spare, record)
+                elif path:
+                    worktrees.publish(self._repository, record, lease)
+                else:
+                    branches.create_branch(self._repository, record)
+                return self._ready(record)
+            except BaseException:
+                # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
+                with contextlib.suppress(ModeratorError, OSError):
+                    self._discard(record)
+                    self._registry.drop(record)
+                raise
 
     def _ready(self, record: Record) -> Record:
         ready = replace(record, state=READY)

@@ -33,10 +33,12 @@ from moderator.git.holds import Holds
 from moderator.git.inspection import Inspector
 from moderator.git.lifecycle import Lifecycle, checkout_at
 from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
+from moderator.git.pool import PoolLimits, PoolStatus
 from moderator.git.registry import READY, Record, Registry, key_of, result_ref, unknown
 from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository, require_git
 from moderator.git.safekeeping import Safekeeping
+from moderator.git.spares import Spare
 from moderator.git.unsaved import Unsaved
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Workspace, WorkspaceStatus
 from moderator.git.whereabouts import Whereabouts, find_whereabouts
@@ -56,11 +58,13 @@ class GitManager:
         repository: str | os.PathLike[str],
         style: CommitStyle | None = None,
         keeping: Keeping | None = None,
+        pool: PoolLimits | None = None,
     ) -> None:
         """Open the repository that `repository`, any directory inside it, belongs to.
 
         Linked worktrees and bare repositories will do.  `style` is how commits are made, `keeping` how much is kept of what is
-        removed.  Raises NotARepository, or EnvironmentProblem if git is missing or older than 2.38.
+        removed, `pool` how many spares there may be.  Raises NotARepository, or EnvironmentProblem if git is missing or older
+        than 2.38.
         """
         self._repository = Repository.open(repository)
         require_git()
@@ -69,7 +73,8 @@ class GitManager:
         self._holds = Holds()
         self._removals = Removals(self._repository.ours)
         keeping = keeping or Keeping()
-        self._lifecycle = Lifecycle(self._repository, self._registry, self._removals, keeping)
+        limits = pool or PoolLimits()
+        self._lifecycle = Lifecycle(self._repository, self._registry, self._removals, keeping, limits)
         self._safe = Safekeeping(
             self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping
         )
@@ -313,6 +318,42 @@ class GitManager:
         """Return the newest commit of the workspace's branch or result; None if it has none."""
         return self._tip(self._record(target))
 
+    # -- spares ---------------------------------------------------------------------------------------------------
+
+    def fill_pool(
+        self,
+        root: str,
+        base: str = "",
+        size: int | None = None,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        look: bool = True,
+    ) -> PoolStatus:
+        """Make spares of `base` for workspaces below `root` until there are `size` (None: the pool's own); return what there is.
+
+        `create_workspace` takes a spare whenever there is one.  See `Pool.fill` for `stop` and `look`.  Raises UnknownRevision,
+        WorkspaceBusy if another process is filling the pool.
+        """
+        commit = self.resolve_base(base).commit
+        return self._lifecycle.pool.fill(os.path.join(os.path.abspath(root), "tasks"), commit, size, stop, look)
+
+    @property
+    def pool_size(self) -> int:
+        """How many spares there should be."""
+        return self._lifecycle.pool.size
+
+    def pool_status(self) -> PoolStatus:
+        """Return which spares there are."""
+        return self._lifecycle.pool.status()
+
+    def tidy_pool(self, days: float | None = None) -> list[Spare]:
+        """Give up the spares that are of no use any more: never finished, or older than so many days; return those."""
+        return self._lifecycle.pool.tidy(look=False, days=days)
+
+    def drain_pool(self) -> list[Spare]:
+        """Give up all spares; return those.  What somebody left in one stays in the trash for its time."""
+        return self._lifecycle.pool.drain()
+
     # -- away and back --------------------------------------------------------------------------------------------
 
     def merged(self, targets: Iterable[Target], into: str | None = None) -> dict[str, Merged | NotMerged]:
@@ -355,13 +396,20 @@ class GitManager:
                 self._holds.give_back(hold, forget=free)
 
     def remove_workspace(
-        self, target: Target, *, rescue: bool = False, reason: str = "removed", later: bool = False
+        self,
+        target: Target,
+        *,
+        rescue: bool = False,
+        reason: str = "removed",
+        later: bool = False,
+        recycle: bool = False,
     ) -> Removal | None:
         """Remove a workspace with nothing lost and return what is kept of it; its branch stays.
 
         Without `rescue` it refuses unless everything is in commits reachable from refs.  With it, what is not is put into a
         rescue first, and what no commit holds (ignored files, sockets, files over the limit) stays in the trash for its time.
-        `later` leaves the deletion to `empty_trash`.  None at level NONE, which has nothing to remove.
+        `later` leaves the deletion to `empty_trash`; with `recycle` the tree goes to the pool, if that takes any (PoolLimits)
+        and it is fit for it.  None at level NONE, which has nothing to remove.
 
         Raises WouldLoseWork (exit code 3) with everything that would be lost, PersonNeeded if somebody locked it or it is
         not as we made it, WorkspaceBusy if another process or manager holds it (what this one has given out itself is its
@@ -369,7 +417,7 @@ class GitManager:
         """
         if _is_base(target):
             return None
-        return self._safe.remove(self._record(target), rescue, reason, later=later)
+        return self._safe.remove(self._record(target), rescue, reason, later=later, recycle=recycle)
 
     def check_removal(self, target: Target, *, rescue: bool = False) -> Unsaved:
         """Return what the workspace holds that is in no commit, with its size on disk; nothing is removed.
