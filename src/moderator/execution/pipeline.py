@@ -176,7 +176,9 @@ class _Steps:
         self.failing = Outcome.NO_WORKSPACE
         context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
         fresh = not self._job.put_back
-        with everything.git.create_workspace(context, everything.base_commit, fresh=fresh) as workspace:
+        with everything.git.create_workspace(
+            context, everything.base_commit, fresh=fresh, directories=self._task.sparse
+        ) as workspace:
             self._workspace = workspace
             with self._supervised(workspace):
                 result = self._run_in(workspace, self._job.backend)

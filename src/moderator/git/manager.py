@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,17 +138,26 @@ class GitManager:
 
     # -- workspaces -----------------------------------------------------------------------------------------------
 
-    def create_workspace(self, context: ExecutionContext, base: str | None = None, *, fresh: bool = False) -> Workspace:
+    def create_workspace(
+        self,
+        context: ExecutionContext,
+        base: str | None = None,
+        *,
+        fresh: bool = False,
+        directories: Sequence[str] = (),
+    ) -> Workspace:
         """Make the context's names real and return the workspace, leased.
 
         `base` is a branch, tag or commit; None means the commit of `context.base_branch`.  The lease is held until the
         `with` ends, `release` is called, or this process ends.  Asked again for the same task it returns the same
         workspace; what a dead process left half-made is made again.  `fresh` refuses a workspace that is there already: for
-        whoever must know that nobody has worked in it.
+        whoever must know that nobody has worked in it.  `directories` are those of the tree that are checked out, with the
+        files on the way to them (a new worktree only); none: everything.
 
         Raises WorkspaceBusy if another process holds it, IsolationError if the names belong to another task,
         WorkspaceOccupied if a branch, foreign files or a symbolic link is in the way, UnknownRevision for a base
-        that names no commit, CheckoutNotClean for level BRANCH in a checkout with changes, EnvironmentProblem.
+        that names no commit, UsageError for a directory that it does not have, CheckoutNotClean for level BRANCH in a checkout
+        with changes, EnvironmentProblem.
         """
         level = context.isolation_level
         if level is IsolationLevel.NONE:
@@ -165,7 +174,7 @@ class GitManager:
             try:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
-                record = self._lifecycle.make(context, base, hold.lease, fresh)
+                record = self._lifecycle.make(context, base, hold.lease, fresh, directories)
             except BaseException:
                 with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
                     if self._registry.owner_of_name(context.task_id) is None:
