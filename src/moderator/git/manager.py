@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.holds import Holds
-from moderator.git.inspection import Inspector
+from moderator.git.inspection import Inspector, measured
 from moderator.git.lifecycle import Lifecycle, checkout_at
 from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
 from moderator.git.registry import READY, Record, Registry, key_of, result_ref, unknown
@@ -68,6 +68,7 @@ class GitManager:
         self._safe = Safekeeping(
             self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping
         )
+        self._inspector = Inspector(self._repository, self._registry)
         self._untouched: Fingerprint | None = None
 
     # -- the repository -------------------------------------------------------------------------------------------
@@ -226,11 +227,24 @@ class GitManager:
 
     def status(self, target: Target, size: bool = False, changes: bool = True) -> WorkspaceStatus:
         """Return what a workspace holds now; `size` measures the disk, `changes=False` does not look into the tree."""
-        return Inspector(self._repository, self._registry, [self._record(target)]).status(0, size, changes)
+        outlines = self._inspector.outlines([self._record(target)])
+        [status] = self._inspector.looked_into(outlines) if changes else outlines
+        return measured(status) if size else status
 
     def statuses(self, changes: bool = True) -> list[WorkspaceStatus]:
-        """Return the status of every workspace, looked up as many at once as there are cores."""
-        return Inspector(self._repository, self._registry, list(self._registry)).all(changes)
+        """Return the status of every workspace, by name; without `changes` a few processes do for any number of them."""
+        outlines = self._inspector.outlines(list(self._registry))
+        return list(self._inspector.looked_into(outlines)) if changes else outlines
+
+    def overview(self) -> tuple[list[WorkspaceStatus], list[EnvironmentProblem]]:
+        """Return the status of every workspace without changes, and what is wrong with records that cannot be read."""
+        everything = list(self._registry.everything())
+        records = [found for found in everything if isinstance(found, Record)]
+        return self._inspector.outlines(records), [one for one in everything if isinstance(one, EnvironmentProblem)]
+
+    def look_into(self, statuses: Sequence[WorkspaceStatus]) -> Iterator[WorkspaceStatus]:
+        """Yield statuses that are without changes with them, in this order, each as soon as it is known."""
+        return self._inspector.looked_into(statuses)
 
     def commit(self, target: Target, message: str, trailers: Mapping[str, str] | None = None) -> Commit | None:
         """Commit everything in the workspace, untracked files included; None if there is nothing.
