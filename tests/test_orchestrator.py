@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from moderator.orchestrator import Orchestrator, RunSummary
 from moderator.process import Cancellation
 from moderator.routing import Place
 from moderator.store import Store, history_file
-from repos import git, make_repository
+from repos import git, git_processes, make_repository
 from runs import Listening, sample, shell, words
 
 TASKS = [shell("changes", "echo new > new"), shell("nothing"), shell("fails", "exit 3")]
@@ -86,6 +87,23 @@ def test_a_run_is_planned_carried_out_and_recorded(tmp_path: Path) -> None:
         )  # fmt: skip
     assert sorted(said[:2] for said in listening.said) == sorted(
         (what, task.id) for task in TASKS for what in ("start", "complete")
+    )
+
+
+def test_a_task_costs_no_more_processes_than_it_needs(tmp_path: Path) -> None:
+    """Two for one that changes nothing (its branch, its files), five more for one whose work is committed."""
+    repository = sample(tmp_path)
+    found: dict[str, Counter[str]] = {}
+    for what, command in (("idle", "true"), ("busy", "echo new > new")):
+        for count in (1, 4):
+            tasks = [shell(f"{what}-{count}-{number}", command) for number in range(count)]
+            orchestrator = Orchestrator({}, repository)
+            with git_processes(tmp_path / f"{what}-{count}") as commands:
+                assert orchestrator.run(tasks).success
+            found[f"{what} {count}"] = Counter(commands)
+    assert found["idle 4"] - found["idle 1"] == Counter({"update-ref": 3, "read-tree": 3})
+    assert found["busy 4"] - found["busy 1"] == Counter(
+        {"update-ref": 6, "read-tree": 3, "status": 3, "add": 3, "write-tree": 3, "commit-tree": 3}
     )
 
 

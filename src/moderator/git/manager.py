@@ -37,6 +37,7 @@ from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository, require_git
 from moderator.git.safekeeping import Safekeeping
 from moderator.git.unsaved import Unsaved
+from moderator.git.untouched import Untouched
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Workspace, WorkspaceStatus
 
 Target = ExecutionContext | Workspace | str
@@ -69,7 +70,8 @@ class GitManager:
             self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping
         )
         self._inspector = Inspector(self._repository, self._registry)
-        self._untouched: Fingerprint | None = None
+        self._fingerprint: Fingerprint | None = None
+        self._untouched: dict[str, Untouched] = {}
 
     # -- the repository -------------------------------------------------------------------------------------------
 
@@ -120,8 +122,8 @@ class GitManager:
 
     def fingerprint(self) -> Fingerprint:
         """Return what tasks must leave alone: see Fingerprint."""
-        self._untouched = Fingerprint.of(self._repository, self._untouched)
-        return self._untouched
+        self._fingerprint = Fingerprint.of(self._repository, self._fingerprint)
+        return self._fingerprint
 
     def tree_of_checkout(self, directory: str) -> str:
         """Return the id of everything in the checkout at `directory` as git would commit it; the index is not touched."""
@@ -157,6 +159,8 @@ class GitManager:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
                 record = self._lifecycle.make(context, base, hold.lease, fresh)
+                if fresh and record.path:
+                    self._note_untouched(record)
             except BaseException:
                 with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
                     if self._registry.owner_of_name(context.task_id) is None:
@@ -267,6 +271,10 @@ class GitManager:
             checkout = checkout_at(self._repository, record.checkout)
             return committing.commit_checkout(self._repository, record, checkout, text, self._style)
         self._lifecycle.require_tree(record, has_branch=True)  # the look that follows sees whether HEAD still has one
+        untouched = self._untouched.pop(record.entry, None)
+        branch = record.ref if record.branch else None
+        if untouched and untouched.holds(entries.worktree_of(self._repository, record), branch, record.base):
+            return Kept(None, record.base)
         held = self._holds.descriptor(self._registry.lease_path(record.key))
         worktree = entries.worktree_of(self._repository, record, (held,) if held >= 0 else ())
         return committing.commit_worktree(self._repository, record, worktree, text, self._style)
@@ -482,6 +490,11 @@ class GitManager:
             release()
 
         return release_both
+
+    def _note_untouched(self, record: Record) -> None:
+        """Note what a workspace is in which nobody has worked: if that is how it is kept, git need not be asked."""
+        if noted := Untouched.of(entries.worktree_of(self._repository, record)):
+            self._untouched[record.entry] = noted
 
     def _tip(self, record: Record) -> str | None:
         return self._repository.commit_of(record.ref) or (record.base if record.branch is None else None)
