@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from moderator.context import IsolationLevel
@@ -174,7 +174,7 @@ class Registry:
         return self._records / f".{key}.new"
 
     def _write_aside(self, record: Record) -> Path:
-        values = asdict(record) | {"level": record.level.value, "version": _VERSION}
+        values = vars(record) | {"level": record.level.value, "version": _VERSION}
         aside = self._aside(record.key)
         text = json.dumps(values, indent=1).encode("ascii")
         try:
