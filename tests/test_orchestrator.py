@@ -24,7 +24,7 @@ from moderator.errors import (
 )
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.sequential import SequentialExecutor
-from moderator.models import Outcome, Task
+from moderator.models import Outcome, Task, TaskResult
 from moderator.orchestrator import Orchestrator, RunSummary
 from moderator.process import Cancellation
 from moderator.routing import Place
@@ -105,6 +105,35 @@ def test_a_task_costs_no_more_processes_than_it_needs(tmp_path: Path) -> None:
     assert found["busy 4"] - found["busy 1"] == Counter(
         {"update-ref": 6, "read-tree": 3, "status": 3, "add": 3, "write-tree": 3, "commit-tree": 3}
     )
+
+
+class _AtRemoval(Listening):
+    """A callback that looks what is known of an attempt, and what is there of it, right before its workspace goes."""
+
+    def __init__(self, store: Path) -> None:
+        super().__init__()
+        self._store = store
+        self.found: list[tuple[str, str | None, str | None, bool]] = []
+
+    def on_removal(self, result: TaskResult) -> None:
+        with Store(self._store) as store:
+            (attempt,) = store.attempts(task_id=result.task.id)
+        self.found.append((result.task.id, attempt.outcome, attempt.commit, Path(str(result.path), ".git").exists()))
+
+
+def test_an_end_is_recorded_before_the_workspace_goes(tmp_path: Path) -> None:
+    """A crash between the two must not leave a task of which neither is to be found."""
+    orchestrator = Orchestrator({}, sample(tmp_path))
+    looking = _AtRemoval(history_file(orchestrator.git.state_root))
+    summary = orchestrator.run(TASKS, looking, keep="never")
+    tips = {result.task.id: result.commit for result in summary.results}
+    assert looking.found == [
+        ("changes", "succeeded", tips["changes"], True),
+        ("nothing", "unchanged", None, True),
+        ("fails", "failed", None, True),
+    ]
+    assert [Path(str(result.path)).exists() for result in summary.results] == [False] * 3
+    assert [what for what, *_ in looking.said] == ["start", "complete"] * 3
 
 
 def test_all_tasks_failing_is_a_summary(tmp_path: Path) -> None:
