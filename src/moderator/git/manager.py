@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -305,6 +305,13 @@ class GitManager:
         """
         with _commits_gone(base, tip):
             return history.changes_between(self._repository, base, tip)
+
+    def sizes_between(self, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int, int]]:
+        """Return how many paths differ, and lines are added and removed, between each two commits that are still there.
+
+        Git is asked for all of them at once.
+        """
+        return history.sizes_between(self._repository, pairs)
 
     def patch_between(self, base: str, tip: str) -> bytes:
         """Return the same as a patch."""
