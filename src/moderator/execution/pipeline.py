@@ -11,8 +11,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from moderator.backends.shell import command_of
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork, to_type
 from moderator.execution.leavings import put_litter_aside
+from moderator.execution.places import HeldPlace
 from moderator.execution.retrying import Next, next_attempt
 from moderator.execution.scheduling import Job
 from moderator.git.contents import IGNORED
@@ -87,7 +88,7 @@ def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Liste
     following = None
     try:
         result = steps.walk()
-        following = steps.following()
+        following = steps.following
     except Exception as error:
         if not isinstance(error, (ModeratorError, OSError)):
             log.exception("task %r could not be carried through", job.task.id)
@@ -105,16 +106,22 @@ def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Liste
     ]
     job.attempt += 1
     job.backend = following.backend
+    if not surroundings.level.isolates_directory:
+        # The checkout is held for this task, so no other could begin meanwhile.
+        surroundings.cancellation.wait(following.pause)
+        following = replace(following, pause=0.0)
     return Step(result, following)
 
 
 def not_started(job: Job, surroundings: Surroundings) -> TaskResult:
     """Return the result of a job that the end of the run came before."""
+    place = job.place.workspace if job.place else None
     return TaskResult(
         job.task, None, "", "", 0.0,
         error_message=f"the run was interrupted before {'it was tried again' if job.tried else 'the task began'}",
         outcome=Outcome.CANCELLED, run_id=surroundings.run_id, attempt=job.attempt, base=surroundings.base_commit,
-        workspace_kept=False, notes=list(job.notes),
+        branch=place.branch if place else None, path=place.path if place else None, workspace_kept=place is not None,
+        notes=list(job.notes),
     )  # fmt: skip
 
 
@@ -162,6 +169,8 @@ class _Steps:
         self._slot = slot
         self._all = surroundings
         self._workspace: Workspace | None = None
+        self._has_workspace = False
+        self.following: Next | None = None
         self._log: Path | None = None
         self._trouble = Trouble.NONE
         self._answer = Answer()
@@ -170,51 +179,54 @@ class _Steps:
         self.failing = Outcome.COULD_NOT_START
 
     def walk(self) -> TaskResult:
-        everything = self._all
-        if self._job.backend is None:
-            raise self._job.problem or ConfigurationError(f"nobody is there to do task {self._task.id!r}")
+        """Make the attempt and return how it ended; `following` is then what follows it, in a place that is held for it."""
+        everything, job = self._all, self._job
+        if job.backend is None:
+            raise job.problem or ConfigurationError(f"nobody is there to do task {self._task.id!r}")
         self.failing = Outcome.NO_WORKSPACE
-        context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
-        fresh = not self._job.put_back
-        with everything.git.create_workspace(context, everything.base_commit, fresh=fresh) as workspace:
-            self._workspace = workspace
-            with self._supervised(workspace):
-                result = self._run_in(workspace, self._job.backend)
-        if self._trouble is Trouble.NONE:
+        place, job.place = job.place, None
+        if place is None:
+            context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
+            place = HeldPlace(everything.git, everything.supervisor, context, everything.base_commit)
+        try:
+            self._workspace, self._has_workspace = place.workspace, True
+            result = self._run_in(place.workspace, job.backend)
+            self.following = self._following(place, job.backend)
+            result.workspace_kept = self._has_workspace
+            if self.following:
+                job.place = place
+        finally:
+            if job.place is None:
+                place.release()
+        if self.following is None and self._has_workspace:
             tidy(result, everything.git, everything.keep, everything.level)
         return result
 
-    def following(self) -> Next | None:
+    def _following(self, place: HeldPlace, backend: Backend) -> Next | None:
         """Return the attempt that follows this one, the workspace put back for it; None if it was the last."""
         job, router = self._job, self._all.router
-        if self._trouble is Trouble.NONE or job.backend is None or self._workspace is None:
+        if self._trouble is Trouble.NONE:
             return None
         if self._trouble is Trouble.GIVE_UP:
-            router.give_up(job.backend.name, self._reason)
+            router.give_up(backend.name, self._reason)
         candidates = [one for one in job.candidates if router.availability(one.name).usable]
         most = self._task.max_attempts or router.max_attempts
         following = next_attempt(candidates, job.tried, self._trouble, most)
-        if following is None or self._all.cancellation.cancelled or not self._put_back(self._workspace):
+        if following is None or self._all.cancellation.cancelled or not self._put_back(place):
             return None
         return following
 
-    def _put_back(self, workspace: Workspace) -> bool:
+    def _put_back(self, place: HeldPlace) -> bool:
         """Bring the workspace to what it was at the start; what the attempt left in it is rescued first."""
-        git = self._all.git
+        before = place.workspace
         try:
-            if not workspace.level.isolates_directory:
-                git.require_clean_checkout(workspace.path)
-                self._job.put_back = workspace.level is IsolationLevel.BRANCH
-                return True
-            unsaved = git.check_removal(workspace.task_id, rescue=True)
-            if not unsaved.findings and git.tip(workspace.task_id) in (workspace.base, None):
-                self._job.put_back = True
-                return True
-            reason = f"attempt {self._job.attempt} of run {self._all.run_id} ended in a trouble of its backend"
-            rescue = git.set_aside(workspace.task_id, reason)
-            self._job.put_back = False
+            rescue = place.put_back(
+                f"attempt {self._job.attempt} of run {self._all.run_id} ended in a trouble of its backend"
+            )
         except (ModeratorError, OSError) as error:
-            self._notes.append(f"not tried again, for the workspace cannot be put back: {error}")
+            self._has_workspace = not before.level.isolates_directory or self._is_there(before)
+            why = "; ".join([str(error), *getattr(error, "findings", ())])
+            self._notes.append(f"not tried again, for the workspace cannot be put back: {why}")
             return False
         if rescue:
             self._notes.append(
@@ -222,17 +234,11 @@ class _Steps:
             )
         return True
 
-    @contextlib.contextmanager
-    def _supervised(self, workspace: Workspace) -> Iterator[None]:
-        """Let the supervisor hold the leases too: if this process dies, they last until the task's processes are gone."""
-        held = {f"{self._task.id}#{n}": fd for n, fd in enumerate(self._all.git.lease_descriptors(workspace))}
-        for name, descriptor in held.items():
-            self._all.supervisor.hold(name, descriptor)
-        try:
-            yield
-        finally:
-            for name in held:
-                self._all.supervisor.release(name)
+    def _is_there(self, workspace: Workspace) -> bool:
+        """Whether a workspace is there: it may have been set aside, and no new one could be made."""
+        with contextlib.suppress(ModeratorError, OSError):
+            return workspace.task_id in self._all.git.owners([workspace.task_id])
+        return True
 
     def _run_in(self, workspace: Workspace, backend: Backend) -> TaskResult:
         everything, git = self._all, self._all.git
@@ -361,7 +367,7 @@ class _Steps:
             commit=commit,
             path=workspace.path if workspace else None,
             log=str(self._log) if self._log else None,
-            workspace_kept=workspace is not None,
+            workspace_kept=self._has_workspace,
             notes=self._notes,
             backend_version=known.version if known else None,
             cost_usd=self._answer.cost_usd,

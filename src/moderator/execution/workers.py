@@ -38,10 +38,15 @@ class Workers:
                 if thread.ident:
                     thread.join()
             raise
-        return [
-            result or not_started(job, self._surroundings)
-            for job, result in zip(self._jobs, self._results, strict=True)
-        ]
+        finally:
+            held = [job.place for job in self._jobs if job.place]
+            results = [
+                result or not_started(job, self._surroundings)
+                for job, result in zip(self._jobs, self._results, strict=True)
+            ]
+            for place in held:  # of jobs that the end of the run came before, while they waited to be tried again
+                place.release()
+        return results
 
     def _work(self, slot: int) -> None:
         while job := self._schedule.take():
