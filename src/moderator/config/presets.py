@@ -22,8 +22,11 @@ _LOGIN = [
     r"no auth(entication)? (method|credentials|information)", r"set an auth method", r"credit balance",
 ]  # fmt: skip
 
+SHELL = "shell"
+"""The name of the one that executes the tasks' own commands."""
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "shell": {},
+    SHELL: {},
     "claude_code": {
         "argv": [
             "claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "acceptEdits", "{extra_args}",
@@ -111,7 +114,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Every preset by name; the words of `extra_args` come where `{extra_args}` stands."""
 
 for _name, _preset in PRESETS.items():
-    if _name != "shell":
+    if _name != SHELL:
         _preset.setdefault("idle_timeout", 900)
         _preset["retry"] = [*_preset.get("retry", ()), *_NETWORK]
         _preset["give_up"] = [*_preset.get("give_up", ()), *_LOGIN]
