@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 class Listener(Protocol):
     """Who is told what happens to a task."""
 
+    def attempted(self, task: Task, attempt: int, backend: str) -> None: ...
     def started(self, task: Task) -> None: ...
     def again(self, result: TaskResult, following: Next) -> None: ...
     def completed(self, result: TaskResult) -> None: ...
@@ -80,6 +81,7 @@ class Step:
 
 def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Listener) -> Step:
     """Make one attempt at a task; return how it ended and what follows.  Never raises."""
+    listener.attempted(job.task, job.attempt, job.backend_name)
     if not job.tried:
         listener.started(job.task)
     began = time.monotonic()
@@ -89,11 +91,12 @@ def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Liste
     try:
         result = steps.walk()
         following = steps.following
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # which would end the worker, and nothing else
         if not isinstance(error, (ModeratorError, OSError)):
             log.exception("task %r could not be carried through", job.task.id)
-        listener.broken(job.task, error)
-        result = steps.result(steps.failing, steps.ended, error=error)
+        problem = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__} was raised: {error}")
+        listener.broken(job.task, problem)
+        result = steps.result(steps.failing, steps.ended, error=problem)
     result.duration_seconds = time.monotonic() - began
     if following is None:
         listener.completed(result)

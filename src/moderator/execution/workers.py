@@ -64,11 +64,14 @@ class Workers:
     def _give_to_another(self, job: Job) -> bool:
         """Give a job to the next of its row if its backend has said meanwhile that it cannot work."""
         router = self._surroundings.router
-        if job.backend is None or router.availability(job.backend.name).usable:
+        if job.backend is None or (known := router.availability(job.backend.name)).usable:
             return False
         there = [one for one in job.candidates if router.availability(one.name).usable]
         if not there:
             return False  # it may say so itself once more
+        job.notes.append(
+            f"{job.backend.name} cannot be used any more ({known.problem}); {there[0].name} took its place"
+        )
         job.backend = there[0]
         return True
 
