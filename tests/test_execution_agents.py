@@ -238,6 +238,19 @@ def test_who_is_not_logged_in_is_asked_once_in_a_run(tmp_path: Path, caplog: pyt
     assert begun == [("t0", "1 out"), ("t0", "2 good"), ("t1", "1 good"), ("t2", "1 good")]
 
 
+def test_text_that_says_so_is_believed_the_second_time(tmp_path: Path) -> None:
+    """One task may have put the words into a tool's mouth: that one goes elsewhere; after two, the backend is not used."""
+    out = fake_backend("text", "need-login")
+    tasks = [prompt(f"t{number}") for number in range(4)]
+    results = ask(sample(tmp_path), router(out=out, good=fake_backend()), *tasks)
+    assert [(words(result), result.backend, result.attempt) for result in results] == [
+        ("succeeded", "good", 2),
+        ("succeeded", "good", 2),
+        ("succeeded", "good", 1),
+        ("succeeded", "good", 1),
+    ]
+
+
 def test_a_task_that_simply_failed_is_not_tried_again(tmp_path: Path) -> None:
     """Its events quote a rate limit, its error is its own: there is one attempt, and nobody else is asked."""
     (result,) = ask(sample(tmp_path), router(fails=fake_backend("claude-json", "fail"), good=fake_backend()), prompt())

@@ -77,6 +77,7 @@ class BackendRouter:
         self._lock = threading.Lock()
         self._looking: dict[str, threading.Lock] = {}
         self._known: dict[str, Availability] = {}
+        self._doubted: set[str] = set()
         self._said: set[tuple[str, str]] = set()
 
     @property
@@ -178,8 +179,16 @@ class BackendRouter:
             return known
         return Availability(problem=f"it says {known!r:.60} where it should say whether it is there: an Availability")
 
-    def give_up(self, name: str, problem: str) -> None:
-        """Let a backend count as not there from now on: it said itself that it cannot work."""
+    def give_up(self, name: str, problem: str, sure: bool = True) -> None:
+        """Let a backend count as not there from now on: it said itself that it cannot work.
+
+        Where nobody is `sure` that these were its own words, it is only after the second time.
+        """
+        with self._lock:
+            doubted = name in self._doubted
+            self._doubted.add(name)
+        if not (sure or doubted):
+            return
         known = self.availability(name)
         with self._looking[name]:
             news = self._known[name].usable

@@ -176,6 +176,7 @@ class _Steps:
         self.following: Next | None = None
         self._log: Path | None = None
         self._trouble = Trouble.NONE
+        self._sure = False
         self._answer = Answer()
         self.ended: Ended | None = None
         self._notes = list(job.notes)
@@ -211,7 +212,8 @@ class _Steps:
         if self._trouble is Trouble.NONE:
             return None
         if self._trouble is Trouble.GIVE_UP:
-            router.give_up(backend.name, self._reason)
+            router.give_up(backend.name, self._reason, self._sure)
+            job.candidates = [one for one in job.candidates if one is not backend]
         candidates = [one for one in job.candidates if router.availability(one.name).usable]
         most = self._task.max_attempts or router.max_attempts
         following = next_attempt(candidates, job.tried, self._trouble, most)
@@ -268,8 +270,10 @@ class _Steps:
             listen=None if call.parser == "text" else parser.feed,
         )
         self._answer = parser.answer(ended.stdout, ended.stderr)
-        verdict = judge(call, ended, self._answer)
-        self.ended, self._trouble, self.failing = ended, verdict.trouble, verdict.outcome or Outcome.NOT_KEPT
+        own = replace(call, timeout=None) if self._task.timeout is not None else call  # the limit was the task's
+        verdict = judge(own, ended, self._answer)
+        self.ended, self._trouble, self._sure = ended, verdict.trouble, verdict.sure
+        self.failing = verdict.outcome or Outcome.NOT_KEPT
         self._note_what_it_did(ended, before)
         if verdict.outcome is not None:
             return self.result(verdict.outcome, ended, reason=verdict.message)
