@@ -385,10 +385,9 @@ class _Steps:
 
     @property
     def _reason(self) -> str:
-        return (
-            " ".join((self._answer.error or (self.ended.stderr if self.ended else "")).split())[:200]
-            or "it cannot work"
-        )
+        said = self._answer.error or (self.ended.stderr if self.ended else "")
+        plain = "".join(char if char.isprintable() else " " for char in said)  # a log may show it on a terminal
+        return " ".join(plain.split())[:200] or "it cannot work"
 
     def _limits(self, call: Call | None = None) -> Limits:
         """Return the limits of a command: the task's own first, then its backend's, then the run's."""
