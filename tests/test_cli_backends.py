@@ -261,6 +261,25 @@ def test_a_followed_log_goes_on_with_the_next_attempt(repository: Path, tmp_path
     assert "note: attempt 2 with good" in followed.stderr
 
 
+def test_only_what_is_there_can_be_picked(repository: Path, tmp_path: Path) -> None:
+    """A variant that never began, or of which nothing is left, is refused with those that are there; nothing is removed."""
+    configured(repository, {"one": fake_backend()}, default_backend="one")
+    tasks = task_list(tmp_path / "tasks.yaml", {"id": "v", "prompt": "Do it", "variants": 3})
+    assert moderator(repository, "run", tasks).returncode == 0
+    gone, kept = branch_of(repository, "v@3"), branch_of(repository, "v@1")
+    assert moderator(repository, "clean", "v@3", "v@1").returncode == 0
+    git(repository, "branch", "-D", gone)
+    done = moderator(repository, "pick", "v@3")
+    assert (done.returncode, "'v@3' has neither a workspace nor a branch" in done.stderr) == (2, True)
+    assert "pick one of v@1, v@2" in done.stderr
+    assert moderator(repository, "pick", "v@2").returncode == 0
+    commit = git(repository, "rev-parse", kept)
+    done = moderator(repository, "pick", "v@2", "--branches")
+    assert (done.returncode, f"removed the branch {kept} of v@1" in done.stdout) == (0, True)
+    assert git(repository, "for-each-ref", f"refs/heads/{kept}") == ""
+    assert commit in git(repository, "rev-list", "--glob=refs/moderator/rescue/*").split()
+
+
 def test_variants_are_told_side_by_side_and_one_is_picked(repository: Path, tmp_path: Path) -> None:
     """Each variant has a workspace of its own; `pick` keeps one and removes the others with nothing lost."""
     configured(
