@@ -78,6 +78,8 @@ rescue: {largest_file: 0.5}
 trash: {days: 0}
 clean: {max_workspaces: 0, max_size: 2000}
 sandbox: Bwrap
+pool: {size: Auto, refill: never, days: 1, max_size: 5000}
+recycle: Pristine
 prompt_template: "Do {prompt}"
 backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
 """)
@@ -96,6 +98,11 @@ backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
         clean_max_workspaces=0,
         clean_max_size=2000,
         sandbox="bwrap",
+        pool_size="auto",
+        pool_refill="never",
+        pool_days=1,
+        pool_max_size=5000,
+        recycle="pristine",
         prompt_template="Do {prompt}",
         backends={"mine": BackendConfig("mine", ("no", "{prompt}"), prompt="argument")},
     )
@@ -358,6 +365,11 @@ CONFIGS = st.builds(
     clean_max_workspaces=st.none() | st.integers(0, 10**9),
     clean_max_size=st.none() | SECONDS,
     sandbox=st.sampled_from(["none", "bwrap"]),
+    pool_size=st.integers(0, 100) | st.just("auto"),
+    pool_refill=st.sampled_from(["background", "never"]),
+    pool_days=st.integers(0, 36500),
+    pool_max_size=st.none() | SECONDS,
+    recycle=st.sampled_from(["none", "pristine", "keep_ignored"]),
     prompt_template=st.just("{prompt}")
     | TEXTS.filter(lambda text: not {"{", "}"} & set(text)).map("{{prompt}} {}".format),
     backends=st.just({}),
@@ -391,6 +403,13 @@ def test_what_is_written_down_comes_back(tmp_path_factory: pytest.TempPathFactor
         "trash": {"days": config.trash_days},
         "clean": {"max_workspaces": config.clean_max_workspaces, "max_size": config.clean_max_size},
         "sandbox": config.sandbox,
+        "pool": {
+            "size": config.pool_size,
+            "refill": config.pool_refill,
+            "days": config.pool_days,
+            "max_size": config.pool_max_size,
+        },
+        "recycle": config.recycle,
         "prompt_template": config.prompt_template,
     }
     path = tmp_path_factory.getbasetemp() / "round.yaml"
@@ -467,7 +486,20 @@ BACKENDS = ANYTHING | st.fixed_dictionaries(
             )
             | ANYTHING,
             **dict.fromkeys(
-                ["root", "keep", "commit", "grace", "rescue", "trash", "clean", "sandbox", "prompt_template"], ANYTHING
+                [
+                    "root",
+                    "keep",
+                    "commit",
+                    "grace",
+                    "rescue",
+                    "trash",
+                    "clean",
+                    "sandbox",
+                    "pool",
+                    "recycle",
+                    "prompt_template",
+                ],
+                ANYTHING,
             ),
             "backends": ANYTHING | st.dictionaries(TEXTS, BACKENDS, max_size=3),
         },

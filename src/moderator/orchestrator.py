@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from moderator.errors import (
     to_type,
 )
 from moderator.execution.base import LocalExecutor, ProgressCallback, new_run_id
+from moderator.execution.filling import Filler
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import tidy
 from moderator.execution.recording import Recorder
@@ -35,12 +37,14 @@ from moderator.execution.sequential import SequentialExecutor
 from moderator.git.committing import CommitStyle
 from moderator.git.leases import this_process
 from moderator.git.manager import GitManager
+from moderator.git.pool import PoolLimits
 from moderator.git.repository import Base
 from moderator.git.values import Keeping
 from moderator.leftovers import Leftovers, to_set_aside
 from moderator.models import Outcome, Task, TaskResult
 from moderator.plan import Plan, PlannedTask, Start, make_plan
 from moderator.process import Cancellation, Limits
+from moderator.process.detached import leave_behind
 from moderator.process.sandbox import find_sandbox
 from moderator.resuming import (
     LastRun,
@@ -112,6 +116,7 @@ class Orchestrator:
             repository,
             CommitStyle(self.config.commit_hooks, self.config.commit_sign),
             Keeping(self.config.trash_days, self.config.rescue_largest_file * 1e6),
+            pool_limits(self.config),
         )
         cache = Path(self.git.state_root, "programs.json")
         self.router = BackendRouter(self.config, backends, environment=environment, cache=cache)
@@ -215,7 +220,7 @@ class Orchestrator:
                 fork, no_base = Base(base or "base", "0" * 40), error
         context = ExecutionContext(
             project_id=os.path.basename(self.git.main_worktree or self.git.checkout or "repository"),
-            working_directory=self._root() if wanted.isolates_directory else self._checkout(),
+            working_directory=self.root if wanted.isolates_directory else self._checkout(),
             git_branch=fork.name,
             state_dir=os.path.join(self.git.state_root, "state"),
             isolation_level=wanted,
@@ -281,10 +286,13 @@ class Orchestrator:
                         recorder.record(results[planned.task.id])
                 notes = self._set_aside(plan, recorder)
                 executor = self._executor(plan, run_id, notes)
-                try:
-                    ran = executor.execute_tasks([one.task for one in plan.to_run], plan.base_context, recorder)
-                except AggregateExecutionError as error:
-                    ran = list(error.failed_tasks)
+                waiting = len(plan.to_run) if plan.level.isolates_directory else 0
+                root = plan.base_context.working_directory
+                with Filler(self.git, root, plan.base_commit, waiting, recorder) as filler:
+                    try:
+                        ran = executor.execute_tasks([one.task for one in plan.to_run], plan.base_context, filler)
+                    except AggregateExecutionError as error:
+                        ran = list(error.failed_tasks)
             except BaseException:
                 recorder.finish("interrupted")
                 raise
@@ -294,6 +302,9 @@ class Orchestrator:
                 if result.outcome is Outcome.CANCELLED and result.exit_code is None:
                     recorder.record(result)  # never began, so no callback told of it
             recorder.finish("interrupted" if interrupted else "finished")
+        if self.config.pool_refill == "background" and self.git.pool_size and plan.level.isolates_directory:
+            fill = [sys.executable, "-m", "moderator", "pool", "fill", "--quietly", "--base", plan.base_branch]
+            leave_behind([*fill, "--repo", self.git.main_worktree or self.git.state_root], os.sep)
         with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
             self.git.empty_trash(_TIDYING, own=False)
         in_order = [results[one.task.id] for one in plan.tasks]
@@ -412,7 +423,9 @@ class Orchestrator:
             return SequentialExecutor(**options)
         return ParallelTaskExecutor({"max_workers": plan.workers, "timeout": parallel.timeout}, **options)
 
-    def _root(self) -> str:
+    @property
+    def root(self) -> str:
+        """Where workspaces go."""
         if self.config.root is None:
             return self.git.default_root
         return os.path.join(self.git.main_worktree or self.git.state_root, os.path.expanduser(self.config.root))
@@ -451,6 +464,12 @@ class Orchestrator:
                 hint="choose another place: root: /somewhere/writable in moderator.yaml",
                 cause=str(error),
             ) from error
+
+
+def pool_limits(config: Config) -> PoolLimits:
+    """Return what a configuration says of spares."""
+    largest = config.pool_max_size and config.pool_max_size * 1e6
+    return PoolLimits(config.pool_size, config.pool_days, largest, config.recycle)
 
 
 def _variants(plan: Plan) -> dict[str, list[Task]]:

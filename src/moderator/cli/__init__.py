@@ -27,6 +27,7 @@ _COMMANDS = {
     "undo": ("moderator.cli.undo", "Bring back the workspace that was removed last."),
     "rescue": ("moderator.cli.rescue", "List, show, restore or drop what was rescued."),
     "pick": ("moderator.cli.pick", "Keep one of several variants of a task, and retire the others."),
+    "pool": ("moderator.cli.pool", "Show, fill or drain the pool of spare worktrees."),
     "lock": ("moderator.cli.lock", "Keep a workspace from being removed."),
     "unlock": ("moderator.cli.lock", "Take that back."),
     "doctor": ("moderator.cli.doctor", "Find what is wrong, explain it, and mend what is safe to mend."),

@@ -100,6 +100,10 @@ def clean_command(
             )
         )
     cleaning.finish()
+    if spares := git.pool_status().spares:
+        gone = [] if dry_run else git.tidy_pool(config.pool_days)
+        if selection.everything and len(gone) < len(spares) and not as_json:
+            page(f"{counted(len(spares) - len(gone), 'spare')} of the pool stay: moderator pool drain gives them up")
     if not dry_run:
         git.empty_trash(seconds=_AT_ONCE, own=False)
     # What a person must see to comes before what time may solve.

@@ -18,7 +18,7 @@ from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
 from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
 from moderator.cli.spending import Spent, spent_in
-from moderator.cli.variants import measured, verified
+from moderator.cli.variants import Sizes, measured, verified
 from moderator.config.settings import MOST_WORKERS
 from moderator.context import IsolationLevel
 from moderator.errors import ModeratorError, WorkspaceBusy, WorkspaceOccupied
@@ -181,10 +181,12 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
 def _show_summary(summary: RunSummary, git: GitManager, repo: str, spent: Mapping[str, Spent]) -> None:
     results = summary.results
     rows = []
+    wanted = results if len(results) <= _MEASURED else [result for result in results if result.task.variant_of]
+    sizes = measured(git, ((result.base, result.commit) for result in wanted))
     for result in results:
         changed = ""
         if result.commit and result.base and len(results) <= _MEASURED:
-            found = measured(git, result.base, result.commit)
+            found = sizes.get((result.base, result.commit))
             changed = text.changed(*found) if found else "?"
         outcome = result.outcome.value if result.outcome else "?"
         rows.append(
@@ -205,7 +207,7 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str, spent: Mappin
     for result in results:
         for note in result.notes:
             say("note", text.one_line(f"{result.task.id}: {note}"))
-    _show_variants(results, git, spent)
+    _show_variants(results, sizes, spent)
     good = sum(result.success for result in results)
     ended = "interrupted" if summary.interrupted else "done"
     total = Spent.of(spent.values()).cost_usd
@@ -214,7 +216,7 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str, spent: Mappin
     _say_what_next(summary, repo)
 
 
-def _show_variants(results: Sequence[TaskResult], git: GitManager, spent: Mapping[str, Spent]) -> None:
+def _show_variants(results: Sequence[TaskResult], sizes: Sizes, spent: Mapping[str, Spent]) -> None:
     """Show the variants of a task side by side."""
     groups: dict[str, list[TaskResult]] = {}
     for result in results:
@@ -222,21 +224,21 @@ def _show_variants(results: Sequence[TaskResult], git: GitManager, spent: Mappin
             groups.setdefault(result.task.variant_of, []).append(result)
     for of, variants in groups.items():
         click.echo(f"variants of {text.one_line(of)}:", err=True)
-        rows = [_variant(git, result, spent.get(result.task.id, Spent())) for result in variants]
+        rows = [_variant(result, sizes, spent.get(result.task.id, Spent())) for result in variants]
         for line in side_by_side(rows):
             click.echo(f"  {line}", err=True)
         pick = next((result for result in variants if result.success), variants[0])
         click.echo(f"  keep one: {program()} pick {shlex.quote(pick.task.id)}", err=True)
 
 
-def _variant(git: GitManager, result: TaskResult, spent: Spent) -> Variant:
+def _variant(result: TaskResult, sizes: Sizes, spent: Spent) -> Variant:
     outcome = result.outcome.value if result.outcome else "?"
     return Variant(
         result.task.id,
         result.backend,
         outcome,
         verified(outcome, result.task.verify is not None),
-        measured(git, result.base, result.commit),
+        sizes.get((result.base, result.commit)),
         result.duration_seconds,
         spent.cost_usd,
     )

@@ -25,7 +25,7 @@ from moderator.document import (
 )
 from moderator.errors import ConfigurationError
 
-_FLAT_SECTIONS = ("commit", "rescue", "trash", "clean")
+_FLAT_SECTIONS = ("commit", "rescue", "trash", "clean", "pool")
 """Sections whose keys are fields of Config itself: `commit: {hooks: ...}` is `commit_hooks`."""
 
 

@@ -23,9 +23,12 @@ from moderator.config.backends import faults_in_template
 from moderator.config.settings import (
     FEWEST_WORKERS,
     KEEP_CHOICES,
+    MOST_SPARES,
     MOST_WORKERS,
     PARSERS,
     PROMPT_CHOICES,
+    RECYCLE_CHOICES,
+    REFILL_CHOICES,
     SANDBOX_CHOICES,
     BackendRoutingConfig,
     Config,
@@ -212,6 +215,16 @@ def _row(value: Any) -> str | tuple[str, ...]:
     raise PydanticCustomError(_OURS, "{wanted}", {"wanted": "the name of a backend, or a list of names", "kind": str})
 
 
+def _spares(value: Any) -> int | str:
+    """A number of spares, or "auto"."""
+    if isinstance(value, str) and value.lower() == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_SPARES:
+        return value
+    wanted = f"a whole number from 0 to {MOST_SPARES}, or auto"
+    raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted, "kind": int})
+
+
 def _pattern(text: str) -> str:
     """A regular expression that can be one."""
     try:
@@ -279,6 +292,7 @@ _Argv = Annotated[_Texts, _must(lambda words: bool(words and words[0].strip()), 
 _Patterns = list[Annotated[str, AfterValidator(_pattern)]]
 _Template = Annotated[str, AfterValidator(_template)]
 _Variables = Annotated[dict[str, str], BeforeValidator(_section), AfterValidator(_variables)]
+_Spares = Annotated[Any, BeforeValidator(_spares)]
 _Row = Annotated[Any, BeforeValidator(_row)]
 _Level = Annotated[str, _one_of(tuple(level.value for level in IsolationLevel))]
 _Keep = Annotated[str, _one_of(KEEP_CHOICES)]
@@ -354,6 +368,13 @@ class _Clean(_Section):
     max_size: _Megabytes | None = Config.clean_max_size
 
 
+class _Pool(_Section):
+    size: _Spares = Config.pool_size
+    refill: Annotated[str, _one_of(REFILL_CHOICES)] = Config.pool_refill
+    days: _Days = Config.pool_days
+    max_size: _Megabytes | None = Config.pool_max_size
+
+
 class _File(_Section):
     gear3: Annotated[_Gear3, BeforeValidator(_section)] = Field(default_factory=_Gear3)
     root: Annotated[_Text | None, BeforeValidator(_path)] = Config.root
@@ -364,6 +385,8 @@ class _File(_Section):
     trash: Annotated[_Trash, BeforeValidator(_section)] = Field(default_factory=_Trash)
     clean: Annotated[_Clean, BeforeValidator(_section)] = Field(default_factory=_Clean)
     sandbox: _Sandbox = Config.sandbox
+    pool: Annotated[_Pool, BeforeValidator(_section)] = Field(default_factory=_Pool)
+    recycle: Annotated[str, _one_of(RECYCLE_CHOICES)] = Config.recycle
     prompt_template: _Template = Config.prompt_template
     backends: Annotated[dict[str, Annotated[_Backend, BeforeValidator(_section)]], BeforeValidator(_section)] = Field(
         default_factory=dict

@@ -12,8 +12,11 @@ from moderator.context import IsolationLevel
 
 FEWEST_WORKERS = 1
 MOST_WORKERS = 32
+MOST_SPARES = 100
 KEEP_CHOICES = ("always", "failed", "never")
 SANDBOX_CHOICES = ("none", "bwrap")
+REFILL_CHOICES = ("background", "never")
+RECYCLE_CHOICES = ("none", "pristine", "keep_ignored")
 PROMPT_CHOICES = ("stdin", "file", "argument")
 PARSERS = ("text", "claude-json", "codex-jsonl", "gemini-json", "copilot-jsonl", "opencode-json", "goose-json")
 """What a backend's output can be read as."""
@@ -153,6 +156,9 @@ class Config:
     `clean_max_workspaces`, `clean_max_size`: how many workspaces, and how many megabytes of them, `clean` leaves; None:
     any number.
     `sandbox`: what keeps tasks from writing outside their workspace: "none" or "bwrap".
+    `pool_size`: how many spare worktrees are kept ready; "auto": as many as there are cores, where a checkout takes long.
+    `pool_refill`: whether a run leaves a process behind that makes new ones.  `pool_days`, `pool_max_size`: how many days old, and
+    how many megabytes together, they may be.  `recycle`: which workspaces become spares when they are removed.
     `prompt_template`: what an agent is told, with placeholders.
     `backends`: those that were configured, by name; those that are shipped come on top.
     """
@@ -169,5 +175,10 @@ class Config:
     clean_max_workspaces: int | None = None
     clean_max_size: float | None = None
     sandbox: str = "none"
+    pool_size: int | str = 0
+    pool_refill: str = "background"
+    pool_days: float = 7.0
+    pool_max_size: float | None = None
+    recycle: str = "none"
     prompt_template: str = PROMPT_TEMPLATE
     backends: Mapping[str, BackendConfig] = field(default_factory=dict, hash=False)

@@ -41,6 +41,7 @@ class ProgressCallback(Protocol):
     before `on_task_start`.  And `on_attempt_end(result, backend, pause)`: an attempt failed for reasons of its backend's own, and
     the task is to be tried again by `backend` after `pause` seconds.  Start and end of a task are told once, however often it is
     tried.
+    And it may have `on_removal(result)`: an attempt has ended like this, and its workspace is removed when this returns.
     """
 
     def on_task_start(self, task: Task) -> None:
@@ -249,6 +250,12 @@ class Announcer:
         if tell := getattr(self._callback, "on_attempt_end", None):
             with _logged("on_attempt_end"):
                 tell(result, following.backend.name, following.pause)
+
+    def removing(self, result: TaskResult) -> None:
+        """Tell how an attempt ended whose workspace is about to be removed: callbacks that have an `on_removal` for that."""
+        if tell := getattr(self._callback, "on_removal", None):
+            with _logged("on_removal"):
+                tell(result)
 
     def completed(self, result: TaskResult) -> None:
         if self._callback:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,7 @@ class Listener(Protocol):
     def attempted(self, task: Task, attempt: int, backend: str) -> None: ...
     def started(self, task: Task) -> None: ...
     def again(self, result: TaskResult, following: Next) -> None: ...
+    def removing(self, result: TaskResult) -> None: ...
     def completed(self, result: TaskResult) -> None: ...
     def broken(self, task: Task, error: Exception) -> None: ...
 
@@ -89,7 +90,7 @@ def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Liste
     steps = _Steps(job, slot, surroundings)
     following = None
     try:
-        result = steps.walk()
+        result = steps.walk(lambda result: _tidied(result, began, surroundings, listener))
         following = steps.following
     except (Exception, SystemExit) as error:  # which would end the worker, and nothing else
         if not isinstance(error, (ModeratorError, OSError)):
@@ -130,7 +131,7 @@ def not_started(job: Job, surroundings: Surroundings) -> TaskResult:
 
 def tidy(result: TaskResult, git: GitManager, keep: str, level: IsolationLevel) -> None:
     """Remove the workspace of a task that has ended, if the policy `keep` says so and nothing would be lost."""
-    if level is IsolationLevel.NONE or keep == "always" or (keep == "failed" and not result.success):
+    if not _is_to_go(result, keep, level):
         return
     try:
         result.notes += _removed(result.task.id, git, f"keep: {keep}")
@@ -143,11 +144,23 @@ def tidy(result: TaskResult, git: GitManager, keep: str, level: IsolationLevel) 
         result.notes.append(f"the workspace was kept, {reason}")
 
 
+def _is_to_go(result: TaskResult, keep: str, level: IsolationLevel) -> bool:
+    return level is not IsolationLevel.NONE and (keep == "never" or (keep == "failed" and result.success))
+
+
+def _tidied(result: TaskResult, began: float, surroundings: Surroundings, listener: Listener) -> None:
+    """Remove the workspace of an attempt if it is to go, once how it ended has been told: whoever writes that down has it first."""
+    if _is_to_go(result, surroundings.keep, surroundings.level):
+        result.duration_seconds = time.monotonic() - began
+        listener.removing(result)
+        tidy(result, surroundings.git, surroundings.keep, surroundings.level)
+
+
 def _removed(task_id: str, git: GitManager, reason: str) -> list[str]:
     """Remove a workspace that holds nothing but commits and what git ignores; return a note about the latter."""
     workspace = git.of_task(task_id)
     try:
-        git.remove_workspace(workspace)
+        git.remove_workspace(workspace, recycle=True)
     except WouldLoseWork as error:
         if not all(finding.startswith(IGNORED) for finding in error.findings):
             raise
@@ -182,8 +195,11 @@ class _Steps:
         self._notes = list(job.notes)
         self.failing = Outcome.COULD_NOT_START
 
-    def walk(self) -> TaskResult:
-        """Make the attempt and return how it ended; `following` is then what follows it, in a place that is held for it."""
+    def walk(self, tidied: Callable[[TaskResult], None]) -> TaskResult:
+        """Make the attempt and return how it ended; `following` is then what follows it, in a place that is held for it.
+
+        If none does, `tidied` removes the workspace where it is to go.
+        """
         everything, job = self._all, self._job
         if job.backend is None:
             raise job.problem or ConfigurationError(f"nobody is there to do task {self._task.id!r}")
@@ -191,7 +207,7 @@ class _Steps:
         place, job.place = job.place, None
         if place is None:
             context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
-            place = HeldPlace(everything.git, everything.supervisor, context, everything.base_commit)
+            place = HeldPlace(everything.git, everything.supervisor, context, everything.base_commit, self._task.sparse)
         try:
             self._workspace, self._has_workspace = place.workspace, True
             result = self._run_in(place.workspace, job.backend)
@@ -203,7 +219,7 @@ class _Steps:
             if job.place is None:
                 place.release()
         if self.following is None and self._has_workspace:
-            tidy(result, everything.git, everything.keep, everything.level)
+            tidied(result)
         return result
 
     def _following(self, place: HeldPlace, backend: Backend) -> Next | None:

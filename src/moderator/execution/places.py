@@ -9,6 +9,8 @@ Must not know what an attempt is, nor why another one follows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import CheckoutNotClean
 from moderator.git.manager import GitManager
@@ -22,12 +24,23 @@ class HeldPlace:
     The supervisor holds its leases too: if this process dies, they last until the task's processes are gone.
     """
 
-    def __init__(self, git: GitManager, supervisor: Supervisor, context: ExecutionContext, base: str) -> None:
-        """Make the workspace.  Raises what `GitManager.create_workspace` does, also where there is one already."""
+    def __init__(
+        self,
+        git: GitManager,
+        supervisor: Supervisor,
+        context: ExecutionContext,
+        base: str,
+        directories: Sequence[str] = (),
+    ) -> None:
+        """Make the workspace, with these directories only if there are any.
+
+        Raises what `GitManager.create_workspace` does, also where there is one already.
+        """
         self._git = git
         self._supervisor = supervisor
         self._context = context
         self._base = base
+        self._directories = directories
         self._names: list[str] = []
         self.workspace = self._made()
 
@@ -51,7 +64,7 @@ class HeldPlace:
         return rescue
 
     def _made(self) -> Workspace:
-        workspace = self._git.create_workspace(self._context, self._base, fresh=True)
+        workspace = self._git.create_workspace(self._context, self._base, fresh=True, directories=self._directories)
         try:
             self._stand = None if workspace.level.isolates_directory else self._git.stand_of_checkout(workspace.path)
             for number, descriptor in enumerate(self._git.lease_descriptors(workspace)):

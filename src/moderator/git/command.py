@@ -63,6 +63,7 @@ _CONTENTION = re.compile(
     r"|unable to create temporary file: No such file or directory"  # `gc` has just taken the empty folder of objects away
     r"|failed to read .*commondir: Success|bad object worktrees/.*/HEAD|unable to create directory|could not create directory of"
 )
+_BACKGROUND = ("nice", "-n", "15")  # nice(1) of POSIX
 _PATIENCE = 10.0  # seconds in all that a repeatable command is tried again under contention
 _KILL_GRACE = 2.0  # seconds between SIGTERM, at which git removes its lock files, and SIGKILL
 
@@ -86,16 +87,22 @@ class Answer:
         return [os.fsdecode(part) for part in self.out.split(b"\0")[:-1]]
 
 
+_LOCAL_NAMES = frozenset(map(os.fsencode, LOCAL_ENVIRONMENT))
+
+
 def scrubbed_environment(
-    extra: Mapping[str, str] | None = None, inherited: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """Return `inherited` (default: this process's environment) without what ties git to a repository, plus `extra`."""
+    extra: Mapping[str, str] | None = None, inherited: Mapping[bytes, bytes] | None = None
+) -> dict[bytes, bytes]:
+    """Return `inherited` (default: this process's environment) without what ties git to a repository, plus `extra`.
+
+    In bytes, as the system has it: every command needs it, and decoding it only to encode it again takes its time.
+    """
     environment = {
         name: value
-        for name, value in (os.environ if inherited is None else inherited).items()
-        if name not in LOCAL_ENVIRONMENT and not name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
+        for name, value in (os.environb if inherited is None else inherited).items()
+        if name not in _LOCAL_NAMES and not name.startswith((b"GIT_CONFIG_KEY_", b"GIT_CONFIG_VALUE_"))
     }
-    environment.update(extra or {})
+    environment.update((os.fsencode(name), os.fsencode(value)) for name, value in (extra or {}).items())
     return environment
 
 
@@ -111,12 +118,13 @@ def run_git(
     timeout: float | None = None,
     hooks: bool = False,
     signing: bool = False,
+    background: bool = False,
 ) -> Answer:
     """Run `git *arguments` in `cwd` and return its answer.
 
     `env` is added to the scrubbed environment, `settings` to the configuration of this one command.  `descriptors`
     are kept open in the child (leases).  `repeatable` commands are tried again, with jitter and for about ten seconds, when
-    git says that somebody else holds a lock.  `timeout` is in seconds.
+    git says that somebody else holds a lock.  `timeout` is in seconds.  `background` lets everybody else go first.
 
     Raises GitFailed for an exit code that is not in `accept`, NotARepository where git refuses the repository,
     EnvironmentProblem if there is no git, no such directory, no space or no time left.
@@ -126,7 +134,7 @@ def run_git(
         options |= _NO_HOOKS
     if not signing:
         options |= _NO_SIGNING
-    command = ["git"]
+    command = [*_BACKGROUND, "git"] if background else ["git"]
     for name, value in options.items():
         command += ("-c", f"{name}={value}")
     command += arguments
@@ -151,7 +159,7 @@ def polling(env: Mapping[str, str] | None = None) -> dict[str, str]:
 def _once(
     command: list[str],
     cwd: str,
-    environment: dict[str, str],
+    environment: dict[bytes, bytes],
     stdin: bytes,
     descriptors: Sequence[int],
     timeout: float | None,
@@ -181,7 +189,7 @@ def _once(
 def _piped(
     command: list[str],
     cwd: str,
-    environment: dict[str, str],
+    environment: dict[bytes, bytes],
     stdin: bytes,
     descriptors: Sequence[int],
     timeout: float | None,

@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from moderator.context import ExecutionContext, IsolationLevel
@@ -21,8 +22,9 @@ from moderator.errors import (
     WorkspaceOccupied,
     to_type,
 )
-from moderator.git import branches, entries, leases, rescues, rescuing, restoring, retiring, trash, worktrees
+from moderator.git import branches, entries, leases, rescues, rescuing, restoring, retiring, sparse, trash, worktrees
 from moderator.git.contents import Worktree, printable
+from moderator.git.pool import Pool, PoolLimits
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry
 from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository
@@ -32,18 +34,34 @@ from moderator.naming import task_slug
 
 KEPT = "what is kept of removed workspaces"
 """What a removal relies on: refs, which must stay."""
+_NO_SPARES = PoolLimits()
 
 
 class Lifecycle:
     """Makes and retires the workspaces of one repository."""
 
-    def __init__(self, repository: Repository, registry: Registry, removals: Removals, keeping: Keeping) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        registry: Registry,
+        removals: Removals,
+        keeping: Keeping,
+        limits: PoolLimits = _NO_SPARES,
+    ) -> None:
         self._repository = repository
         self._registry = registry
         self._removals = removals
         self._keeping = keeping
+        self.pool = Pool(repository, lambda record: self._discard(record, crashed=True), limits)
 
-    def make(self, context: ExecutionContext, base: str | None, lease: leases.Lease, fresh: bool) -> Record:
+    def make(
+        self,
+        context: ExecutionContext,
+        base: str | None,
+        lease: leases.Lease,
+        fresh: bool,
+        directories: Sequence[str] = (),
+    ) -> Record:
         """Return the record of the context's workspace: the one that is there already, unless `fresh`, or a new one."""
         settled = self._settled(context, base)
         if settled and fresh:
@@ -51,7 +69,7 @@ class Lifecycle:
                 f"task {settled.task_id!r} has a workspace already, made meanwhile or by an earlier run",
                 hint=f"look at it: {to_type('moderator', 'show', settled.task_id)}",
             )
-        return settled or self._made(context, base, lease)
+        return settled or self._made(context, base, lease, sparse.sound(directories))
 
     def _settled(self, context: ExecutionContext, base: str | None) -> Record | None:
         """Return the workspace that is there already, after mending what a dead process left; None if there is none."""
@@ -122,7 +140,9 @@ class Lifecycle:
             )
             self._removals.write(kept, record)
 
-    def _made(self, context: ExecutionContext, base: str | None, lease: leases.Lease) -> Record:
+    def _made(
+        self, context: ExecutionContext, base: str | None, lease: leases.Lease, directories: Sequence[str]
+    ) -> Record:
         level = context.isolation_level
         fork = self._base(base if base is not None else context.base_branch)
         path = os.path.abspath(context.working_directory) if level.isolates_directory else ""
@@ -150,19 +170,26 @@ class Lifecycle:
                 )
         else:
             self.require_checkout_at(context.working_directory, fork)
-        self._registry.claim(record)
-        try:
-            if path:
-                worktrees.publish(self._repository, record, lease)
-            else:
-                branches.create_branch(self._repository, record)
-            return self._ready(record)
-        except BaseException:
-            # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
-            with contextlib.suppress(ModeratorError, OSError):
-                self._discard(record)
-                self._registry.drop(record)
-            raise
+        if directories:
+            sparse.require_present(self._repository, fork.commit, directories)
+        with contextlib.nullcontext() if directories else self.pool.reserved(record) as spare:
+            if spare:
+                record = replace(record, entry=spare.entry)
+            self._registry.claim(record)
+            try:
+                if spare:
+                    self.pool.hand_out(spare, record)
+                elif path:
+                    worktrees.publish(self._repository, record, lease, directories=directories)
+                else:
+                    branches.create_branch(self._repository, record)
+                return self._ready(record)
+            except BaseException:
+                # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
+                with contextlib.suppress(ModeratorError, OSError):
+                    self._discard(record)
+                    self._registry.drop(record)
+                raise
 
     def _ready(self, record: Record) -> Record:
         ready = replace(record, state=READY)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,14 +30,17 @@ from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.holds import Holds
-from moderator.git.inspection import Inspector
+from moderator.git.inspection import Inspector, measured
 from moderator.git.lifecycle import Lifecycle, checkout_at
 from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
+from moderator.git.pool import PoolLimits, PoolStatus
 from moderator.git.registry import READY, Record, Registry, key_of, result_ref, unknown
 from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository, require_git
 from moderator.git.safekeeping import Safekeeping
+from moderator.git.spares import Spare
 from moderator.git.unsaved import Unsaved
+from moderator.git.untouched import Untouched
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Stand, Workspace, WorkspaceStatus
 from moderator.git.whereabouts import Whereabouts, find_whereabouts
 
@@ -56,11 +59,13 @@ class GitManager:
         repository: str | os.PathLike[str],
         style: CommitStyle | None = None,
         keeping: Keeping | None = None,
+        pool: PoolLimits | None = None,
     ) -> None:
         """Open the repository that `repository`, any directory inside it, belongs to.
 
         Linked worktrees and bare repositories will do.  `style` is how commits are made, `keeping` how much is kept of what is
-        removed.  Raises NotARepository, or EnvironmentProblem if git is missing or older than 2.38.
+        removed, `pool` how many spares there may be.  Raises NotARepository, or EnvironmentProblem if git is missing or older
+        than 2.38.
         """
         self._repository = Repository.open(repository)
         require_git()
@@ -69,11 +74,14 @@ class GitManager:
         self._holds = Holds()
         self._removals = Removals(self._repository.ours)
         keeping = keeping or Keeping()
-        self._lifecycle = Lifecycle(self._repository, self._registry, self._removals, keeping)
+        limits = pool or PoolLimits()
+        self._lifecycle = Lifecycle(self._repository, self._registry, self._removals, keeping, limits)
         self._safe = Safekeeping(
             self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping
         )
-        self._untouched: Fingerprint | None = None
+        self._inspector = Inspector(self._repository, self._registry)
+        self._fingerprint: Fingerprint | None = None
+        self._untouched: dict[str, Untouched] = {}
 
     # -- the repository -------------------------------------------------------------------------------------------
 
@@ -135,8 +143,8 @@ class GitManager:
 
     def fingerprint(self) -> Fingerprint:
         """Return what tasks must leave alone: see Fingerprint."""
-        self._untouched = Fingerprint.of(self._repository, self._untouched)
-        return self._untouched
+        self._fingerprint = Fingerprint.of(self._repository, self._fingerprint)
+        return self._fingerprint
 
     def tree_of_checkout(self, directory: str) -> str:
         """Return the id of everything in the checkout at `directory` as git would commit it; the index is not touched."""
@@ -144,17 +152,26 @@ class GitManager:
 
     # -- workspaces -----------------------------------------------------------------------------------------------
 
-    def create_workspace(self, context: ExecutionContext, base: str | None = None, *, fresh: bool = False) -> Workspace:
+    def create_workspace(
+        self,
+        context: ExecutionContext,
+        base: str | None = None,
+        *,
+        fresh: bool = False,
+        directories: Sequence[str] = (),
+    ) -> Workspace:
         """Make the context's names real and return the workspace, leased.
 
         `base` is a branch, tag or commit; None means the commit of `context.base_branch`.  The lease is held until the
         `with` ends, `release` is called, or this process ends.  Asked again for the same task it returns the same
         workspace; what a dead process left half-made is made again.  `fresh` refuses a workspace that is there already: for
-        whoever must know that nobody has worked in it.
+        whoever must know that nobody has worked in it.  `directories` are those of the tree that are checked out, with the
+        files on the way to them (a new worktree only); none: everything.
 
         Raises WorkspaceBusy if another process holds it, IsolationError if the names belong to another task,
         WorkspaceOccupied if a branch, foreign files or a symbolic link is in the way, UnknownRevision for a base
-        that names no commit, CheckoutNotClean for level BRANCH in a checkout with changes, EnvironmentProblem.
+        that names no commit, UsageError for a directory that it does not have, CheckoutNotClean for level BRANCH in a checkout
+        with changes, EnvironmentProblem.
         """
         level = context.isolation_level
         if level is IsolationLevel.NONE:
@@ -171,7 +188,9 @@ class GitManager:
             try:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
-                record = self._lifecycle.make(context, base, hold.lease, fresh)
+                record = self._lifecycle.make(context, base, hold.lease, fresh, directories)
+                if fresh and record.path:
+                    self._note_untouched(record)
             except BaseException:
                 with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
                     if self._registry.owner_of_name(context.task_id) is None:
@@ -248,11 +267,24 @@ class GitManager:
 
     def status(self, target: Target, size: bool = False, changes: bool = True) -> WorkspaceStatus:
         """Return what a workspace holds now; `size` measures the disk, `changes=False` does not look into the tree."""
-        return Inspector(self._repository, self._registry, [self._record(target)]).status(0, size, changes)
+        outlines = self._inspector.outlines([self._record(target)])
+        [status] = self._inspector.looked_into(outlines) if changes else outlines
+        return measured(status) if size else status
 
     def statuses(self, changes: bool = True) -> list[WorkspaceStatus]:
-        """Return the status of every workspace, looked up as many at once as there are cores."""
-        return Inspector(self._repository, self._registry, list(self._registry)).all(changes)
+        """Return the status of every workspace, by name; without `changes` a few processes do for any number of them."""
+        outlines = self._inspector.outlines(list(self._registry))
+        return list(self._inspector.looked_into(outlines)) if changes else outlines
+
+    def overview(self) -> tuple[list[WorkspaceStatus], list[EnvironmentProblem]]:
+        """Return the status of every workspace without changes, and what is wrong with records that cannot be read."""
+        everything = list(self._registry.everything())
+        records = [found for found in everything if isinstance(found, Record)]
+        return self._inspector.outlines(records), [one for one in everything if isinstance(one, EnvironmentProblem)]
+
+    def look_into(self, statuses: Sequence[WorkspaceStatus]) -> Iterator[WorkspaceStatus]:
+        """Yield statuses that are without changes with them, in this order, each as soon as it is known."""
+        return self._inspector.looked_into(statuses)
 
     def commit(self, target: Target, message: str, trailers: Mapping[str, str] | None = None) -> Commit | None:
         """Commit everything in the workspace, untracked files included; None if there is nothing.
@@ -275,6 +307,10 @@ class GitManager:
             checkout = checkout_at(self._repository, record.checkout)
             return committing.commit_checkout(self._repository, record, checkout, text, self._style)
         self._lifecycle.require_tree(record, has_branch=True)  # the look that follows sees whether HEAD still has one
+        untouched = self._untouched.pop(record.entry, None)
+        branch = record.ref if record.branch else None
+        if untouched and untouched.holds(entries.worktree_of(self._repository, record), branch, record.base):
+            return Kept(None, record.base)
         held = self._holds.descriptor(self._registry.lease_path(record.key))
         worktree = entries.worktree_of(self._repository, record, (held,) if held >= 0 else ())
         return committing.commit_worktree(self._repository, record, worktree, text, self._style)
@@ -306,6 +342,13 @@ class GitManager:
         with _commits_gone(base, tip):
             return history.changes_between(self._repository, base, tip)
 
+    def sizes_between(self, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int, int]]:
+        """Return how many paths differ, and lines are added and removed, between each two commits that are still there.
+
+        Git is asked for all of them at once.
+        """
+        return history.sizes_between(self._repository, pairs)
+
     def patch_between(self, base: str, tip: str) -> bytes:
         """Return the same as a patch."""
         with _commits_gone(base, tip):
@@ -323,6 +366,42 @@ class GitManager:
     def tip(self, target: Target) -> str | None:
         """Return the newest commit of the workspace's branch or result; None if it has none."""
         return self._tip(self._record(target))
+
+    # -- spares ---------------------------------------------------------------------------------------------------
+
+    def fill_pool(
+        self,
+        root: str,
+        base: str = "",
+        size: int | None = None,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        look: bool = True,
+    ) -> PoolStatus:
+        """Make spares of `base` for workspaces below `root` until there are `size` (None: the pool's own); return what there is.
+
+        `create_workspace` takes a spare whenever there is one.  See `Pool.fill` for `stop` and `look`.  Raises UnknownRevision,
+        WorkspaceBusy if another process is filling the pool.
+        """
+        commit = self.resolve_base(base).commit
+        return self._lifecycle.pool.fill(os.path.join(os.path.abspath(root), "tasks"), commit, size, stop, look)
+
+    @property
+    def pool_size(self) -> int:
+        """How many spares there should be."""
+        return self._lifecycle.pool.size
+
+    def pool_status(self) -> PoolStatus:
+        """Return which spares there are."""
+        return self._lifecycle.pool.status()
+
+    def tidy_pool(self, days: float | None = None) -> list[Spare]:
+        """Give up the spares that are of no use any more: never finished, or older than so many days; return those."""
+        return self._lifecycle.pool.tidy(look=False, days=days)
+
+    def drain_pool(self) -> list[Spare]:
+        """Give up all spares; return those.  What somebody left in one stays in the trash for its time."""
+        return self._lifecycle.pool.drain()
 
     # -- away and back --------------------------------------------------------------------------------------------
 
@@ -366,13 +445,20 @@ class GitManager:
                 self._holds.give_back(hold, forget=free)
 
     def remove_workspace(
-        self, target: Target, *, rescue: bool = False, reason: str = "removed", later: bool = False
+        self,
+        target: Target,
+        *,
+        rescue: bool = False,
+        reason: str = "removed",
+        later: bool = False,
+        recycle: bool = False,
     ) -> Removal | None:
         """Remove a workspace with nothing lost and return what is kept of it; its branch stays.
 
         Without `rescue` it refuses unless everything is in commits reachable from refs.  With it, what is not is put into a
         rescue first, and what no commit holds (ignored files, sockets, files over the limit) stays in the trash for its time.
-        `later` leaves the deletion to `empty_trash`.  None at level NONE, which has nothing to remove.
+        `later` leaves the deletion to `empty_trash`; with `recycle` the tree goes to the pool, if that takes any (PoolLimits)
+        and it is fit for it.  None at level NONE, which has nothing to remove.
 
         Raises WouldLoseWork (exit code 3) with everything that would be lost, PersonNeeded if somebody locked it or it is
         not as we made it, WorkspaceBusy if another process or manager holds it (what this one has given out itself is its
@@ -380,7 +466,7 @@ class GitManager:
         """
         if _is_base(target):
             return None
-        return self._safe.remove(self._record(target), rescue, reason, later=later)
+        return self._safe.remove(self._record(target), rescue, reason, later=later, recycle=recycle)
 
     def check_removal(self, target: Target, *, rescue: bool = False) -> Unsaved:
         """Return what the workspace holds that is in no commit, with its size on disk; nothing is removed.
@@ -517,6 +603,11 @@ class GitManager:
             release()
 
         return release_both
+
+    def _note_untouched(self, record: Record) -> None:
+        """Note what a workspace is in which nobody has worked: if that is how it is kept, git need not be asked."""
+        if noted := Untouched.of(entries.worktree_of(self._repository, record)):
+            self._untouched[record.entry] = noted
 
     def _tip(self, record: Record) -> str | None:
         return self._repository.commit_of(record.ref) or (record.base if record.branch is None else None)

@@ -46,12 +46,14 @@ class Wish:
     """What a removal is to do.
 
     `rescue`: what is in no commit is rescued first, otherwise it refuses.  `reason` is told with what is kept.  `frees`: the
-    ref goes too, so the rescue must hold what it held.
+    ref goes too, so the rescue must hold what it held.  `keeps_ignored`: what git ignores stays in the tree, which is to be used
+    again or else stays in the trash, so it need not be rescued and is no reason to refuse.
     """
 
     rescue: bool = False
     reason: str = "removed"
     frees: bool = False
+    keeps_ignored: bool = False
     keeping: Keeping = field(default_factory=Keeping)
 
 
@@ -132,7 +134,8 @@ def check_retirement(repository: Repository, record: Record, wish: Wish, measure
     _refuse_unless_ours(repository, record, entry_dir(repository, record))
     worktree = worktree_of(repository, record)
     unsaved = look(repository, worktree, _held_by(repository, record, wish), measure=measure)
-    _refuse_loss(record, unsaved.contents.warnings if wish.rescue else unsaved.findings, wish)
+    findings = [one for one in unsaved.findings if not (wish.keeps_ignored and one.startswith(IGNORED))]
+    _refuse_loss(record, unsaved.contents.warnings if wish.rescue else findings, wish)
     if unsaved.nested:
         refuse_nested(record, worktree, unsaved)
     return unsaved
@@ -234,7 +237,7 @@ class _Kept:
 
 def _keep(repository: Repository, record: Record, worktree: Worktree, unsaved: Unsaved, wish: Wish) -> _Kept:
     if not wish.rescue:
-        return _Kept()
+        return _Kept(left=tuple(unsaved.ignored) if wish.keeps_ignored else ())
     sorted_out = sort_out(worktree, unsaved, wish.keeping.largest_file)
     unborn = not unsaved.contents.head  # which only a rescue can tell
     if not (unsaved.is_rescuable or unborn or sorted_out.left or (wish.frees and _only_by_its_ref(repository, record))):

@@ -24,7 +24,7 @@ from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.rescues import Described
 from moderator.git.retiring import Wish
-from moderator.git.trash import trash_of
+from moderator.git.trash import delete, retired_of, trash_of
 from moderator.git.unsaved import Unsaved
 from moderator.git.values import Keeping, Removal, Rescue
 from moderator.git.worktrees import Start
@@ -55,9 +55,16 @@ class Safekeeping:
 
     # -- away -----------------------------------------------------------------------------------------------------
 
-    def remove(self, record: Record, rescue: bool, reason: str, frees: bool = False, later: bool = False) -> Removal:
-        """Remove a workspace; the trash that need not be kept at all is deleted at once, unless `later`."""
-        wish = Wish(rescue, reason, frees, self._keeping)
+    def remove(
+        self, record: Record, rescue: bool, reason: str, frees: bool = False, later: bool = False, recycle: bool = False
+    ) -> Removal:
+        """Remove a workspace; the trash that need not be kept at all is deleted at once, unless `later`.
+
+        With `recycle` it goes to the pool instead, if it is fit for that and the pool takes any.
+        """
+        pool = self._lifecycle.pool
+        keeps = recycle and not rescue and pool.limits.keeps_ignored
+        wish = Wish(rescue, reason, frees, keeps, self._keeping)
         removal: Removal | None = None
         with self._held(record.task_id) as done:
             current = self._registry.find(record.task_id)
@@ -68,6 +75,11 @@ class Safekeeping:
         if removal is None:  # a dead process had removed it but for its name
             removal = next((found for found, _ in self._removals if found.id == record.entry), None)
             removal = removal or retiring.removal_without_tree(self._repository, record, wish)
+        if recycle and removal.rescue is None and removal.head and pool.take_back(record, removal.head):
+            removal = replace(removal, left=(), kept_until=None)
+            self._removals.write(removal, record)
+            delete(retired_of(self._repository, record))
+            return removal
         if not later and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
@@ -83,7 +95,7 @@ class Safekeeping:
         self._repository.refuse_mirror(KEPT, afresh=True)
         if not record.path:
             return Unsaved.nothing()
-        return retiring.foreseen(self._repository, record, Wish(rescue, "", False, self._keeping))
+        return retiring.foreseen(self._repository, record, Wish(rescue, "", keeping=self._keeping))
 
     def set_aside(self, record: Record, reason: str) -> Rescue | None:
         """Free every name of a task; what had them is in the rescue that is returned, None if there was nothing to keep.
@@ -108,7 +120,7 @@ class Safekeeping:
                 return None
             self._lifecycle.require_tree(record)
             self._repository.refuse_mirror(KEPT, afresh=True)
-            made = retiring.snapshot(self._repository, record, Wish(True, reason, False, self._keeping))
+            made = retiring.snapshot(self._repository, record, Wish(True, reason, keeping=self._keeping))
         return rescues.find_rescue(self._repository, made).rescue if made else None
 
     # -- back -----------------------------------------------------------------------------------------------------

@@ -12,12 +12,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from moderator.errors import EnvironmentProblem, IsolationError, WorkspaceOccupied, to_type
-from moderator.git import leases
+from moderator.git import leases, sparse
 from moderator.git.branches import create_branch, untouched_since_made
 from moderator.git.contents import printable
 from moderator.git.entries import (
@@ -44,7 +47,7 @@ from moderator.git.trash import (
     retired_of,
     trash_of,
 )
-from moderator.git.unsaved import settle
+from moderator.git.unsaved import look, settle
 from moderator.naming import task_directory_name
 
 _PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
@@ -52,7 +55,8 @@ _cores = os.cpu_count() or 1
 _WITH_HELP = {"checkout.workers": str(_cores), "checkout.thresholdForParallelism": "5000"}
 """For a checkout that has the machine to itself; below some thousand files the helpers cost more than they give."""
 _checkouts = threading.BoundedSemaphore(_cores)  # more at once than cores only makes each of them slower
-_checking_out = 0
+_checking_out = _awaited = 0
+_GIVING_WAY = 0.02  # seconds between looks whether others still check out
 _counter = threading.Lock()
 
 
@@ -110,10 +114,19 @@ class Start:
     head_ref: str = ""
 
 
-def publish(repository: Repository, record: Record, lease: leases.Lease, start: Start | None = None) -> None:
+def publish(
+    repository: Repository,
+    record: Record,
+    lease: leases.Lease,
+    start: Start | None = None,
+    background: bool = False,
+    directories: Sequence[str] = (),
+) -> None:
     """Make the record's worktree: entry, `.git` file, branch, files.  The place was checked, the name is claimed.
 
     It begins at the record's base, or at `start`; then it is not whole until whoever brings something back says so.
+    `background`: nobody waits for it, so it gives way to those that somebody does.  `directories` are those of the tree that
+    are checked out, with the files on the way to them; none: everything.
     Whatever goes wrong is raised; `discard` takes away what had been made.
     """
     repository.refuse_mirror("the branches of tasks")
@@ -126,9 +139,59 @@ def publish(repository: Repository, record: Record, lease: leases.Lease, start: 
         _add_by_git(repository, record, lease)
     if start:
         Path(entry_dir(repository, record), RESTORING).write_text(start.head)
-    _check_out(repository, record, lease, start.head if start else record.base)
+    if directories:
+        info = Path(entry_dir(repository, record), "info")
+        info.mkdir(exist_ok=True)
+        (info / "sparse-checkout").write_bytes(os.fsencode(sparse.patterns(directories)))
+    _check_out(repository, record, lease, start.head if start else record.base, background, bool(directories))
     if not start:
         settle(entry_dir(repository, record))
+
+
+def enter(repository: Repository, record: Record, tree: str, index: str) -> None:
+    """Make a worktree of a tree that is whole, with its index; both are moved.  Raises EnvironmentProblem."""
+    if any(name.startswith("sharedindex.") for name in os.listdir(os.path.dirname(index))):
+        raise EnvironmentProblem("a split index cannot be moved")
+    worktrees, staging = os.path.join(repository.common, "worktrees"), staging_of(repository, record)
+    try:
+        os.makedirs(os.path.join(staging, "refs"))
+        for name, text in files_of_entry(record, record.base):
+            Path(staging, name).write_bytes(os.fsencode(text) + b"\n")
+        pointer = Path(tree, ASIDE)
+        pointer.write_bytes(os.fsencode(f"gitdir: {worktrees}/{record.entry}\n"))
+        os.replace(pointer, Path(tree, ".git"))
+        rename_into(tree, record.path)
+        os.rename(index, Path(staging, "index"))
+        rename_into(staging, os.path.join(worktrees, record.entry))
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise _not_entered(record, error) from error
+
+
+def is_worn(repository: Repository, record: Record, only_flags: bool = False) -> bool:
+    """Whether a worktree that git takes for clean is not as a checkout of its commit would be.
+
+    Entries with a flag, other permissions than a checkout gives, other bytes than it writes, empty directories, sockets.
+    """
+    worktree = worktree_of(repository, record)
+    if any(line[:1].islower() or line.startswith("S ") for line in worktree.git("ls-files", "-v", "-z").fields):
+        return True
+    if only_flags:
+        return False
+    unsaved = look(repository, worktree, None)
+    if unsaved.converted or unsaved.verbatim or unsaved.special or unsaved.empty or unsaved.nested:
+        return True
+    like = os.lstat(os.path.join(record.path, ".git")).st_mode & 0o666  # made by this process, with its mask
+    for where, folders, names_ in os.walk(record.path):
+        for name in [*folders, *names_]:
+            found = os.lstat(os.path.join(where, name))
+            if stat.S_ISLNK(found.st_mode):
+                continue
+            executable = like | (like & 0o444) >> 2
+            wanted = (executable,) if stat.S_ISDIR(found.st_mode) else (like, executable)
+            if (found.st_nlink > 1 and stat.S_ISREG(found.st_mode)) or stat.S_IMODE(found.st_mode) not in wanted:
+                return True
+    return False
 
 
 def discard(repository: Repository, record: Record, crashed: bool = False) -> list[str]:
@@ -267,8 +330,14 @@ def _entries_by_git(repository: Repository, record: Record) -> list[str]:
     return [str(locked.parent) for locked in worktrees.glob("*/locked") if locked.read_bytes().strip() == reason]
 
 
-def _check_out(repository: Repository, record: Record, lease: leases.Lease, commit: str) -> None:
-    global _checking_out
+def _check_out(
+    repository: Repository, record: Record, lease: leases.Lease, commit: str, background: bool, in_part: bool
+) -> None:
+    global _checking_out, _awaited
+    with _counter:
+        _awaited += not background
+    while background and _awaited:
+        time.sleep(_GIVING_WAY)
     with _checkouts:
         with _counter:
             _checking_out += 1
@@ -276,8 +345,11 @@ def _check_out(repository: Repository, record: Record, lease: leases.Lease, comm
         try:
             worktree_of(repository, record).git(
                 "read-tree", "-m", "-u", commit,
-                settings=_WITH_HELP if alone else None, descriptors=(lease.descriptor,),
+                settings={**(_WITH_HELP if alone and not background else {}), **(sparse.SETTINGS if in_part else {})},
+                descriptors=(lease.descriptor,),
+                background=background,
             )  # fmt: skip
         finally:
             with _counter:
                 _checking_out -= 1
+                _awaited -= not background

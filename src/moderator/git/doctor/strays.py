@@ -13,6 +13,7 @@ from moderator.git.doctor.findings import INFORMATION, Finding
 from moderator.git.doctor.scene import Scene, content, is_object_id, names_in, pointer_of, tree_of
 from moderator.git.entries import OUR_LOCK, points_at
 from moderator.git.registry import key_of
+from moderator.git.spares import Spares
 
 _REASON = re.compile(re.escape(OUR_LOCK) + r"""('.*'|".*")( \(.+\))?""")
 _TRASH = ".trash"
@@ -21,7 +22,7 @@ _TRASH = ".trash"
 def look_at_strays(scene: Scene) -> Iterator[Finding]:
     """Find what no record knows among the entries and among the folders that workspaces are in."""
     yield from _records(scene)
-    known = {record.entry for record in scene.records}
+    known = {record.entry for record in scene.records} | {spare.entry for spare in Spares(scene.repository)}
     for name in names_in(scene.entries):
         entry = os.path.join(scene.entries, name)
         if name not in known and os.path.isdir(entry) and not os.path.islink(entry):

@@ -1,0 +1,82 @@
+"""Keep the pool of spares filled while a run goes on: the next task finds its worktree made.
+
+One thread of low priority that makes no more than the tasks that have not begun can use; making gives way to workspaces that a
+task waits for.  A pool that cannot be filled costs speed, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import Any
+
+from moderator.errors import ModeratorError, WorkspaceBusy
+from moderator.execution.base import ProgressCallback
+from moderator.git.manager import GitManager
+from moderator.models import Task, TaskResult
+
+log = logging.getLogger(__name__)
+
+
+class Filler:
+    """A progress callback that fills the pool as tasks begin, and passes everything on.  A context manager."""
+
+    def __init__(self, git: GitManager, root: str, commit: str, tasks: int, then: ProgressCallback) -> None:
+        self._git = git
+        self._root = root
+        self._commit = commit
+        self._waiting = tasks
+        self._then = then
+        self._over = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Filler:
+        if self._git.pool_size:
+            self._thread = threading.Thread(target=self._fill, name="moderator-pool", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+        if self._thread:
+            self._thread.join()
+
+    def on_task_start(self, task: Task) -> None:
+        with self._changed:
+            self._waiting -= 1
+            self._changed.notify()
+        self._then.on_task_start(task)
+
+    def on_task_complete(self, result: TaskResult) -> None:
+        self._then.on_task_complete(result)
+
+    def on_task_error(self, task: Task, error: Exception) -> None:
+        self._then.on_task_error(task, error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._then, name)  # whatever else a callback may have
+
+    def _fill(self) -> None:
+        look = True
+        while self._wanted() > 0:
+            with contextlib.suppress(WorkspaceBusy):  # another process fills it
+                try:
+                    problem = self._git.fill_pool(
+                        self._root, self._commit, self._wanted(), stop=lambda: self._wanted() <= 0, look=look
+                    ).problem
+                except (ModeratorError, OSError) as error:
+                    problem = str(error)
+                if problem:
+                    log.warning("the pool of spares cannot be filled: %s", problem)
+                    return
+            look = False
+            with self._changed:
+                if not self._over:
+                    self._changed.wait(1.0)
+
+    def _wanted(self) -> int:
+        return 0 if self._over else min(self._git.pool_size, self._waiting)

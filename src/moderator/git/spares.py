@@ -1,0 +1,206 @@
+"""What a spare is on disk: a detached worktree that nobody has used, its record, and the seal that tells that nobody has.
+
+A spare lies beside the workspaces, and its tree is closed (mode 0) while it waits.  Whoever would write into it has to open it
+first, and that leaves a trace in its change time, which no program can set back.  Root is let in without: what he changes at the
+top of the tree, in the index or in the entry leaves its trace there, what he changes deeper down is found when spares are looked
+at again.  The seal is the stamps of all of these: it is compared in the same time however large the tree is.  Every file is looked
+at, with git's own eyes, before the tree is closed.
+
+Decides nothing: which spare is taken, made or given up is the pool's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from moderator.context import IsolationLevel
+from moderator.git.entries import names, person_lock_in, points_at
+from moderator.git.registry import MAKING, Record
+from moderator.git.repository import Repository
+
+FOLDER = ".spares"
+"""The folder of spares, beside the workspaces: a name that no task can have."""
+SPARE = "spare"
+"""What stands in the place of a task's id in the entry of a spare."""
+_VERSION = 1
+_CONVERTING = (
+    "core.autocrlf", "core.eol", "core.symlinks", "core.filemode", "core.ignorecase", "core.precomposeunicode",
+    "core.attributesfile", "core.checkroundtripencoding", "core.worktree", "filter.", "lfs.", "extensions.",
+)  # fmt: skip
+"""Settings, or how they begin, that decide which bytes a checkout writes, or how."""
+
+
+@dataclass(frozen=True)
+class Spare:
+    """One spare.
+
+    `path` is the tree, `entry` its administrative directory, `commit` whose files it has.  `made_at` is in unix seconds, `size` in
+    bytes.  `conversion` is what decided the bytes of its files, `mode` the permissions of its top when it is open.
+    `keeps_ignored`: it was a workspace, and what git ignores in it is still there.  `seal` is None until it is ready.
+    """
+
+    entry: str
+    path: str
+    commit: str
+    made_at: float
+    conversion: str
+    size: int = 0
+    mode: int = 0o755
+    keeps_ignored: bool = False
+    seal: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def home(self) -> str:
+        """The folder of the workspaces it is meant for."""
+        return os.path.dirname(os.path.dirname(self.path))
+
+    @property
+    def record(self) -> Record:
+        """The spare as a worktree that can be published and discarded like any other."""
+        return Record(
+            task_id=SPARE, project_id="", level=IsolationLevel.DIRECTORY, branch=None, path=self.path, state_dir="",
+            base_branch="", base=self.commit, entry=self.entry, token="", created_at=self.made_at, state=MAKING,
+        )  # fmt: skip
+
+
+class Spares:
+    """The records of spares under a repository's `moderator` directory."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._folder = repository.ours / "spares"
+
+    def __iter__(self) -> Iterator[Spare]:
+        with contextlib.suppress(FileNotFoundError):
+            for name in sorted(os.listdir(self._folder)):
+                if name.endswith(".json") and (spare := self.find(name.removesuffix(".json"))):
+                    yield spare
+
+    def find(self, entry: str) -> Spare | None:
+        """Return the spare of that entry; None if there is none, or what is written of it makes no sense."""
+        try:
+            values = json.loads(self._file(entry).read_bytes())
+            if values.pop("version") != _VERSION or set(values) != {field.name for field in fields(Spare)}:
+                return None
+            seal = values["seal"]
+            values["seal"] = None if seal is None else tuple(tuple(int(number) for number in one) for one in seal)
+            spare = Spare(**values)
+            # It must not lead anywhere but into a folder of spares.
+            sound = spare.entry == entry and os.path.isabs(spare.path) and spare.path == place_of(spare.home, entry)
+            return spare if sound else None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+
+    def broken(self) -> list[str]:
+        """Return the names of records of which nothing can be made out."""
+        with contextlib.suppress(FileNotFoundError):
+            found = [name.removesuffix(".json") for name in os.listdir(self._folder) if name.endswith(".json")]
+            return sorted(name for name in found if self._file(name).exists() and self.find(name) is None)
+        return []
+
+    def write(self, spare: Spare) -> None:
+        """Write a spare down, whole or not at all.  Raises OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        aside = self._folder / f".{spare.entry}.new"
+        aside.write_text(json.dumps(asdict(spare) | {"version": _VERSION}), "ascii")
+        os.replace(aside, self._file(spare.entry))
+
+    def drop(self, spare: Spare) -> None:
+        """Forget a spare: it is somebody's workspace now, or gone."""
+        for path in (self._file(spare.entry), self._folder / f".{spare.entry}.new"):
+            path.unlink(missing_ok=True)
+
+    def lease_path(self, entry: str) -> Path:
+        """Return the lock of whoever makes, takes or gives up a spare."""
+        return self._repository.ours / "leases" / f"spare@{entry}.lock"
+
+    def _file(self, entry: str) -> Path:
+        return self._folder / f"{entry}.json"
+
+
+def place_of(home: str, entry: str) -> str:
+    """Return where the tree of a spare for the workspaces in `home` is."""
+    return os.path.join(home, FOLDER, entry)
+
+
+def closed(repository: Repository, spare: Spare) -> Spare:
+    """Close the tree of a spare that is whole, and return the spare with its seal.  Raises OSError."""
+    mode = stat.S_IMODE(os.lstat(spare.path).st_mode)
+    within = _stamps(repository, spare)
+    os.chmod(spare.path, 0)
+    return replace(spare, mode=mode, seal=(_stamp(os.lstat(spare.path)), *within))
+
+
+def opened(repository: Repository, spare: Spare) -> str:
+    """Open the tree of a spare that is to be taken; return why it must not be, "" if its seal is whole.  Raises OSError."""
+    if spare.seal is None:
+        return "it was never finished"
+    top = os.lstat(spare.path)
+    if not stat.S_ISDIR(top.st_mode):
+        return "its tree is none"
+    os.chmod(spare.path, spare.mode)
+    if _stamp(top) != spare.seal[0]:
+        return "its tree was opened"
+    if _stamps(repository, spare) != spare.seal[1:]:
+        return "its index or its entry was changed"
+    return _entry_fault(repository, spare)
+
+
+def _entry_fault(repository: Repository, spare: Spare) -> str:
+    entry = _entry(repository, spare)
+    if not points_at(spare.path, entry) or not names(entry, spare.path):
+        return "its tree and its entry do not point at each other"
+    if person_lock_in(entry) is not None:
+        return "somebody locked it"
+    if Path(entry, "HEAD").read_text("ascii").strip() != spare.commit:
+        return "its HEAD was moved"
+    return ""
+
+
+def _entry(repository: Repository, spare: Spare) -> str:
+    return os.path.join(repository.common, "worktrees", spare.entry)
+
+
+def _stamps(repository: Repository, spare: Spare) -> tuple[tuple[int, ...], ...]:
+    """Return the stamps of the `.git` file and of every file of the entry, and which files these are."""
+    entry = _entry(repository, spare)
+    told = "\0".join(sorted(os.listdir(entry))).encode("utf-8", "surrogatepass")
+    found = [_stamp(os.lstat(os.path.join(spare.path, ".git"))), tuple(hashlib.sha256(told).digest())]
+    return (*found, *(_stamp(os.lstat(os.path.join(entry, name))) for name in ("HEAD", "gitdir", "index", "locked")))
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def conversion_of(repository: Repository) -> str:
+    """Return a digest of all that decides, beside the commit, which bytes a checkout writes: settings and attributes.
+
+    Attributes in the tree are the commit's own.
+    """
+    said = {key: values for key, values in sorted(repository.settings.items()) if key.startswith(_CONVERTING)}
+    digest = hashlib.sha256(json.dumps(said).encode())
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # where git looks, gitattributes(5)
+    named = repository.setting("core.attributesfile") or os.path.join(home, "git", "attributes")
+    for path in (os.path.join(repository.common, "info", "attributes"), os.path.expanduser(named)):
+        with contextlib.suppress(OSError):
+            digest.update(Path(path).read_bytes())
+        digest.update(b"\0")
+    digest.update(_umask())
+    return digest.hexdigest()
+
+
+def _umask() -> bytes:
+    """Return the mask of new files' permissions, without setting it for a moment as umask(2) would, where there is a way."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_bytes().splitlines():
+            if line.startswith(b"Umask:"):
+                return line
+    return b""
