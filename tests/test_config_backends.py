@@ -215,6 +215,7 @@ def test_what_does_not_fit_is_told_with_its_place(text: str, complaint: str | li
         ["fish", "--command=agent {prompt}"],
         ["fish", "-cagent {prompt}"],
         ["fish", "--command", "agent {prompt}"],
+        ["pwsh", "-NoProfile", "-Command", "agent {prompt}"],
         ["env", "bash", "-c", "agent {prompt}"],
         ["env", "A=b", "bash", "-c", "agent {prompt}"],
         ["env", "-S", "bash -c {prompt}"],

@@ -46,16 +46,18 @@ def is_program(text: str | None, prompt: str) -> bool:
 
 def _of_shell(words: Sequence[str], executed: bool) -> Iterator[str | None]:
     given = reads_input = False
-    rest = iter(words)
-    for word in rest:
+    rest = list(reversed(words))
+    while rest:
+        word = rest.pop()
         if word in ("-", "--"):
-            word = next(rest, "")
+            word = rest.pop() if rest else ""
         elif word[:1] in ("-", "+"):
-            yield word  # no option of a shell needs a placeholder, and some hold their program themselves
+            yield word  # no option of a shell needs a placeholder, nor does its word, and some hold their program themselves
             given = given or "c" in word.lower()
             reads_input = reads_input or (word[1:2] != "-" and "s" in word)
             for _ in range(int(word in _WITH_WORD) if word.startswith("--") else word.lower().count("o")):
-                next(rest, "")
+                if rest and rest[-1][:1] not in ("-", "+"):
+                    yield rest.pop()
             continue
         if given:
             yield word
