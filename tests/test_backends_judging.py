@@ -186,8 +186,16 @@ def test_a_tool_that_waits_for_its_trouble_to_pass_has_failed_itself(
 ) -> None:
     """A limit that passed while the tool complained on standard error is its trouble, and both are told."""
     unread = Answer(unreadable="no end") if parser in DIALECTS else Answer()
-    verdict = judge(call(parser), ended(-15, "", stderr, ending), unread)
+    verdict = judge(call(parser, timeout=9), ended(-15, "", stderr, ending), unread)
     assert verdict == backend_failed(f"{GONE} ({line})", trouble)
+
+
+@pytest.mark.parametrize("parser", ["", *PARSERS])
+@pytest.mark.parametrize("error", [None, "rate limit"])
+def test_a_task_that_used_up_its_own_time_is_not_the_tools_trouble(parser: str, error: str | None) -> None:
+    """It may have spoken of the network on its way; only a limit of the backend's own says how long is too long for it."""
+    verdict = judge(call(parser), ended(-15, "", "rate limit\n", Ending.TIMED_OUT), Answer(error=error))
+    assert verdict == Verdict(Outcome.TIMED_OUT, GONE)
 
 
 def test_a_dialect_that_reconnects_until_the_limit_has_failed_itself() -> None:
@@ -198,22 +206,39 @@ def test_a_dialect_that_reconnects_until_the_limit_has_failed_itself() -> None:
     assert verdict == backend_failed(f"{GONE} (Reconnecting: rate limit)")
 
 
-@pytest.mark.parametrize("parser", ["", "text"])
 @pytest.mark.parametrize(
     ("stdout", "stderr", "verdict"),
     [
-        ("rate limit\nbye", "", backend_failed("exit code 1: rate limit")),
+        ("rate limit\nbye", "", failed("exit code 1: bye")),
+        ("bye", "rate limit\n", backend_failed("exit code 1: rate limit")),
         ("out", "error: not logged in", backend_failed("exit code 1: error: not logged in", Trouble.GIVE_UP)),
         ("rate limit\n", "not logged in\nbye", backend_failed("exit code 1: not logged in", Trouble.GIVE_UP)),
-        ("rate limit\n" + "fine\n" * 30, "", failed("exit code 1: fine")),
-        ("x" * 4000 + "rate limit", "", failed("exit code 1: " + "x" * 200)),
+        ("", "rate limit\n" + "fine\n" * 30, failed("exit code 1: fine")),
+        ("", "x" * 4000 + "rate limit", failed("exit code 1: " + "x" * 200)),
     ],
 )
-def test_in_plain_text_the_end_of_both_streams_is_the_voice(
-    parser: str, stdout: str, stderr: str, verdict: Verdict
-) -> None:
-    """The last thirty lines of each count, and of a line its beginning."""
-    assert judge(call(parser), ended(1, stdout, stderr), Answer()) == verdict
+def test_in_plain_text_the_end_of_standard_error_is_the_voice(stdout: str, stderr: str, verdict: Verdict) -> None:
+    """The last thirty lines of it, and of a line its beginning; on standard output agents repeat what the task prints."""
+    assert judge(call("text"), ended(1, stdout, stderr), Answer()) == verdict
+
+
+def test_a_command_with_patterns_of_its_own_speaks_on_both_streams() -> None:
+    """What is not read as an agent's is a command whose configuration knows what it prints."""
+    assert judge(call(""), ended(1, "rate limit\nbye"), Answer()) == backend_failed("exit code 1: rate limit")
+
+
+@pytest.mark.parametrize(
+    ("stdout", "failed_too"),
+    [
+        ("api error\n", True),
+        ("api error\n\none\ntwo\n\nthree\nfour\n\n", True),
+        ("api error\nRetrying\none\ntwo\nthree\nDone.\n", False),
+    ],
+)
+def test_what_went_well_after_a_failure_counts(stdout: str, failed_too: bool) -> None:
+    """A line that means failure does so among the last five: a tool that tried again and went on has more to say."""
+    verdict = judge(call("text", failed=("api error",)), ended(0, stdout), Answer())
+    assert (verdict.outcome is Outcome.FAILED) == failed_too
 
 
 @pytest.mark.parametrize("parser", ["", "text"])
@@ -237,7 +262,7 @@ def test_a_pattern_that_says_failed_is_for_plain_text_only() -> None:
 def test_all_that_plain_text_says_is_searched_whichever_line_says_failed(code: int, ending: Ending) -> None:
     """The line that means failure need not be the one that tells of the trouble; both are at the end of what was printed."""
     printed = ended(code, "429 rate limit, try later\nRetrying in 0.4 seconds...\n", ending=ending)
-    verdict = judge(call(failed=(r"retrying in [\d.]+ seconds",)), printed, Answer())
+    verdict = judge(call(failed=(r"retrying in [\d.]+ seconds",), timeout=9), printed, Answer())
     assert (verdict.outcome, verdict.trouble) == (Outcome.BACKEND_FAILED, Trouble.RETRY)
 
 
@@ -262,7 +287,16 @@ def test_without_patterns_there_are_no_troubles(parser: str) -> None:
         ("gemini", "request to https://example.org failed, reason: getaddrinfo EAI_AGAIN", Trouble.RETRY),
         ("copilot", "No authentication information found.", Trouble.GIVE_UP),
         ("opencode", "Unable to connect. Is the computer able to access the url?", Trouble.RETRY),
+        ("codex", "You've hit your usage limit. Try again at 3 PM.", Trouble.RETRY),
+        ("gemini", "Quota exceeded for quota metric 'Requests'", Trouble.RETRY),
+        ("gemini", "You exceeded your current quota, please check your plan", Trouble.RETRY),
+        ("aider", "litellm.RateLimitError: too fast", Trouble.RETRY),
+        ("aider", "The API provider's servers are down or overloaded.", Trouble.RETRY),
+        ("claude_code", "HTTP/1.1 503", Trouble.RETRY),
         ("goose", "I changed 429000 lines and 4010 files", Trouble.NONE),
+        ("goose", "the test of line 401 fails, and 429 others", Trouble.NONE),
+        ("goose", "disk quota of the fixture is wrong; the method is overloaded", Trouble.NONE),
+        ("goose", "expected 'unauthorized' in the page, 502 found", Trouble.NONE),
         ("claude_code", "I could not make the tests pass", Trouble.NONE),
     ],
 )

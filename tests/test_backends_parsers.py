@@ -561,3 +561,12 @@ def test_goose_says_everything_in_one_object(event: Event, answer: Answer) -> No
     """The last text of the assistant is the reply, and any status but completed an error."""
     assert said("goose-json", event) == answer
     assert read("goose-json", json.dumps(event, indent=2).encode()) == answer
+
+
+@pytest.mark.timeout(60)  # without a bound it is minutes
+@pytest.mark.parametrize("dialect", DOCUMENTS)
+def test_beginnings_that_lead_nowhere_are_read_within_bounds(dialect: str) -> None:
+    """Hundreds of objects that are none, each of which would be read for megabytes; and the end is found all the same."""
+    nothing = b'{"k":[\n' * 400 + b"1,\n" * 2_000_000 + b"oops\n"
+    answer = read(dialect, nothing, json.dumps(DOCUMENTS[dialect], indent=1).encode())
+    assert (answer.reply, answer.unreadable) == ("Done.", "")

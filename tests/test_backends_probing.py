@@ -271,6 +271,41 @@ def test_another_question_is_another_answer(bin_dir: Path, cache: Path) -> None:
     ]
 
 
+def test_a_program_that_is_executed_by_another_is_the_one_that_counts(bin_dir: Path, cache: Path) -> None:
+    """Of `sh /srv/agent --version` the script tells whether the answer is old; where no file does, it is asked each time."""
+    script = journaling(bin_dir, "1.0.0", "agent")
+    keys = {"argv": ("sh", str(script)), "probe": ("sh", str(script), "--version")}
+
+    def version() -> str | None:
+        return Probes(cache).look(BackendConfig("mine", **keys), path_of(bin_dir)).version
+
+    assert ([version(), version()], asked(bin_dir)) == (["1.0.0", "1.0.0"], 1)
+    journaling(bin_dir, "1.0.10", "agent")
+    assert ([version(), version()], asked(bin_dir)) == (["1.0.10", "1.0.10"], 2)
+    keys = {"argv": ("env", "agent"), "probe": ("env", "agent", "--version")}
+    assert ([version(), version()], asked(bin_dir)) == (["1.0.10", "1.0.10"], 4)
+
+
+def test_a_probe_gets_the_variables_of_its_backend(bin_dir: Path) -> None:
+    """Its own `env`, as far as that needs no workspace, is there when it is asked, and may be what logs it in."""
+    program(bin_dir, 'test "$1" = status && exit 1; echo "$AI_VERSION.$AI_HOME"')
+    env = {"AI_VERSION": "1.2", "AI_HOME": "{workspace}/home", "AI_KEY": "{{key}}"}
+    keys: dict[str, Any] = {"probe": ("ai", "--version"), "login": ("ai", "status"), "env": env}
+    assert look(bin_dir, **keys).logged_in is False
+    found = look(bin_dir, **keys, login_env=("AI_KEY",))
+    assert (found.version, found.logged_in, found.problem) == ("1.2", True, "")
+    assert look(bin_dir, **keys, login_env=("AI_HOME",)).logged_in is False
+
+
+@pytest.mark.parametrize("script", ["printf '\\033[31mred\\007'", "printf '\\033]0;title\\007oops' >&2; exit 3"])
+def test_what_a_program_says_controls_no_terminal(bin_dir: Path, script: str) -> None:
+    """Neither its version nor its problem holds anything but characters that can be printed."""
+    program(bin_dir, script)
+    found = look(bin_dir, probe=("ai", "--version"))
+    assert ((found.version or "") + found.problem).isprintable()
+    assert "red" in str(found.version) or "oops" in found.problem
+
+
 def test_a_probe_that_failed_is_not_remembered(bin_dir: Path, cache: Path, tmp_path: Path) -> None:
     """What was wrong may have been put right without a trace in the program."""
     program(bin_dir, f"test -e '{tmp_path}/node' && echo 1.2.3")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from commandline import document, moderator, picture, task_list
+from commandline import document, moderator, picture, started, task_list, wait_until
 from moderator.testing import fake_backend
 from repos import git, make_repository
 
@@ -87,9 +87,7 @@ def test_route_says_where_each_task_goes_and_why_and_makes_nothing(repository: P
         ["c", "shell", "general", "it is a command", "no rule knows its words", "-"],
         ["d", "two", "general", "the task names it", "no rule knows its words", "-"],
     ]
-    assert {path for path in picture(tmp_path) if path not in before} == {
-        f"{repository}/.git/moderator", f"{repository}/.git/moderator/programs.json"
-    }  # fmt: skip
+    assert set(picture(tmp_path)) == set(before)
     found = document(moderator(repository, "route", tasks, "--json"))
     assert found["tasks"][0] == {
         "task_id": "a", "backend": "two", "kind": "testing", "because": "'tests' in its description",
@@ -185,6 +183,101 @@ def test_a_run_with_agents_tells_attempts_versions_and_costs(repository: Path, t
         (2, "good", "9.8.7", "succeeded", 0.25, 1200, "Done."),
     ]
     assert attempts[0]["log"] != attempts[1]["log"]
+    told = [re.split(r" {2,}", line) for line in moderator(repository, "history", run_id).stdout.splitlines()[1:]]
+    assert [[*row[:3], *row[4:8]] for row in told] == [
+        ["TASK", "ATTEMPT", "OUTCOME", "BACKEND", "TOKENS IN", "OUT", "COST"],
+        ["a", "1", "backend failed", "limited 9.8.7", "-", "-", "-"],
+        ["a", "2", "succeeded", "good 9.8.7", "1,200", "34", "$0.250"],
+    ]
+
+
+PAID = """\
+echo '{"type": "result", "is_error": true, "result": "rate limit", "total_cost_usd": 1.5, "usage": {"input_tokens": 7}}'
+exit 1
+"""
+
+
+def test_what_failed_attempts_took_counts_too(repository: Path, tmp_path: Path) -> None:
+    """The sum of a run, and the table of variants, have what all attempts took, not only the last ones."""
+    paid = {
+        "argv": ["sh", "-c", PAID.replace("{", "{{").replace("}", "}}")],
+        "parser": "claude-json",
+        "retry": ["rate limit"],
+    }
+    configured(repository, {"paid": paid, "good": fake_backend("claude-json")}, default_backend=["paid", "good"])
+    tasks = task_list(tmp_path / "tasks.yaml", {"id": "a", "prompt": "Do it", "variants": 2})
+    done = moderator(repository, "run", tasks)
+    assert "2 of 2 tasks succeeded, $3.50 by what the backends say" in done.stderr
+    assert re.findall(r"a@\d .*(\$[\d.]+)$", done.stderr, re.MULTILINE) == ["$1.75", "$1.75"]
+    shown = document(moderator(repository, "show", "a", "--json"))
+    assert [one["cost_usd"] for one in shown["variants"]] == [1.75, 1.75]
+    again = document(moderator(repository, "run", tasks, "--fresh", "--json"))
+    assert (again["cost_usd"], again["tokens_in"], again["tokens_out"]) == (3.5, 2414, 68)
+
+
+def test_who_takes_anothers_place_is_said_as_a_warning(repository: Path, tmp_path: Path) -> None:
+    """Also before the run begins, when it is planned."""
+    gone = {"argv": ["no-such-program-here"]}
+    configured(repository, {"gone": gone, "good": fake_backend()}, default_backend=["gone", "good"])
+    done = moderator(repository, "run", task_list(tmp_path / "tasks.yaml", {"id": "a", "prompt": "Do it"}))
+    assert (
+        "warning: backend gone cannot be used: 'no-such-program-here' is not on PATH; good takes its place"
+        in done.stderr
+    )
+
+
+def test_a_backend_that_was_mended_does_what_it_failed_at(repository: Path, tmp_path: Path) -> None:
+    """A task whose backend failed is not finished: --resume says so, and runs it."""
+    configured(repository, {"one": fake_backend("codex-jsonl", "need-login")}, default_backend="one")
+    tasks = task_list(tmp_path / "tasks.yaml", {"id": "a", "prompt": "Do it"})
+    assert moderator(repository, "run", tasks).returncode == 1
+    configured(repository, {"one": fake_backend("codex-jsonl")}, default_backend="one")
+    done = moderator(repository, "run", tasks, "--resume")
+    assert (done.returncode, ": 0 of 1 task are done, 1 whose backend failed is tried again\n" in done.stderr) == (
+        0,
+        True,
+    )
+    assert [(one["attempt"], one["outcome"]) for one in attempts_of(repository)] == [
+        (1, "backend failed"),
+        (2, "succeeded"),
+    ]
+
+
+def test_a_followed_log_goes_on_with_the_next_attempt(repository: Path, tmp_path: Path) -> None:
+    """Also where it was begun while the first attempt was made: all that the task prints is there."""
+    limited = fake_backend("codex-jsonl", "rate-limit", "--seconds", "2", "--counter", str(tmp_path / "count"))
+    good = fake_backend("text", "edit", "--seconds", "1")
+    configured(repository, {"limited": limited, "good": good}, default_backend=["limited", "good"])
+    tasks = task_list(tmp_path / "tasks.yaml", {"id": "a", "prompt": "Do it"})
+    with started(repository, "run", tasks, "--progress", "none") as run:
+        wait_until(
+            lambda: (repository / ".git/moderator/history.db").exists() and attempts_of(repository), "an attempt"
+        )
+        followed = moderator(repository, "logs", "-f", "a")
+        run.communicate()
+    assert followed.returncode == 0
+    assert "429 rate limit reached" in followed.stdout
+    assert followed.stdout.endswith("Done.\n")
+    assert "note: attempt 2 with good" in followed.stderr
+
+
+def test_only_what_is_there_can_be_picked(repository: Path, tmp_path: Path) -> None:
+    """A variant that never began, or of which nothing is left, is refused with those that are there; nothing is removed."""
+    configured(repository, {"one": fake_backend()}, default_backend="one")
+    tasks = task_list(tmp_path / "tasks.yaml", {"id": "v", "prompt": "Do it", "variants": 3})
+    assert moderator(repository, "run", tasks).returncode == 0
+    gone, kept = branch_of(repository, "v@3"), branch_of(repository, "v@1")
+    assert moderator(repository, "clean", "v@3", "v@1").returncode == 0
+    git(repository, "branch", "-D", gone)
+    done = moderator(repository, "pick", "v@3")
+    assert (done.returncode, "'v@3' has neither a workspace nor a branch" in done.stderr) == (2, True)
+    assert "pick one of v@1, v@2" in done.stderr
+    assert moderator(repository, "pick", "v@2").returncode == 0
+    commit = git(repository, "rev-parse", kept)
+    done = moderator(repository, "pick", "v@2", "--branches")
+    assert (done.returncode, f"removed the branch {kept} of v@1" in done.stdout) == (0, True)
+    assert git(repository, "for-each-ref", f"refs/heads/{kept}") == ""
+    assert commit in git(repository, "rev-list", "--glob=refs/moderator/rescue/*").split()
 
 
 def test_variants_are_told_side_by_side_and_one_is_picked(repository: Path, tmp_path: Path) -> None:
@@ -287,8 +380,6 @@ def test_a_run_killed_between_two_tries_is_continued(repository: Path, tmp_path:
     limited = fake_backend("codex-jsonl", "rate-limit", "--times", "9", "--counter", str(tmp_path / "count"))
     configured(repository, {"one": limited}, default_backend="one", max_attempts=20)
     tasks = task_list(tmp_path / "tasks.yaml", {"id": "a", "prompt": "Do it"})
-    from commandline import started, wait_until
-
     with started(repository, "run", tasks, "--progress", "plain") as run:
         wait_until(lambda: (tmp_path / "count-a").exists() and (tmp_path / "count-a").stat().st_size >= 1, "an attempt")
         wait_until(lambda: len(attempts_of(repository)) >= 2, "the record of the second attempt")

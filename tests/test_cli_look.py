@@ -315,10 +315,10 @@ def test_history_lists_runs_and_the_tasks_of_one(untouched: Path) -> None:
     assert (found["run"], ids(found["attempts"])) == (run, ["task_001", "bad", "idle"])
     assert plain(moderator(untouched, "history", run_id[:-2]).stdout).splitlines() == [
         f"run RUN: finished, 1 at once, from main {base}",
-        "TASK      OUTCOME    TOOK  COMMIT        WHAT",
-        f"task_001  succeeded  N.Ns  {tip}  Change things",
-        "bad       failed     N.Ns  -             exit code 3: oops",
-        "idle      unchanged  N.Ns  -             true",
+        "TASK      ATTEMPT  OUTCOME    TOOK  COMMIT        WHAT",
+        f"task_001        1  succeeded  N.Ns  {tip}  Change things",
+        "bad             1  failed     N.Ns  -             exit code 3: oops",
+        "idle            1  unchanged  N.Ns  -             true",
     ]
 
 

@@ -224,8 +224,9 @@ def test_an_interrupted_run_is_continued(repository: Path, tmp_path: Path) -> No
     assert "[2/2] ✓ two succeeded" in done.stderr
     assert ran(tmp_path) == ["done 1", "one 1", "one 2", "two 2"]
     shown = moderator(repository, "history", run["run_id"]).stdout.splitlines()[2:]
-    assert [line.split()[:2] for line in shown] == [
-        ["done", "succeeded"], ["one", "cancelled"], ["two", "cancelled"], ["one", "succeeded"], ["two", "succeeded"],
+    assert [line.split()[:3] for line in shown] == [
+        ["done", "1", "succeeded"], ["one", "1", "cancelled"], ["two", "1", "cancelled"],
+        ["one", "2", "succeeded"], ["two", "2", "succeeded"],
     ]  # fmt: skip
 
 

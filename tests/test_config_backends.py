@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,141 @@ def test_what_does_not_fit_is_told_with_its_place(text: str, complaint: str | li
     """Each mistake names the file, line and column, and says what to write instead."""
     expected = [complaint] if isinstance(complaint, str) else complaint
     assert refusal(text, tmp_path) == [f"moderator.yaml:{one}" for one in expected]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sh", "-c", "agent {prompt}"],
+        ["bash", "-cx", "agent {prompt}"],
+        ["bash", "-xc", "agent {workspace}"],
+        ["bash", "-c", "-x", "agent {prompt}"],
+        ["bash", "-c", "-o", "pipefail", "agent {prompt}"],
+        ["bash", "-o", "pipefail", "-c", "agent {prompt}"],
+        ["bash", "+O", "extglob", "-c", "agent {prompt}"],
+        ["bash", "--rcfile", "rc", "-c", "agent {prompt}"],
+        ["bash", "-c", "--", "agent {prompt}"],
+        ["/usr/bin/bash-5.2", "-c", "agent {prompt}"],
+        ["fish", "--command=agent {prompt}"],
+        ["fish", "-cagent {prompt}"],
+        ["fish", "--command", "agent {prompt}"],
+        ["pwsh", "-NoProfile", "-Command", "agent {prompt}"],
+        ["env", "bash", "-c", "agent {prompt}"],
+        ["env", "A=b", "bash", "-c", "agent {prompt}"],
+        ["env", "-S", "bash -c {prompt}"],
+        ["env", "-vSbash -c {prompt}"],
+        ["timeout", "60", "sh", "-c", "agent {prompt}"],
+        ["nice", "-n", "5", "sh", "-c", "agent {prompt}"],
+        ["agent", "--through", "sh", "-c", "agent {prompt}"],
+        ["sh", "-c", 'exec "$@"', "sh", "bash", "-c", "{prompt}"],
+        ["sh", "{prompt}"],
+    ],
+    ids=" ".join,
+)
+def test_no_shell_reads_words_of_a_task_as_its_program(words: list[str], tmp_path: Path) -> None:
+    """Wherever a command line calls a shell, what that takes for its program holds no placeholder."""
+    told = "a shell would read what is filled in as a part of its program"
+    entry = {"argv": [*words, "{prompt}"] if "{prompt}" not in " ".join(words) else words, "prompt": "argument"}
+    (complaint,) = refusal(json.dumps({"backends": {"a": entry}}), tmp_path)
+    assert told in complaint
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"argv": ["sh"]},
+        {"argv": ["bash", "-s", "x"]},
+        {"argv": ["env", "A=b", "bash", "-x"]},
+        {"argv": ["sh", "{prompt_file}"], "prompt": "file"},
+    ],
+    ids=str,
+)
+def test_a_prompt_is_no_program(entry: dict[str, Any], tmp_path: Path) -> None:
+    """Nor does a shell get a prompt as its standard input, or in the file that it executes."""
+    (complaint,) = refusal(json.dumps({"backends": {"a": entry}}), tmp_path)
+    assert "a shell would read what is filled in as a part of its program" in complaint
+
+
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        (["env", "{extra_args}", "{prompt}"], ["sh", "-c"]),
+        (["env", "{extra_args}", "agent {prompt}"], ["timeout", "60", "bash", "-c"]),
+    ],
+)
+def test_an_extension_makes_no_program_of_a_prompt(parent: list[str], child: list[str], tmp_path: Path) -> None:
+    """What counts is the command line as it is put together."""
+    entries = {"a": {"argv": parent, "prompt": "argument"}, "b": {"extends": "a", "extra_args": child}}
+    (complaint,) = refusal(json.dumps({"backends": entries}), tmp_path)
+    assert "backends.b: a shell would read what is filled in" in complaint
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sh", "-c", 'agent "$1"', "sh", "{prompt}"],
+        ["bash", "-euo", "pipefail", "-c", 'agent "$1"', "bash", "{prompt}"],
+        ["env", "A=b", "sh", "-c", 'agent "$1"', "sh", "{prompt}"],
+        ["sh", "{workspace}/agent.sh", "{prompt}"],
+        ["agent", "--shell", "bash", "{prompt}"],
+        ["{workspace}/tools/agent", "{prompt}"],
+        ["{state_dir}/agent", "{prompt}"],
+    ],
+    ids=" ".join,
+)
+def test_a_shell_may_have_a_prompt_among_its_arguments(words: list[str]) -> None:
+    """Behind its program words are only words."""
+    assert backend("a", a={"argv": words, "prompt": "argument"}).words == tuple(words)
+
+
+@pytest.mark.parametrize("program", ["{prompt}", "{task_id}", "bin/{branch}", "{branch}/agent", "{workspace}"])
+def test_no_word_of_a_task_is_the_program(program: str, tmp_path: Path) -> None:
+    """What is executed is named by the configuration; only where it is may be the task's own place."""
+    entry = {"argv": [program, "{prompt}"], "prompt": "argument"}
+    (complaint,) = refusal(json.dumps({"backends": {"a": entry}}), tmp_path)
+    assert f"the program to execute must be named outright, not by '{program}'" in complaint
+
+
+@pytest.mark.parametrize(
+    ("entry", "place"), [({"argv": ["agent"]}, "1:33"), ({"extends": "codex"}, "1:36")], ids=["argv", "extends"]
+)
+def test_the_name_shell_is_the_shells(entry: dict[str, Any], place: str, tmp_path: Path) -> None:
+    """Commands of tasks go by that name, and an agent would get them."""
+    (complaint,) = refusal(json.dumps({"backends": {"shell": entry}}), tmp_path)
+    assert complaint.startswith(f"moderator.yaml:{place}: backends.shell: shell is the name of what executes")
+
+
+def test_a_prompt_goes_in_one_way(tmp_path: Path) -> None:
+    """As an argument and in a file at once it cannot; and a backend that has no name cannot be named."""
+    entry = {"argv": ["x", "{prompt}", "{prompt_file}"], "prompt": "argument"}
+    (complaint,) = refusal(json.dumps({"backends": {"a": entry}}), tmp_path)
+    assert complaint.endswith(
+        "'{prompt_file}' stands beside '{prompt}', but a prompt goes in one way; leave one of them out"
+    )
+    (complaint,) = refusal(json.dumps({"backends": {" ": {"argv": ["x"]}}}), tmp_path)
+    assert complaint.endswith("a backend has no name; give it one, for rules and tasks to name it by")
+
+
+def test_a_chain_of_extensions_may_have_any_length() -> None:
+    """What the last of fifteen hundred takes from the first is found, and no depth of calls is needed for it."""
+    chain = {f"b{n}": {"extends": f"b{n - 1}", "extra_args": [str(n)]} for n in range(1, 1500)}
+    last = backend("b1499", **{**dict(reversed(chain.items())), "b0": {"argv": ["agent"]}})
+    assert last.words == ("agent", *map(str, range(1, 1500)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "backends: {a: {argv: [x], 3: 4, limit: 0}, b: {extends: codx}}",
+        "backends: {3: {argv: [x]}, a: {argvs: 3}, b: {extends: codx}}",
+        "gear3: {backend_routing: {kinds: [{kind: a, words: [1]}, {kind: 3, wrds: []}]}}\nbackends: {b: {extends: codx}}",
+    ],
+)
+def test_what_cannot_be_read_hides_nothing_of_the_rest(text: str, tmp_path: Path) -> None:
+    """Whatever has to be left out, what is wrong elsewhere is told with it."""
+    complaints = refusal(text, tmp_path)
+    assert len(complaints) > 1
+    assert any("backends.b: no backend is called 'codx'" in complaint for complaint in complaints), complaints
 
 
 def test_everything_is_told_at_once(tmp_path: Path) -> None:

@@ -213,12 +213,38 @@ def test_one_backend_alone_is_tried_again_as_often_as_is_allowed(tmp_path: Path)
     ]
 
 
-def test_who_is_not_logged_in_is_asked_once_in_a_run(tmp_path: Path) -> None:
-    """After the first word of it, every later task goes to the next backend without trying."""
+def test_who_is_not_logged_in_is_asked_once_in_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After the first word of it, every later task goes to the next backend without trying, and that is told."""
+
+    class Begun(Listening):
+        def on_attempt_start(self, task: Task, attempt: int, backend: str) -> None:
+            self._note("attempt", task.id, f"{attempt} {backend}")
+
+    told = Begun()
     out = fake_backend("gemini-json", "need-login")
     tasks = [prompt(f"t{number}") for number in range(3)]
+    results = ask(sample(tmp_path), router(out=out, good=fake_backend()), *tasks, callback=told)
+    assert [(words(result), result.backend, result.attempt) for result in results] == [
+        ("succeeded", "good", 2),
+        ("succeeded", "good", 1),
+        ("succeeded", "good", 1),
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        "backend out is not used any more in this run: Not logged in. Please run /login"
+    ]
+    note = "out cannot be used any more (Not logged in. Please run /login); good took its place"
+    assert [note in result.notes for result in results] == [False, True, True]
+    begun = [(task_id, what) for kind, task_id, what in told.said if kind == "attempt"]
+    assert begun == [("t0", "1 out"), ("t0", "2 good"), ("t1", "1 good"), ("t2", "1 good")]
+
+
+def test_text_that_says_so_is_believed_the_second_time(tmp_path: Path) -> None:
+    """One task may have put the words into a tool's mouth: that one goes elsewhere; after two, the backend is not used."""
+    out = fake_backend("text", "need-login")
+    tasks = [prompt(f"t{number}") for number in range(4)]
     results = ask(sample(tmp_path), router(out=out, good=fake_backend()), *tasks)
     assert [(words(result), result.backend, result.attempt) for result in results] == [
+        ("succeeded", "good", 2),
         ("succeeded", "good", 2),
         ("succeeded", "good", 1),
         ("succeeded", "good", 1),
@@ -300,6 +326,74 @@ def test_any_object_can_be_a_backend(tmp_path: Path) -> None:
     (result,) = execute(sample(tmp_path), prompt(), backend=FromPython())
     assert (words(result), result.backend, result.reply) == ("succeeded", "python", "main-task-one")
     assert Path(str(result.path), "in.txt").read_text() == "from python"
+
+
+class Says:
+    """A backend that answers with whatever it was given, or raises it."""
+
+    name = "odd"
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def command(self, task: Task, workspace: Place) -> Any:
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (SystemExit(3), "backend 'odd' has no call for the task: it raised SystemExit(3)"),
+        (KeyboardInterrupt(), "backend 'odd' has no call for the task: it raised KeyboardInterrupt()"),
+        ("echo hello", "backend 'odd': what command() returns must be a Call or a list of words, not 'echo hello'; "),
+        (None, "backend 'odd': what command() returns must be a Call or a list of words, not None; "),
+        ([], "backend 'odd': argv of its call must be a list of texts that begins with a program, not []"),
+        (
+            ["true", 3],
+            "backend 'odd': argv of its call must be a list of texts that begins with a program, not ['true', 3]",
+        ),
+        (Call(["true"], parser="xml"), "backend 'odd': parser of its call must be one of text, "),
+        (
+            Call(["true"], retry=["("]),
+            "backend 'odd': retry of its call must be a list of regular expressions, not ['(']",
+        ),
+        (
+            Call(["true"], failed="bad"),
+            "backend 'odd': failed of its call must be a list of regular expressions, not 'bad'",
+        ),
+        (
+            Call(["true"], env={"A": 1}),
+            "backend 'odd': env of its call must be a mapping of texts to texts, not {'A': 1}",
+        ),  # type: ignore[dict-item]
+        (Call(["true"], stdin="text"), "backend 'odd': stdin of its call must be bytes, not 'text'"),  # type: ignore[arg-type]
+        (
+            Call(["true"], timeout=0),
+            "backend 'odd': timeout of its call must be a positive number of seconds, or None, not 0",
+        ),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_call_that_cannot_be_made_is_its_tasks_failure(answer: Any, reason: str, tmp_path: Path) -> None:
+    """It names the backend and the field; the worker goes on with the next task."""
+    routing = {"gear3": {"backend_routing": {"default_backend": "odd"}}}
+    asked = BackendRouter({**routing, "backends": {"good": fake_backend()}}, {"odd": Says(answer)})
+    first, second = ask(sample(tmp_path), asked, prompt(), prompt("two", backend="good"))
+    assert (words(first), words(second)) == ("could not start", "succeeded")
+    assert str(first.error_message).startswith(reason)
+
+
+def test_a_callback_that_wants_to_end_everything_ends_nothing(tmp_path: Path) -> None:
+    """Also with SystemExit, which would end a worker without a word."""
+
+    class Ends(Listening):
+        def on_task_start(self, task: Task) -> None:
+            raise SystemExit(1)
+
+    assert [words(one) for one in ask(sample(tmp_path), router(fake=fake_backend()), prompt(), callback=Ends())] == [
+        "succeeded"
+    ]
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from moderator.backends.probing import Availability
 from moderator.context import ExecutionContext
 from moderator.errors import BackendUnavailable, ConfigurationError
 from moderator.models import Task
@@ -75,11 +76,75 @@ def test_the_kind_of_a_task_decides_where_routing_is_enabled(config: Any, kind: 
 
 def test_a_backend_can_take_the_place_of_a_shipped_one() -> None:
     """Backends are found by name, and who brings one along is meant."""
-    agent: Backend = Agent("mine")
-    router = BackendRouter(None, {"shell": agent})
+    agent: Backend = Agent("claude_code")
+    router = BackendRouter(routing(default_backend="claude_code"), {"claude_code": agent})
     backend = router.select_backend(Task("one", "Do it"), CONTEXT)
     assert backend is agent
-    assert backend.command(Task("one", "Do it"), HERE) == ["mine", "--in", "/srv/tasks/one", "Do it"]
+    assert backend.command(Task("one", "Do it"), HERE) == ["claude_code", "--in", "/srv/tasks/one", "Do it"]
+
+
+class Counted(Agent):
+    """One that knows a limit, and says of itself what it is told to."""
+
+    def __init__(self, name: str, limit: Any = 1, known: Any = None) -> None:
+        super().__init__(name)
+        self.limit = limit
+        self._known = known
+
+    def availability(self, environment: Any) -> Any:
+        if isinstance(self._known, BaseException):
+            raise self._known
+        return self._known
+
+
+@pytest.mark.parametrize("own", ["codex", "shell", "other", "mine"])
+def test_a_backend_goes_by_the_name_under_which_it_is_handed_in(own: str) -> None:
+    """Whatever it calls itself, also after a shipped one: its limit and what is known of it are its own, and no other's."""
+    router = BackendRouter(routing(default_backend="mine"), {"mine": Counted(own, known=Availability(version="7"))})
+    (chosen,) = router.candidates(Task("one", "Do it"))
+    assert (chosen.name, router.limit_of("mine"), router.availability("mine").version) == ("mine", 1, "7")
+    assert chosen.command(Task("one", "Do it"), HERE) == [own, "--in", "/srv/tasks/one", "Do it"]
+    router.give_up("mine", "it is out of order")
+    with pytest.raises(BackendUnavailable) as refused:
+        router.candidates(Task("one", "Do it"))
+    assert refused.value.findings == ("mine: it is out of order",)
+    assert router.limit_of("codex") is None
+    assert ("other" in router.names) is False
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        (Counted("a", 0), "backend 'a': limit must be 1 or more, or None for any number, not 0"),
+        (Counted("a", -1), "backend 'a': limit must be 1 or more, or None for any number, not -1"),
+        (Counted("a", 1.5), "backend 'a': limit must be 1 or more, or None for any number, not 1.5"),
+        (Counted("a", True), "backend 'a': limit must be 1 or more, or None for any number, not True"),
+        ("agent", "backend 'a' is no backend: it has no command(task, workspace)"),
+    ],
+)
+def test_what_cannot_be_a_backend_is_refused_when_it_is_handed_in(backend: Any, message: str) -> None:
+    """A limit under which nothing could ever run would leave a run waiting for ever."""
+    with pytest.raises(ConfigurationError) as refused:
+        BackendRouter(None, {"a": backend})
+    assert refused.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("known", "problem"),
+    [
+        (RuntimeError("no idea"), "it cannot say whether it is there: RuntimeError: no idea"),
+        (SystemExit(3), "it cannot say whether it is there: SystemExit: 3"),
+        ("yes", "it says 'yes' where it should say whether it is there: an Availability"),
+        (None, "it says None where it should say whether it is there: an Availability"),
+    ],
+)
+def test_who_cannot_say_whether_it_is_there_is_not(known: Any, problem: str) -> None:
+    """Its reason is told with the others', and the next of the row does the task."""
+    asked = BackendRouter(
+        routing(default_backend=["odd", "good"]), {"odd": Counted("odd", 1, known), "good": Agent("good")}
+    )
+    assert asked.availability("odd").problem == problem
+    assert asked.select_backend(Task("one", "Do it"), CONTEXT).name == "good"
 
 
 @pytest.mark.parametrize("config", [routing(default_backend="codx"), routing(rules={"docs": ["shell", "codx"]})])

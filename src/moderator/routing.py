@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from moderator.backends.agents import Agent
-from moderator.backends.calls import Backend, Call, Place
+from moderator.backends.calls import Backend, Call, Called, Place, handed_in
 from moderator.backends.probing import Availability, Probes
 from moderator.backends.shell import ShellBackend
 from moderator.config import Config, config_from_mapping
@@ -47,10 +47,11 @@ class BackendRouter:
     """Picks the backend of each task: by its kind if routing is enabled, otherwise the default one.
 
     `config` is a Config or a mapping with a `gear3.backend_routing` section; `backends` adds to, or replaces, the configured
-    and the shipped ones by name.  `environment` is what programs are looked up in (default: this process's), `cache` a file
-    in which their versions are remembered.  Safe to be shared by threads.
+    and the shipped ones by name; results, limits and what is known of one go by the name it has there.  `environment` is what
+    programs are looked up in (default: this process's), `cache` a file in which their versions are remembered.  Safe to be
+    shared by threads.
 
-    Raises ConfigurationError for a name in the configuration that no backend has.
+    Raises ConfigurationError for a name in the configuration that no backend has, and for an object that can be no backend.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class BackendRouter:
         environment: Mapping[str, str] | None = None,
         cache: Path | None = None,
     ) -> None:
-        given = backends or {}
+        given = {name: handed_in(name, one) for name, one in (backends or {}).items()}
         if not isinstance(config, Config):
             config = config_from_mapping(config or {}, backends=given)
         self._config = config
@@ -71,13 +72,12 @@ class BackendRouter:
         self._backends: dict[str, Backend] = {name: self._made(one) for name, one in shipped().items()}
         self._backends |= {name: self._made(one) for name, one in config.backends.items()}
         self._backends |= given
-        # By the name that it says it has too: results, limits and what is known of it go by that.
-        self._backends |= {one.name: one for one in given.values() if one.name not in self._backends}
         for row in (self._routing.default_backend, *self._routing.rules.values()):
             self._require(row)
         self._lock = threading.Lock()
         self._looking: dict[str, threading.Lock] = {}
         self._known: dict[str, Availability] = {}
+        self._doubted: set[str] = set()
         self._said: set[tuple[str, str]] = set()
 
     @property
@@ -163,15 +163,38 @@ class BackendRouter:
             looking = self._looking.setdefault(name, threading.Lock())
         with looking:
             if name not in self._known:
-                look = getattr(self._backends[name], "availability", None)
-                self._known[name] = look(self._environment) if look else Availability()
+                self._known[name] = self._asked(name)
             return self._known[name]
 
-    def give_up(self, name: str, problem: str) -> None:
-        """Let a backend count as not there from now on: it said itself that it cannot work."""
+    def _asked(self, name: str) -> Availability:
+        """Ask a backend whether it is there; it may be anybody's, and one that cannot even say that cannot be used."""
+        look = getattr(self._backends[name], "availability", None)
+        if look is None:
+            return Availability()
+        try:
+            known = look(self._environment)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - told with the others that cannot be used
+            return Availability(problem=f"it cannot say whether it is there: {type(error).__name__}: {error}")
+        if isinstance(known, Availability):
+            return known
+        return Availability(problem=f"it says {known!r:.60} where it should say whether it is there: an Availability")
+
+    def give_up(self, name: str, problem: str, sure: bool = True) -> None:
+        """Let a backend count as not there from now on: it said itself that it cannot work.
+
+        Where nobody is `sure` that these were its own words, it is only after the second time.
+        """
+        with self._lock:
+            doubted = name in self._doubted
+            self._doubted.add(name)
+        if not (sure or doubted):
+            return
         known = self.availability(name)
         with self._looking[name]:
+            news = self._known[name].usable
             self._known[name] = Availability(known.path, known.version, known.logged_in, problem, known.hint)
+        if news:
+            log.warning("backend %s is not used any more in this run: %s", name, problem)
 
     def limit_of(self, name: str) -> int | None:
         """Return how many tasks of a backend may run at once, None for any number."""
@@ -183,6 +206,8 @@ class BackendRouter:
 
     def _fits(self, task: Task, name: str) -> bool:
         backend = self._backends[name]
+        if isinstance(backend, Called):
+            backend = backend.backend
         if isinstance(backend, Agent):
             return bool(task.prompt) or not task.run
         return bool(task.run) or task.prompt is None or not isinstance(backend, ShellBackend)

@@ -270,6 +270,12 @@ class Store:
         """Write down an attempt.  A run id, task id and attempt number can be used together once."""
         self._write(_INSERT_ATTEMPT, {**vars(attempt), "notes": _json(attempt.notes)})
 
+    def change_backend(self, run_id: str, task_id: str, attempt: int, backend: str) -> None:
+        """Write down that another backend makes an attempt that was begun."""
+        which = "run_id = :run_id AND task_id = :task_id AND attempt = :attempt"
+        values = {"run_id": run_id, "task_id": task_id, "attempt": attempt, "backend": backend}
+        self._write(f"UPDATE attempts SET backend = :backend WHERE {which}", values)  # noqa: S608 - our words
+
     def finish_attempt(self, result: TaskResult, finished_at: float, held: bool = False) -> None:
         """Write down how an attempt ended, at `finished_at` in unix seconds, even if its beginning was not."""
         attempt = AttemptRecord(

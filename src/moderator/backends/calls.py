@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from moderator.config.settings import PARSERS
+from moderator.errors import ConfigurationError
 from moderator.models import Task
 
 
@@ -62,7 +65,100 @@ class Backend(Protocol):
         ...
 
 
+class Called:
+    """A backend under the name by which a program hands it in, where it calls itself otherwise: all goes by that name."""
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self.name = name
+        self.backend = backend
+        self.limit: int | None = getattr(backend, "limit", None)
+        if look := getattr(backend, "availability", None):
+            self.availability = look
+
+    def command(self, task: Task, workspace: Place) -> Call | Sequence[str]:
+        return self.backend.command(task, workspace)
+
+
+def handed_in(name: str, backend: Backend) -> Backend:
+    """Return a backend that a program brings along, under its name there.  Raises ConfigurationError for one that cannot be."""
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigurationError(f"a backend needs a name that is text, not {name!r}")
+    if not callable(getattr(backend, "command", None)):
+        raise ConfigurationError(f"backend {name!r} is no backend: it has no command(task, workspace)")
+    limit = getattr(backend, "limit", None)
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ConfigurationError(f"backend {name!r}: limit must be 1 or more, or None for any number, not {limit!r}")
+    return backend if getattr(backend, "name", None) == name else Called(name, backend)
+
+
 def call_of(backend: Backend, task: Task, place: Place) -> Call:
-    """Ask a backend for its call."""
-    answer = backend.command(task, place)
-    return answer if isinstance(answer, Call) else Call(list(answer))
+    """Ask a backend for its call.  Raises ConfigurationError, naming the backend and the field, for one that cannot be made."""
+    try:
+        answer = backend.command(task, place)
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        # Only a task's own thread asks, so this is no wish of the person's: it would end the thread, and nothing else.
+        raise ConfigurationError(f"backend {backend.name!r} has no call for the task: it raised {error!r}") from error
+    if not isinstance(answer, Call):
+        if isinstance(answer, str | bytes) or not isinstance(answer, Sequence):
+            raise ConfigurationError(
+                f"backend {backend.name!r}: what command() returns must be a Call or a list of words, not {answer!r:.100}",
+                hint="for a line of the shell, return ['/bin/sh', '-c', line]",
+            )
+        answer = Call(list(answer))
+    for name, wanted, holds in _FIELDS:
+        value = getattr(answer, name)
+        if not holds(value):
+            raise ConfigurationError(
+                f"backend {backend.name!r}: {name} of its call must be {wanted}, not {value!r:.100}"
+            )
+    return answer
+
+
+def _are_texts(value: Any) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str | bytes)
+        and all(isinstance(one, str) and "\0" not in one for one in value)
+    )
+
+
+def _are_patterns(value: Any) -> bool:
+    try:
+        return _are_texts(value) and all(re.compile(one) for one in value)
+    except re.error:
+        return False
+
+
+def _are_named_texts(value: Any) -> bool:
+    return isinstance(value, Mapping) and _are_texts([*value]) and all(isinstance(one, str) for one in value.values())
+
+
+def _is_limit(value: Any) -> bool:
+    return value is None or (
+        not isinstance(value, bool) and isinstance(value, int | float) and 0 < value < float("inf")
+    )
+
+
+_TEXTS, _PATTERNS, _SECONDS = (
+    "a list of texts",
+    "a list of regular expressions",
+    "a positive number of seconds, or None",
+)
+_FIELDS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    (
+        "argv",
+        "a list of texts that begins with a program",
+        lambda value: _are_texts(value) and bool(value and value[0]),
+    ),
+    ("stdin", "bytes", lambda value: isinstance(value, bytes)),
+    ("env", "a mapping of texts to texts", _are_named_texts),
+    ("files", "a mapping of paths to texts", _are_named_texts),
+    ("parser", f"one of {', '.join(PARSERS)}, or '' for none", lambda value: value in ("", *PARSERS)),
+    ("failed", _PATTERNS, _are_patterns),
+    ("retry", _PATTERNS, _are_patterns),
+    ("give_up", _PATTERNS, _are_patterns),
+    ("timeout", _SECONDS, _is_limit),
+    ("idle_timeout", _SECONDS, _is_limit),
+    ("litter", _TEXTS, _are_texts),
+)
+"""What each field of a call must be: a backend may be anybody's, and what it says must not end a worker."""

@@ -2,14 +2,15 @@
 
 Exit codes lie, so three voices are heard: the exit code, what the tool says in its own dialect, and for plain text the
 patterns that the backend's configuration knows to mean failure.  Only what the *tool* says is searched for its troubles: the
-error of its dialect, or the end of what it printed; a task whose tests print "rate limit" has simply failed.
+error of its dialect, or the end of what it printed on standard error; on standard output agents repeat what the task's own programs
+say, and a task whose tests print "rate limit" has simply failed.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from moderator.backends.calls import Call
@@ -18,8 +19,9 @@ from moderator.models import Outcome
 from moderator.process import Ended, Ending
 
 _LAST_LINES = 30
+_VERY_LAST_LINES = 5
+"""Lines, apart from empty ones, at the end of plain text in which `failed` is looked for: what went well after it is said there."""
 _PLAIN = ("", "text")
-"""Where there is no dialect, all that is printed is the tool's own voice."""
 _OUTCOMES = {
     Ending.TIMED_OUT: Outcome.TIMED_OUT,
     Ending.IDLE: Outcome.IDLE,
@@ -43,21 +45,22 @@ class Verdict:
     """How it went.
 
     `outcome` None means well, as far as the tool is concerned: what becomes of its work is still to be seen.  `message` is the
-    reason where it did not go well.
+    reason where it did not go well.  `sure`: the trouble was told in the tool's own dialect, not found in text of anybody's.
     """
 
     outcome: Outcome | None
     message: str = ""
     trouble: Trouble = Trouble.NONE
+    sure: bool = field(default=False, compare=False)
 
 
 def judge(call: Call, ended: Ended, answer: Answer) -> Verdict:
-    """Return how an execution went."""
+    """Return how an execution went.  The `timeout` of the call is None where the limit was the task's or the run's."""
     if ended.ending in (Ending.CANCELLED, Ending.COULD_NOT_START):
         return Verdict(_OUTCOMES[ended.ending], ended.message)
     said = answer.error
     if call.parser in _PLAIN and said is None and call.failed:
-        said = _line_with(call.failed, _end_of(ended))
+        said = _line_with(call.failed, _very_end_of(ended))
     if ended.ending is Ending.EXITED and ended.exit_code == 0 and said is None:
         if not answer.unreadable:
             return Verdict(None)
@@ -81,17 +84,26 @@ def judge(call: Call, ended: Ended, answer: Answer) -> Verdict:
             how = f"exit code {ended.exit_code}: {_shortened(sign)}"
         elif sign not in how:
             how += f" ({_shortened(sign)})"
-    return Verdict(outcome, how, trouble)
+    return Verdict(outcome, how, trouble, sure=answer.error is not None)
 
 
 def _trouble(call: Call, ended: Ended, said: str | None) -> tuple[Trouble, str]:
     """Return the tool's own trouble and the line that tells of it."""
     if not (call.retry or call.give_up):
         return Trouble.NONE, ""
+    if ended.ending is Ending.TIMED_OUT and call.timeout is None:
+        return (
+            Trouble.NONE,
+            "",
+        )  # it was at work as long as the task was given, whatever it said of the network meanwhile
     # In a dialect its own error is its voice, and standard error where it has not come to one: its events quote the task.
-    voice = _end_of(ended) if call.parser in _PLAIN else ""
-    if call.parser not in _PLAIN and (said is None or ended.ending is not Ending.EXITED):
+    voice = ""
+    if call.parser in _PLAIN or said is None or ended.ending is not Ending.EXITED:
         voice = "\n".join(ended.stderr.splitlines()[-_LAST_LINES:])
+    if call.parser in _PLAIN and said is not None:
+        voice += "\n" + _very_end_of(ended)  # a tool that says that it failed has the last word on standard output too
+    if not call.parser:
+        voice += "\n" + "\n".join(ended.stdout.splitlines()[-_LAST_LINES:])  # a command, with patterns of its own
     voice += f"\n{said or ''}"
     for trouble, patterns in ((Trouble.GIVE_UP, call.give_up), (Trouble.RETRY, call.retry)):
         if sign := _line_with(patterns, voice):
@@ -107,8 +119,9 @@ def _line_with(patterns: Sequence[str], text: str) -> str | None:
     return None
 
 
-def _end_of(ended: Ended) -> str:
-    return "\n".join((*ended.stdout.splitlines()[-_LAST_LINES:], *ended.stderr.splitlines()[-_LAST_LINES:]))
+def _very_end_of(ended: Ended) -> str:
+    streams = ([line for line in stream.splitlines() if line.strip()] for stream in (ended.stdout, ended.stderr))
+    return "\n".join(line for lines in streams for line in lines[-_VERY_LAST_LINES:])
 
 
 def _last_words(ended: Ended) -> str:

@@ -8,7 +8,6 @@ Each dialect was read off the real program (November 2026); goose's and copilot'
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,8 @@ from typing import Any
 
 LONGEST_LINE = 8 * 1024 * 1024
 """Bytes of one line, or of one document over several, that are kept to be read."""
+_MOST_BEGINNINGS, _LAST_BEGINNINGS = 2000, 20  # of objects over several lines that are looked at
+_MOST_IN_VAIN = 2 * LONGEST_LINE  # characters that are read of objects that turn out to be none
 LONGEST_REPLY = 4_000
 """Characters of the last thing a tool said that are kept."""
 
@@ -314,16 +315,47 @@ def _kept(text: str) -> str:
 
 
 def _objects_in(text: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield the JSON objects that begin a line of a text, whatever is between them, each with its own text."""
-    decoder = json.JSONDecoder()
-    end = 0
-    for found in itertools.islice(re.finditer(r"^[ \t]*(?=\{)", text, re.MULTILINE), 2000):
-        begin = found.end()
-        if begin < end:
+    """Yield the JSON objects that begin a line of a text, whatever is between them, each with its own text.
+
+    A beginning that leads nowhere may have been read to the end of the text.  So much of that is done and no more; then the
+    last beginnings are tried, the very last first: what a tool says of its end stands there.
+    """
+    begins = [found.end() for found in re.finditer(r"^[ \t]*(?=\{)", text, re.MULTILINE)]
+    read = in_vain = 0
+    for begin in begins[:_MOST_BEGINNINGS]:
+        if begin < read:
             continue  # a line of the object before
-        try:
-            said, end = decoder.raw_decode(text, begin)
-        except (ValueError, RecursionError):
+        if in_vain > _MOST_IN_VAIN:
+            break
+        said, end = _decoded(text, begin)
+        if said is None:
+            in_vain += end - begin
             continue
-        if isinstance(said, Mapping):
-            yield said, text[begin:end]
+        read = end
+        yield said, text[begin:end]
+    else:
+        if len(begins) <= _MOST_BEGINNINGS:
+            return
+    found: list[tuple[int, int, Mapping[str, Any]]] = []
+    in_vain = 0
+    for begin in reversed(begins[-_LAST_BEGINNINGS:]):
+        if begin < read or in_vain > _MOST_IN_VAIN:
+            break
+        said, end = _decoded(text, begin)
+        if said is None:
+            in_vain += end - begin
+        else:
+            found = [(begin, end, said), *(one for one in found if one[0] >= end)]  # without those inside of it
+    for begin, end, said in found:
+        yield said, text[begin:end]
+
+
+def _decoded(text: str, begin: int) -> tuple[Mapping[str, Any] | None, int]:
+    """Return the object that stands at a place of a text, None if there is none, and up to where that was read for it."""
+    try:
+        said, end = json.JSONDecoder().raw_decode(text, begin)
+    except json.JSONDecodeError as error:
+        return None, error.pos
+    except (ValueError, RecursionError):
+        return None, len(text)
+    return (said if isinstance(said, Mapping) else None), end

@@ -20,9 +20,13 @@ from typing import Any
 
 from moderator.config.settings import BackendConfig
 from moderator.process import Ended, Ending, Limits, run
-from moderator.templates import names_in
+from moderator.templates import fill, names_in
 
 _LIMITS = Limits(timeout=20, grace=1)
+_EXECUTES_OTHERS = re.compile(
+    r"(env|[bd]?ash|sh|zsh|ksh|fish|python|pypy|node|npx|npm|pnpm|pnpx|yarn|bun|bunx|deno|uv|uvx|pipx|ruby|perl|php|java|mise|asdf|"
+    r"nix|docker|podman|timeout|nice|sudo)[-\d.]*"
+)
 _VERSION = r"\d+(\.\d+)+([.+-]?[0-9A-Za-z]+)*"
 
 
@@ -60,7 +64,10 @@ class Probes:
         """Return what can be told of a backend's program."""
         if config.is_shell:
             return Availability(path="/bin/sh")
-        environment = {name: value for name, value in environment.items() if not name.startswith("GIT_")}
+        own = {
+            name: fill(text, {}) for name, text in config.env.items() if not names_in(text)
+        }  # the rest needs a workspace
+        environment = {name: value for name, value in environment.items() if not name.startswith("GIT_")} | own
         program = config.argv[0]
         if _is_elsewhere(program):
             return Availability()  # it is looked for in the workspace, which is not there yet
@@ -90,7 +97,7 @@ class Probes:
         if ended.ending is not Ending.EXITED or ended.exit_code != 0:
             return None, f"{' '.join(probe)!r} {_how(ended)}"
         text = f"{ended.stdout}\n{ended.stderr}"
-        version = found[0] if (found := re.search(_VERSION, text)) else text.strip().partition("\n")[0][:40]
+        version = found[0] if (found := re.search(_VERSION, text)) else _plain(text.strip().partition("\n")[0])[:40]
         if key and version:
             self._remember(key, version)
         return version or None, ""
@@ -126,13 +133,22 @@ def _is_elsewhere(program: str) -> bool:
 
 
 def _key(path: str, probe: Sequence[str]) -> str:
-    """Return what a program's version is remembered under: another file there is another program."""
-    try:
-        real = os.path.realpath(path)
-        stat = os.stat(real)
-    except OSError:
+    """Return what a program's version is remembered under: another file there is another program.
+
+    "" where no file tells of what is asked: a program that executes others is the same whichever version it is asked for.
+    """
+    files = [path, *(word for word in probe[1:] if os.path.isabs(word) and os.path.isfile(word))]
+    if len(files) == 1 and _EXECUTES_OTHERS.fullmatch(os.path.basename(probe[0])):
         return ""
-    return json.dumps([real, stat.st_mtime_ns, stat.st_size, list(probe)])
+    known = []
+    for file in files:
+        try:
+            real = os.path.realpath(file)
+            stat = os.stat(real)
+        except OSError:
+            return ""
+        known.append([real, stat.st_mtime_ns, stat.st_size])
+    return json.dumps([known, list(probe)])
 
 
 def _login(config: BackendConfig, environment: Mapping[str, str]) -> bool | None:
@@ -157,4 +173,9 @@ def _asked(command: Sequence[str], environment: Mapping[str, str]) -> Ended:
 def _how(ended: Ended) -> str:
     said = next((line.strip() for line in (ended.stderr + "\n" + ended.stdout).splitlines() if line.strip()), "")
     how = ended.message if ended.ending is not Ending.EXITED else f"ended with {ended.exit_code}"
-    return f"{how}: {said[:160]}" if said and said not in how else how
+    return _plain(f"{how}: {said[:160]}" if said and said not in how else how)
+
+
+def _plain(text: str) -> str:
+    """Return what a program says without anything that would control a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text).strip()

@@ -112,7 +112,7 @@ def _row(name: str, known: Availability, limit: int | None) -> tuple[str, ...]:
     return (
         text.one_line(name),
         "yes" if known.usable else "no",
-        known.version or "-",
+        text.one_line(known.version or "-"),
         logged_in,
         "-" if limit is None else str(limit),
         text.one_line(where),

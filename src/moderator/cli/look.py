@@ -155,7 +155,7 @@ def _backend(attempt: AttemptRecord) -> str:
     """Return who did it, and what it says that took."""
     tokens = (f"{attempt.tokens_in or 0:,} tokens in, {attempt.tokens_out or 0:,} out",)
     parts = [
-        " ".join(filter(None, (attempt.backend, attempt.backend_version))),
+        _who(attempt),
         *(tokens if attempt.tokens_in is not None or attempt.tokens_out is not None else ()),
         *((text.cost(attempt.cost_usd),) if attempt.cost_usd is not None else ()),
     ]
@@ -202,21 +202,27 @@ def logs_command(task: str, follow: bool, only_path: bool, repo: str) -> None:
         print_bytes(os.fsencode(attempt.log) + b"\n")
         return
     position = 0
+    printed = False
     while True:
-        going = follow and _still_running(git, attempt)
+        going, following = _goes_on(git, attempt) if follow else (False, None)
         try:
             with open(attempt.log, "rb") as log:
                 log.seek(position)
                 while chunk := log.read(1 << 20):
                     print_bytes(chunk)
                 position = log.tell()
+            printed = True
         except FileNotFoundError:
-            if not going:
+            if not (going or following or printed):
                 reason = attempt.error_message or "it printed nothing"
                 raise UsageError(f"task {task!r} has no output: {reason}", hint=f"moderator show {task}") from None
-        if not going:
+        if following and following.log:
+            attempt, position = following, 0
+            say("note", f"attempt {attempt.attempt} with {text.one_line(attempt.backend)}")
+        elif not going:
             return
-        time.sleep(_FOLLOW_EVERY)
+        else:
+            time.sleep(_FOLLOW_EVERY)
 
 
 @click.command("history")
@@ -268,18 +274,33 @@ def _page_run(run: RunRecord, attempts: list[AttemptRecord], as_json: bool) -> N
         print_json({"run": _run(run), "attempts": [_attempt(attempt) for attempt in attempts]})
         return
     page(f"run {run.run_id}: {_state(run)}, {run.workers} at once, from {run.base_branch} {run.base_commit[:12]}")
+    agents = any(one.backend != "shell" for one in attempts)
     rows = [
         (
             text.shortened(one.task_id, 32),
+            str(one.attempt),
             one.outcome or ("running" if _state(run) == "running" else "interrupted"),
             text.duration(one.duration_seconds),
+            *(_made_by(one) if agents else ()),
             (one.commit or "-")[:12],
             text.shortened(one.error_message or one.description, 70),
         )
         for one in attempts
     ]
-    for line in text.table(("TASK", "OUTCOME", "TOOK", "COMMIT", "WHAT"), rows, right=(2,)):
+    made_by = ("BACKEND", "TOKENS IN", "OUT", "COST") if agents else ()
+    heads = ("TASK", "ATTEMPT", "OUTCOME", "TOOK", *made_by, "COMMIT", "WHAT")
+    for line in text.table(heads, rows, right=(1, 3, *((5, 6, 7) if agents else ()))):
         page(line)
+
+
+def _made_by(attempt: AttemptRecord) -> tuple[str, ...]:
+    tokens = ("-" if count is None else f"{count:,}" for count in (attempt.tokens_in, attempt.tokens_out))
+    return (_who(attempt) or "-", *tokens, text.cost(attempt.cost_usd))
+
+
+def _who(attempt: AttemptRecord) -> str:
+    """Return the backend of an attempt, with its version."""
+    return text.one_line(" ".join(filter(None, (attempt.backend, attempt.backend_version))))
 
 
 def _page_status(status: WorkspaceStatus) -> None:
@@ -365,14 +386,18 @@ def _store(git: GitManager) -> Store | None:
     return Store.existing(history_file(git.state_root))
 
 
-def _still_running(git: GitManager, attempt: AttemptRecord) -> bool:
+def _goes_on(git: GitManager, attempt: AttemptRecord) -> tuple[bool, AttemptRecord | None]:
+    """Return whether an attempt is still being made, and the one at the same task that the run has made or makes after it."""
     store = _store(git)
     if store is None:
-        return False
+        return False, None
     with store:
         run = store.run(attempt.run_id)
-        mine = [one for one in store.attempts(run_id=run.run_id) if one.task_id == attempt.task_id]
-    return bool(mine) and mine[-1].outcome is None and _state(run) == "running"
+        mine = [one for one in store.attempts(attempt.run_id, attempt.task_id) if one.attempt >= attempt.attempt]
+    now = {one.attempt: one for one in mine}.get(attempt.attempt)
+    following = min((one for one in mine if one.attempt > attempt.attempt), key=lambda one: one.attempt, default=None)
+    going = now is not None and now.outcome is None and _state(run) == "running"
+    return going, None if going else following
 
 
 def _state(run: RunRecord) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from moderator.cli.output import say
 from moderator.errors import StoreProblem, WorkspaceOccupied
+from moderator.models import Outcome
 from moderator.orchestrator import Orchestrator
 from moderator.plan import Plan, PlannedTask, Start
 from moderator.reports import text
@@ -48,15 +49,23 @@ def say_what_is_resumed(plan: Plan, tasks_file: str, notes_only: bool = False) -
         say("resume", f"nothing is left to do: run {run.run_id} has finished with all of these tasks")
         return
     done = len(plan.tasks) - len(plan.to_run)
-    tried = [one for one in plan.to_run if one.earlier and one.earlier.outcome in NOTHING_RAN]
-    again = sum(one.start is Start.AGAIN for one in plan.tasks if one not in tried)
-    waiting = len(plan.to_run) - again - len(tried)
+    never = sum(one.earlier is not None and one.earlier.outcome in NOTHING_RAN for one in plan.to_run)
+    failed = sum(one.earlier is not None and one.earlier.outcome == Outcome.BACKEND_FAILED.value for one in plan.to_run)
+    waiting = sum(one.start is not Start.AGAIN and not _was_begun(one) for one in plan.to_run)
+    again = len(plan.to_run) - never - failed - waiting
     parts = [f"{done} of {text.counted(len(plan.tasks), 'task')} {'is' if done == 1 else 'are'} done"]
     parts += [f"{again} {'was cut short and starts' if again == 1 else 'were cut short and start'} again"] * bool(again)
-    parts += [f"{len(tried)} never ran and {'is' if len(tried) == 1 else 'are'} tried again"] * bool(tried)
+    parts += [f"{failed} whose backend failed {'is' if failed == 1 else 'are'} tried again"] * bool(failed)
+    parts += [f"{never} never ran and {'is' if never == 1 else 'are'} tried again"] * bool(never)
     parts += [f"{waiting} {'was' if waiting == 1 else 'were'} not begun"] * bool(waiting)
     what = f"run {run.run_id} goes on" if plan.continues else f"run {run.run_id} has finished; what is new is run"
     say("resume", f"{what}: {', '.join(parts)}")
+
+
+def _was_begun(planned: PlannedTask) -> bool:
+    """Whether anything was started for a task: what the end of a run came before has no log, also if its end is recorded."""
+    last = planned.earlier
+    return last is not None and (last.outcome != Outcome.CANCELLED.value or last.log is not None)
 
 
 def say_how_to_go_on(error: WorkspaceOccupied, orchestrator: Orchestrator, source: str, task_ids: list[str]) -> None:

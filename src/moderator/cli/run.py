@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from moderator.cli.options import configuration, json_option, repo_option
 from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
 from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
+from moderator.cli.spending import Spent, spent_in
 from moderator.cli.variants import Sizes, measured, verified
 from moderator.config.settings import MOST_WORKERS
 from moderator.context import IsolationLevel
@@ -64,6 +65,7 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
 
     from moderator.errors import ConfigurationError
 
+    log_to_stderr()
     git = GitManager(repo)
     config = configuration(git, choices["config"])
     timeout = choices["timeout"]
@@ -104,22 +106,23 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         _show_plan(plan, as_json)
         return 0
     received: list[signal.Signals] = []
-    log_to_stderr()
     with (
         _handled(cancellation, received),
         progress_shown(progress, replace(plan, tasks=plan.to_run)) as callback,
     ):
         summary = orchestrator.carry_out(plan, callback, shlex.join(sys.argv))
+    spent = spent_in(orchestrator.git, summary.run_id, summary.results)
     if as_json:
         print_json(
             {
                 "run_id": summary.run_id,
                 "interrupted": summary.interrupted,
+                **vars(Spent.of(spent.values())),
                 "results": [result.to_dict() for result in summary.results],
             }
         )
     else:
-        _show_summary(summary, orchestrator.git, repo)
+        _show_summary(summary, orchestrator.git, repo, spent)
     if summary.interrupted:
         return _CODES.get(received[0], 130) if received else 130
     if summary.is_held:
@@ -175,7 +178,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
     page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
 
 
-def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
+def _show_summary(summary: RunSummary, git: GitManager, repo: str, spent: Mapping[str, Spent]) -> None:
     results = summary.results
     rows = []
     wanted = results if len(results) <= _MEASURED else [result for result in results if result.task.variant_of]
@@ -204,16 +207,16 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
     for result in results:
         for note in result.notes:
             say("note", text.one_line(f"{result.task.id}: {note}"))
-    _show_variants(results, sizes)
+    _show_variants(results, sizes, spent)
     good = sum(result.success for result in results)
     ended = "interrupted" if summary.interrupted else "done"
-    costs = [result.cost_usd for result in results if result.cost_usd is not None]
-    cost = f", {text.cost(sum(costs))} by what the backends say" if costs else ""
+    total = Spent.of(spent.values()).cost_usd
+    cost = f", {text.cost(total)} by what the backends say" if total is not None else ""
     say(ended, f"{good} of {text.counted(len(results), 'task')} succeeded{cost} (run {summary.run_id})")
     _say_what_next(summary, repo)
 
 
-def _show_variants(results: Sequence[TaskResult], sizes: Sizes) -> None:
+def _show_variants(results: Sequence[TaskResult], sizes: Sizes, spent: Mapping[str, Spent]) -> None:
     """Show the variants of a task side by side."""
     groups: dict[str, list[TaskResult]] = {}
     for result in results:
@@ -221,14 +224,14 @@ def _show_variants(results: Sequence[TaskResult], sizes: Sizes) -> None:
             groups.setdefault(result.task.variant_of, []).append(result)
     for of, variants in groups.items():
         click.echo(f"variants of {text.one_line(of)}:", err=True)
-        rows = [_variant(result, sizes) for result in variants]
+        rows = [_variant(result, sizes, spent.get(result.task.id, Spent())) for result in variants]
         for line in side_by_side(rows):
             click.echo(f"  {line}", err=True)
         pick = next((result for result in variants if result.success), variants[0])
         click.echo(f"  keep one: {program()} pick {shlex.quote(pick.task.id)}", err=True)
 
 
-def _variant(result: TaskResult, sizes: Sizes) -> Variant:
+def _variant(result: TaskResult, sizes: Sizes, spent: Spent) -> Variant:
     outcome = result.outcome.value if result.outcome else "?"
     return Variant(
         result.task.id,
@@ -237,7 +240,7 @@ def _variant(result: TaskResult, sizes: Sizes) -> Variant:
         verified(outcome, result.task.verify is not None),
         sizes.get((result.base, result.commit)),
         result.duration_seconds,
-        result.cost_usd,
+        spent.cost_usd,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from moderator.cli.spending import Spent
 from moderator.errors import ModeratorError
 from moderator.git.manager import GitManager
 from moderator.reports.variants import Variant
@@ -15,12 +16,17 @@ Sizes = dict[tuple[str | None, str | None], tuple[int, int, int]]
 
 @dataclass(frozen=True)
 class Group:
-    """The variants of one task, in their order, with the last attempt of each that has one."""
+    """The variants of one task, in their order, with the last attempt of each that has one.
+
+    `spent` has what each took in the run of that attempt, over all its attempts; `bases` the branches that they forked from.
+    """
 
     of: str
     ids: tuple[str, ...]
     verified: bool
     attempts: Mapping[str, AttemptRecord]
+    spent: Mapping[str, Spent]
+    bases: Mapping[str, str]
 
 
 def group_of(git: GitManager, name: str) -> Group | None:
@@ -35,9 +41,15 @@ def group_of(git: GitManager, name: str) -> Group | None:
         found = next((one for one in store.newest_events(VARIANTS) if name == one["of"] or name in one["ids"]), None)
         if found is None:
             return None
-        last = {task_id: store.attempts(task_id=task_id)[-1:] for task_id in found["ids"]}
-    attempts = {task_id: attempts[0] for task_id, attempts in last.items() if attempts}
-    return Group(found["of"], tuple(found["ids"]), bool(found.get("verify")), attempts)
+        made = {task_id: store.attempts(task_id=task_id) for task_id in found["ids"]}
+        last = {task_id: attempts[-1] for task_id, attempts in made.items() if attempts}
+        bases = {run_id: store.run(run_id).base_branch for run_id in {one.run_id for one in last.values()}}
+    spent = {
+        task_id: Spent.of(one for one in made[task_id] if one.run_id == newest.run_id)
+        for task_id, newest in last.items()
+    }
+    forked = {task_id: bases[one.run_id] for task_id, one in last.items()}
+    return Group(found["of"], tuple(found["ids"]), bool(found.get("verify")), last, spent, forked)
 
 
 def compared(git: GitManager, group: Group) -> list[Variant]:
@@ -57,7 +69,7 @@ def _compared(task_id: str, group: Group, sizes: Sizes) -> Variant:
         verified(attempt.outcome, group.verified),
         sizes.get((attempt.base, attempt.commit)),
         attempt.duration_seconds,
-        attempt.cost_usd,
+        group.spent[task_id].cost_usd,
     )
 
 

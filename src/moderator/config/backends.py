@@ -6,25 +6,24 @@ fault has the path of its key.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from moderator.config.presets import PRESETS
+from moderator.config.presets import PRESETS, SHELL
 from moderator.config.settings import PLACEHOLDERS, PROMPT_PLACEHOLDERS, SPLICE, BackendConfig
+from moderator.config.shellwords import is_program, shell_programs
 from moderator.document import did_you_mean, listed, quoted
 from moderator.templates import faults_of, names_in
 
 Path = tuple[str, ...]
 Entries = Mapping[str, Mapping[str, Any]]
+_Known = dict[str, dict[str, Any]]
+"""Entries with all that they extend, as far as these have been put together."""
 
 _OF_A_CALL = frozenset(("", "extends", "argv", "extra_args", "prompt", "parser", "env", "template"))
 """Keys that say something of each other."""
-_SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "csh", "tcsh")
 _KEYS = {"extends", *(field.name for field in fields(BackendConfig))}
 _TUPLES = {field.name for field in fields(BackendConfig) if str(field.type).startswith("tuple")}
 
@@ -36,7 +35,8 @@ def shipped() -> dict[str, BackendConfig]:
 
 def resolved(entries: Entries) -> dict[str, BackendConfig]:
     """Return the configured backends, by name, in which nothing is wrong any more."""
-    return {name: _made(name, _merged(name, entries)) for name in entries}
+    known: _Known = {}
+    return {name: _made(name, _merged(name, entries, known)) for name in entries}
 
 
 def faults_in(
@@ -46,12 +46,15 @@ def faults_in(
 
     `broken` has for entries that have faults of their own the keys that were left out of them.
     """
+    known: _Known = {}
     for name in entries:
+        if not name.strip():
+            yield ("backends", name), "a backend has no name; give it one, for rules and tasks to name it by"
         chain, fault = _chain(name, entries)
         if fault:
             yield ("backends", name, "extends"), fault
         elif chain and not any(_tells_of_a_call(key) for one in chain for key in broken.get(one, ())):
-            yield from ((("backends", name, *path), fault) for path, fault in _of_entry(name, entries))
+            yield from ((("backends", name, *path), fault) for path, fault in _of_entry(name, entries, known))
 
 
 def _tells_of_a_call(key: str) -> bool:
@@ -80,23 +83,23 @@ def faults_in_template(template: str) -> list[str]:
 
 def _chain(name: str, entries: Entries) -> tuple[list[str], str | None]:
     """Return the entries that one leads to by its `extends`, itself first, none if it leads nowhere; and what to say of it."""
-    seen = [name]
-    while (parent := _parent(seen[-1], entries)) is not None:
-        if parent in PRESETS and (parent == seen[-1] or parent not in entries):
-            break
+    seen = {name: None}  # in order
+    last = name
+    while (parent := _parent(last, entries)) is not None and not _is_preset(parent, last, entries):
         if parent not in entries:
             known = {*PRESETS, *entries} - {name}
             near = did_you_mean(parent, known, f"; known here: {listed(sorted(known))}")
-            return [], f"no backend is called {quoted(parent)}{near}" if len(
-                seen
-            ) == 1 else None  # told where it stands
+            fault = f"no backend is called {quoted(parent)}{near}"
+            return [], fault if len(seen) == 1 else None  # told where it stands
         if parent in seen:
-            members = seen[seen.index(parent) :]
+            names = list(seen)
+            members = names[names.index(parent) :]
             circle = " extends ".join([*members, parent])
             sentence = f"backends extend each other in a circle: {circle}; let one of them have an argv of its own"
             return [], sentence if name == min(members) else None  # told once
-        seen.append(parent)
-    return seen, None
+        seen[parent] = None
+        last = parent
+    return list(seen), None
 
 
 def _parent(name: str, entries: Entries) -> str | None:
@@ -107,18 +110,36 @@ def _parent(name: str, entries: Entries) -> str | None:
     return name if name in PRESETS and "argv" not in entry else None
 
 
-def _base(name: str, entries: Entries) -> Mapping[str, Any]:
+def _is_preset(parent: str, name: str, entries: Entries) -> bool:
+    """Whether what an entry extends is a preset, not an entry of that name."""
+    return parent in PRESETS and (parent == name or parent not in entries)
+
+
+def _base(name: str, entries: Entries, known: _Known) -> Mapping[str, Any]:
     """Return what an entry takes from the one that it extends; nothing if it extends none."""
     parent = _parent(name, entries)
     if parent is None:
         return {}
-    return PRESETS[parent] if parent == name or parent not in entries else _merged(parent, entries)
+    return PRESETS[parent] if _is_preset(parent, name, entries) else _merged(parent, entries, known)
 
 
-def _merged(name: str, entries: Entries) -> dict[str, Any]:
-    """Return an entry with everything that it takes from those it extends."""
-    base = _base(name, entries)
-    own = {key: value for key, value in entries[name].items() if key != "extends"}
+def _merged(name: str, entries: Entries, known: _Known) -> dict[str, Any]:
+    """Return an entry with everything that it takes from those it extends, however many these are."""
+    way = [name]
+    while way[-1] not in known:
+        parent = _parent(way[-1], entries)
+        if parent is None or _is_preset(parent, way[-1], entries):
+            break
+        way.append(parent)
+    for one in reversed(way):
+        if one not in known:
+            known[one] = _onto(_base(one, entries, known), entries[one])
+    return known[name]
+
+
+def _onto(base: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry on top of what it extends."""
+    own = {key: value for key, value in entry.items() if key != "extends"}
     merged = {**base, **own}
     merged["env"] = {**base.get("env", {}), **own.get("env", {})}
     if "argv" not in own:
@@ -133,12 +154,17 @@ def _made(name: str, merged: Mapping[str, Any]) -> BackendConfig:
     return BackendConfig(name, **values)
 
 
-def _of_entry(name: str, entries: Entries) -> Iterator[tuple[Path, str]]:
-    entry, merged = entries[name], _merged(name, entries)
+def _of_entry(name: str, entries: Entries, known: _Known) -> Iterator[tuple[Path, str]]:
+    entry, merged = entries[name], _merged(name, entries, known)
     backend = _made(name, merged)
     if backend.is_shell:
         yield from _of_shell(entry, _parent(name, entries))
         return
+    if name == SHELL:
+        yield (
+            ("argv",) if "argv" in entry else ("extends",),
+            "shell is the name of what executes the tasks' own commands; call a program that takes prompts otherwise",
+        )
     for key, words in (("argv", backend.argv), ("extra_args", backend.extra_args)):
         if key in entry:
             yield from (
@@ -153,7 +179,7 @@ def _of_entry(name: str, entries: Entries) -> Iterator[tuple[Path, str]]:
     yield from _of_prompt(backend, entry)
     if backend.template is not None and "template" in entry:
         yield from ((("template",), fault) for fault in faults_in_template(backend.template))
-    speaks = _base(name, entries).get("parser", "text")
+    speaks = _base(name, entries, known).get("parser", "text")
     if (
         "parser" in entry
         and "argv" not in entry
@@ -197,20 +223,28 @@ def _of_prompt(backend: BackendConfig, entry: Mapping[str, Any]) -> Iterator[tup
                 at,
                 f"'{{{idle}}}' stands in the command line, but the prompt goes in by {backend.prompt}; write prompt: {way}",
             )
+        elif not needed - used:
+            yield at, "'{prompt_file}' stands beside '{prompt}', but a prompt goes in one way; leave one of them out"
 
 
 def _of_shell_words(backend: BackendConfig, entry: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """A placeholder in what a shell would read as a program: what a task says must never be that."""
+    """A placeholder that would be a program, or that a shell would read as one: what a task says must never be that."""
     words = backend.words
-    if os.path.basename(words[0]) not in _SHELLS:
-        return
-    for word, text in pairwise(words[1:]):
-        if re.fullmatch("-[a-z]*c", word) and names_in(text):
-            at = ("argv",) if "argv" in entry else ("extra_args",) if "extra_args" in entry else ()
-            yield (
-                at,
-                (
-                    "a shell would read what is filled in as a part of its program; "
-                    """pass it behind that instead: [sh, -c, 'my-agent "$1"', sh, '{prompt}']"""
-                ),
-            )
+    at = ("argv",) if "argv" in entry else ("extra_args",) if "extra_args" in entry else ()
+    folder, _, program = words[0].rpartition("/")
+    if names_in(program) or names_in(folder) - {"workspace", "state_dir"}:
+        yield (
+            at,
+            (
+                f"the program to execute must be named outright, not by {quoted(words[0])}; "
+                "'{workspace}/' or '{state_dir}/' can stand before its name"
+            ),
+        )
+    if any(is_program(text, backend.prompt) for text in shell_programs(words)):
+        yield (
+            at,
+            (
+                "a shell would read what is filled in as a part of its program; "
+                """pass it behind that instead: [sh, -c, 'my-agent "$1"', sh, '{prompt}']"""
+            ),
+        )

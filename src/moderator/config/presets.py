@@ -8,22 +8,30 @@ from __future__ import annotations
 
 from typing import Any
 
+_STATUS = r"\b(status|http(/[\d.]+)?|error|code|api)\W{0,8}(code\W{0,4})?"
+"""What stands before a number that is the status of an answer, not one of the task's."""
 _NETWORK = [
-    r"rate.?limit", r"too many requests", r"\b429\b", r"overloaded", r"\b(502|503|504|529)\b",
-    r"service unavailable", r"quota", r"usage limit",
-    r"ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|ENETUNREACH",
-    r"connection (refused|reset|error|timed out)", r"network (error|is unreachable)", r"waiting for network",
-    r"could not resolve host", r"temporary failure in name resolution", r"fetch failed", r"unable to connect",
-    r"stream disconnected", r"reconnecting",
+    r"\brate.?limit", r"\btoo many requests\b", _STATUS + r"(429|502|503|504|529)\b", r"\boverloaded_error\b",
+    r"\b(server|provider|model|engine|api)('?s servers)?\b.{0,30}\boverloaded\b", r"\bservice unavailable\b",
+    r"\bquota (was |is |has been )?(exceeded|exhausted)", r"\bexceeded (your|the|its) .{0,30}quota", r"\binsufficient_quota\b",
+    r"\busage limit (reached|exceeded)", r"\b(reached|hit|exceeded) (your|the|its) .{0,30}(usage )?limit\b",
+    r"\b(ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|ENETUNREACH)\b",
+    r"\bconnection (refused|reset|error|timed out)", r"\bnetwork (error|is unreachable)\b", r"\bwaiting for network\b",
+    r"\bcould not resolve host", r"\btemporary failure in name resolution", r"\bfetch failed\b", r"\bunable to connect\b",
+    r"\bstream disconnected\b", r"\breconnecting\b",
 ]  # fmt: skip
 _LOGIN = [
-    r"not logged in", r"please (log|sign) ?in", r"\blog ?in (is )?required", r"unauthori[sz]ed", r"\b401\b",
-    r"invalid (api|authentication|access) (key|token)", r"authentication (failed|error|required|information)",
-    r"no auth(entication)? (method|credentials|information)", r"set an auth method", r"credit balance",
+    r"\bnot logged in\b", r"\bplease (log|sign) ?in\b", r"\blog ?in (is )?required", r"\b401 unauthori[sz]ed\b",
+    _STATUS + r"401\b", r"\bunauthori[sz]ed\W*$", r"\binvalid (api|authentication|access) (key|token)\b",
+    r"\bauthentication (failed|error|required|information)\b", r"\bno auth(entication)? (method|credentials|information)\b",
+    r"\bset an auth method\b", r"\bcredit balance is\b",
 ]  # fmt: skip
 
+SHELL = "shell"
+"""The name of the one that executes the tasks' own commands."""
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "shell": {},
+    SHELL: {},
     "claude_code": {
         "argv": [
             "claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "acceptEdits", "{extra_args}",
@@ -91,8 +99,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prompt": "file",
         "parser": "text",
         "probe": ["aider", "--version"],
-        # It ends with 0 when the API is dead, so what it says decides.
-        "failed": [r"litellm\.\w*Error", r"api provider .* (is )?unavailable", r"retrying in [\d.]+ seconds"],
+        # It ends with 0 when the API is dead, so what it says last decides.
+        "failed": [r"litellm\.\w*Error", r"api provider .* (is )?unavailable"],
         "give_up": [r"litellm\.AuthenticationError", r"no (llm )?model was specified", r"openrouter.*(login|oauth)"],
         "litter": [".aider*"],
         "install": "pipx install aider-chat",
@@ -111,7 +119,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Every preset by name; the words of `extra_args` come where `{extra_args}` stands."""
 
 for _name, _preset in PRESETS.items():
-    if _name != "shell":
+    if _name != SHELL:
         _preset.setdefault("idle_timeout", 900)
         _preset["retry"] = [*_preset.get("retry", ()), *_NETWORK]
         _preset["give_up"] = [*_preset.get("give_up", ()), *_LOGIN]

@@ -40,6 +40,8 @@ from moderator.document import did_you_mean, listed, mismatch, shown, unknown_ke
 _OURS = "ours"
 """The type of the errors that we raise ourselves: their context says what a value must be, in our words."""
 
+_MOST_LOOKS = 20  # at what is left when something was left out of it: leaving that out may show the next thing
+
 _WANTED: dict[str, tuple[str, type | None]] = {
     "bool_type": ("true or false", bool),
     "int_type": ("a whole number", int),
@@ -73,26 +75,32 @@ def check(data: Mapping[str, Any], *, full_names: bool) -> tuple[dict[str, Any],
     except ValidationError as error:
         faults = [_fault(details, full_names) for details in error.errors(include_url=False)]
     rest = copy.deepcopy(_section(data))
-    for fault in faults:
-        _leave_out(rest, fault.path)
-    try:
-        return _File.model_validate(rest).model_dump(exclude_unset=True), faults
-    except ValidationError:
-        return {}, faults
-
-
-def _leave_out(section: Any, path: tuple[str, ...]) -> None:
-    """Take away the value that a path leads to, or the innermost one on its way that a mapping holds."""
-    *way, last = path
-    for key in way:
-        if not isinstance(section, dict) or key not in section:
-            return
-        if not isinstance(section[key], dict):
-            last = key
+    paths = [fault.path for fault in faults]
+    for _ in range(_MOST_LOOKS):
+        # What is wrong with the rest only because something was left out of it is nobody's to mend.
+        if not sum(_leave_out(rest, path) for path in paths):
             break
-        section = section[key]
-    if isinstance(section, dict):
-        section.pop(last, None)
+        try:
+            return _File.model_validate(rest).model_dump(exclude_unset=True), faults
+        except ValidationError as error:
+            paths = [_fault(details, full_names).path for details in error.errors(include_url=False)]
+    return {}, faults
+
+
+def _leave_out(section: Any, path: tuple[str, ...]) -> bool:
+    """Take away the value that a path leads to, or the innermost one on its way that a mapping holds; whether there was one."""
+    holder, held = None, None
+    for name in path:
+        if name == "[key]" or not isinstance(section, dict):
+            break
+        key = next((key for key in section if str(key) == name), None)
+        if key is None:
+            return False
+        holder, held, section = section, key, section[key]
+    if holder is None:
+        return False
+    del holder[held]
+    return True
 
 
 def every_key() -> set[str]:

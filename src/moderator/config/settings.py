@@ -100,7 +100,7 @@ class BackendConfig:
     `prompt` is how a prompt goes in: "stdin", "file" or "argument".  `parser` is what its output is read as, one of PARSERS.
     `probe` is a command that ends with 0 where the program is there, and prints its version; `login` one that ends with 0
     where it is logged in; `login_env` are variables, `login_files` files one of which is enough to be.
-    `failed` are patterns in its output that mean that it failed in spite of exit code 0; `retry` are those that mean in a
+    `failed` are patterns in its last five lines that mean that it failed in spite of exit code 0; `retry` are those that mean in a
     failure "try again" (a rate limit, the network), `give_up` "never mind" (not logged in).  Patterns are regular expressions
     of `re`, whatever the letter case.
     `limit` is how many of its tasks run at once, None: as many as there are workers.  `timeout` and `idle_timeout` are seconds

@@ -37,8 +37,10 @@ _TAILS_IN_ALL = 8 * 1024 * 1024  # of each stream over a whole run: a thousand r
 class ProgressCallback(Protocol):
     """Who wants to know what happens.  Called from worker threads; an exception is logged and stops nothing.
 
-    It may also have `on_attempt_end(result, backend, pause)`: an attempt failed for reasons of its backend's own, and the task
-    is tried again by `backend` after `pause` seconds.  Start and end of a task are told once, however often it is tried.
+    It may also have `on_attempt_start(task, attempt, backend)`: an attempt begins, and who makes it; for the first one it comes
+    before `on_task_start`.  And `on_attempt_end(result, backend, pause)`: an attempt failed for reasons of its backend's own, and
+    the task is to be tried again by `backend` after `pause` seconds.  Start and end of a task are told once, however often it is
+    tried.
     And it may have `on_removal(result)`: an attempt has ended like this, and its workspace is removed when this returns.
     """
 
@@ -130,9 +132,7 @@ class LocalExecutor(TaskExecutor):
         if keep not in ("always", "failed", "never"):
             raise ConfigurationError(f"keep must be always, failed or never, not {keep!r}")
         self._git = git
-        self._router = router or BackendRouter(
-            backends={"shell": backend} if backend else None, environment=environment
-        )
+        self._router = router or _router_for(backend, environment)
         self._base = base
         self._level = level
         self._limits = limits or Limits()
@@ -211,6 +211,18 @@ class LocalExecutor(TaskExecutor):
         return Job(index, task, candidates, candidates[0], attempt, notes=notes)
 
 
+def _router_for(backend: Backend | None, environment: Mapping[str, str] | None) -> BackendRouter:
+    """Return a router that gives every task to one backend, or to the shell."""
+    if backend is None:
+        return BackendRouter(environment=environment)
+    name = getattr(backend, "name", None)
+    row = (
+        name if isinstance(name, str) and name.strip() else "shell"
+    )  # what is wrong with the name is told with the backend
+    config = {"gear3": {"backend_routing": {"default_backend": row}}}
+    return BackendRouter(config, {name: backend}, environment=environment)  # type: ignore[dict-item]
+
+
 def new_run_id() -> str:
     """Return an id for a run: sorts by time, never the same twice."""
     return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(3)
@@ -221,6 +233,12 @@ class Announcer:
 
     def __init__(self, callback: ProgressCallback | None) -> None:
         self._callback = callback
+
+    def attempted(self, task: Task, attempt: int, backend: str) -> None:
+        """Tell that an attempt begins: callbacks that have an `on_attempt_start` for that."""
+        if tell := getattr(self._callback, "on_attempt_start", None):
+            with _logged("on_attempt_start"):
+                tell(task, attempt, backend)
 
     def started(self, task: Task) -> None:
         if self._callback:
@@ -254,5 +272,5 @@ class Announcer:
 def _logged(what: str) -> Iterator[None]:
     try:
         yield
-    except Exception:
+    except (Exception, SystemExit):  # which would end the worker, and nothing else
         log.exception("the progress callback failed in %s; the run goes on", what)

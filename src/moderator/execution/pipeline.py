@@ -11,8 +11,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from moderator.backends.shell import command_of
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork, to_type
 from moderator.execution.leavings import put_litter_aside
+from moderator.execution.places import HeldPlace
 from moderator.execution.retrying import Next, next_attempt
 from moderator.execution.scheduling import Job
 from moderator.git.contents import IGNORED
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 class Listener(Protocol):
     """Who is told what happens to a task."""
 
+    def attempted(self, task: Task, attempt: int, backend: str) -> None: ...
     def started(self, task: Task) -> None: ...
     def again(self, result: TaskResult, following: Next) -> None: ...
     def removing(self, result: TaskResult) -> None: ...
@@ -80,6 +82,7 @@ class Step:
 
 def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Listener) -> Step:
     """Make one attempt at a task; return how it ended and what follows.  Never raises."""
+    listener.attempted(job.task, job.attempt, job.backend_name)
     if not job.tried:
         listener.started(job.task)
     began = time.monotonic()
@@ -88,12 +91,13 @@ def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Liste
     following = None
     try:
         result = steps.walk(lambda result: _tidied(result, began, surroundings, listener))
-        following = steps.following()
-    except Exception as error:
+        following = steps.following
+    except (Exception, SystemExit) as error:  # which would end the worker, and nothing else
         if not isinstance(error, (ModeratorError, OSError)):
             log.exception("task %r could not be carried through", job.task.id)
-        listener.broken(job.task, error)
-        result = steps.result(steps.failing, steps.ended, error=error)
+        problem = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__} was raised: {error}")
+        listener.broken(job.task, problem)
+        result = steps.result(steps.failing, steps.ended, error=problem)
     result.duration_seconds = time.monotonic() - began
     if following is None:
         listener.completed(result)
@@ -106,16 +110,22 @@ def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Liste
     ]
     job.attempt += 1
     job.backend = following.backend
+    if not surroundings.level.isolates_directory:
+        # The checkout is held for this task, so no other could begin meanwhile.
+        surroundings.cancellation.wait(following.pause)
+        following = replace(following, pause=0.0)
     return Step(result, following)
 
 
 def not_started(job: Job, surroundings: Surroundings) -> TaskResult:
     """Return the result of a job that the end of the run came before."""
+    place = job.place.workspace if job.place else None
     return TaskResult(
         job.task, None, "", "", 0.0,
         error_message=f"the run was interrupted before {'it was tried again' if job.tried else 'the task began'}",
         outcome=Outcome.CANCELLED, run_id=surroundings.run_id, attempt=job.attempt, base=surroundings.base_commit,
-        workspace_kept=False, notes=list(job.notes),
+        branch=place.branch if place else None, path=place.path if place else None, workspace_kept=place is not None,
+        notes=list(job.notes),
     )  # fmt: skip
 
 
@@ -175,61 +185,69 @@ class _Steps:
         self._slot = slot
         self._all = surroundings
         self._workspace: Workspace | None = None
+        self._has_workspace = False
+        self.following: Next | None = None
         self._log: Path | None = None
         self._trouble = Trouble.NONE
+        self._sure = False
         self._answer = Answer()
         self.ended: Ended | None = None
         self._notes = list(job.notes)
         self.failing = Outcome.COULD_NOT_START
 
     def walk(self, tidied: Callable[[TaskResult], None]) -> TaskResult:
-        everything = self._all
-        if self._job.backend is None:
-            raise self._job.problem or ConfigurationError(f"nobody is there to do task {self._task.id!r}")
+        """Make the attempt and return how it ended; `following` is then what follows it, in a place that is held for it.
+
+        If none does, `tidied` removes the workspace where it is to go.
+        """
+        everything, job = self._all, self._job
+        if job.backend is None:
+            raise job.problem or ConfigurationError(f"nobody is there to do task {self._task.id!r}")
         self.failing = Outcome.NO_WORKSPACE
-        context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
-        fresh = not self._job.put_back
-        with everything.git.create_workspace(
-            context, everything.base_commit, fresh=fresh, directories=self._task.sparse
-        ) as workspace:
-            self._workspace = workspace
-            with self._supervised(workspace):
-                result = self._run_in(workspace, self._job.backend)
-        if self._trouble is Trouble.NONE:
+        place, job.place = job.place, None
+        if place is None:
+            context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
+            place = HeldPlace(everything.git, everything.supervisor, context, everything.base_commit, self._task.sparse)
+        try:
+            self._workspace, self._has_workspace = place.workspace, True
+            result = self._run_in(place.workspace, job.backend)
+            self.following = self._following(place, job.backend)
+            result.workspace_kept = self._has_workspace
+            if self.following:
+                job.place = place
+        finally:
+            if job.place is None:
+                place.release()
+        if self.following is None and self._has_workspace:
             tidied(result)
         return result
 
-    def following(self) -> Next | None:
+    def _following(self, place: HeldPlace, backend: Backend) -> Next | None:
         """Return the attempt that follows this one, the workspace put back for it; None if it was the last."""
         job, router = self._job, self._all.router
-        if self._trouble is Trouble.NONE or job.backend is None or self._workspace is None:
+        if self._trouble is Trouble.NONE:
             return None
         if self._trouble is Trouble.GIVE_UP:
-            router.give_up(job.backend.name, self._reason)
+            router.give_up(backend.name, self._reason, self._sure)
+            job.candidates = [one for one in job.candidates if one is not backend]
         candidates = [one for one in job.candidates if router.availability(one.name).usable]
         most = self._task.max_attempts or router.max_attempts
         following = next_attempt(candidates, job.tried, self._trouble, most)
-        if following is None or self._all.cancellation.cancelled or not self._put_back(self._workspace):
+        if following is None or self._all.cancellation.cancelled or not self._put_back(place):
             return None
         return following
 
-    def _put_back(self, workspace: Workspace) -> bool:
+    def _put_back(self, place: HeldPlace) -> bool:
         """Bring the workspace to what it was at the start; what the attempt left in it is rescued first."""
-        git = self._all.git
+        before = place.workspace
         try:
-            if not workspace.level.isolates_directory:
-                git.require_clean_checkout(workspace.path)
-                self._job.put_back = workspace.level is IsolationLevel.BRANCH
-                return True
-            unsaved = git.check_removal(workspace.task_id, rescue=True)
-            if not unsaved.findings and git.tip(workspace.task_id) in (workspace.base, None):
-                self._job.put_back = True
-                return True
-            reason = f"attempt {self._job.attempt} of run {self._all.run_id} ended in a trouble of its backend"
-            rescue = git.set_aside(workspace.task_id, reason)
-            self._job.put_back = False
+            rescue = place.put_back(
+                f"attempt {self._job.attempt} of run {self._all.run_id} ended in a trouble of its backend"
+            )
         except (ModeratorError, OSError) as error:
-            self._notes.append(f"not tried again, for the workspace cannot be put back: {error}")
+            self._has_workspace = not before.level.isolates_directory or self._is_there(before)
+            why = "; ".join([str(error), *getattr(error, "findings", ())])
+            self._notes.append(f"not tried again, for the workspace cannot be put back: {why}")
             return False
         if rescue:
             self._notes.append(
@@ -237,17 +255,11 @@ class _Steps:
             )
         return True
 
-    @contextlib.contextmanager
-    def _supervised(self, workspace: Workspace) -> Iterator[None]:
-        """Let the supervisor hold the leases too: if this process dies, they last until the task's processes are gone."""
-        held = {f"{self._task.id}#{n}": fd for n, fd in enumerate(self._all.git.lease_descriptors(workspace))}
-        for name, descriptor in held.items():
-            self._all.supervisor.hold(name, descriptor)
-        try:
-            yield
-        finally:
-            for name in held:
-                self._all.supervisor.release(name)
+    def _is_there(self, workspace: Workspace) -> bool:
+        """Whether a workspace is there: it may have been set aside, and no new one could be made."""
+        with contextlib.suppress(ModeratorError, OSError):
+            return workspace.task_id in self._all.git.owners([workspace.task_id])
+        return True
 
     def _run_in(self, workspace: Workspace, backend: Backend) -> TaskResult:
         everything, git = self._all, self._all.git
@@ -274,8 +286,10 @@ class _Steps:
             listen=None if call.parser == "text" else parser.feed,
         )
         self._answer = parser.answer(ended.stdout, ended.stderr)
-        verdict = judge(call, ended, self._answer)
-        self.ended, self._trouble, self.failing = ended, verdict.trouble, verdict.outcome or Outcome.NOT_KEPT
+        own = replace(call, timeout=None) if self._task.timeout is not None else call  # the limit was the task's
+        verdict = judge(own, ended, self._answer)
+        self.ended, self._trouble, self._sure = ended, verdict.trouble, verdict.sure
+        self.failing = verdict.outcome or Outcome.NOT_KEPT
         self._note_what_it_did(ended, before)
         if verdict.outcome is not None:
             return self.result(verdict.outcome, ended, reason=verdict.message)
@@ -376,7 +390,7 @@ class _Steps:
             commit=commit,
             path=workspace.path if workspace else None,
             log=str(self._log) if self._log else None,
-            workspace_kept=workspace is not None,
+            workspace_kept=self._has_workspace,
             notes=self._notes,
             backend_version=known.version if known else None,
             cost_usd=self._answer.cost_usd,
@@ -387,10 +401,9 @@ class _Steps:
 
     @property
     def _reason(self) -> str:
-        return (
-            " ".join((self._answer.error or (self.ended.stderr if self.ended else "")).split())[:200]
-            or "it cannot work"
-        )
+        said = self._answer.error or (self.ended.stderr if self.ended else "")
+        plain = "".join(char if char.isprintable() else " " for char in said)  # a log may show it on a terminal
+        return " ".join(plain.split())[:200] or "it cannot work"
 
     def _limits(self, call: Call | None = None) -> Limits:
         """Return the limits of a command: the task's own first, then its backend's, then the run's."""

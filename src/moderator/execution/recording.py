@@ -32,15 +32,21 @@ class Recorder:
         self._failed = False
         self._planned = {one.task.id: one for one in plan.tasks}
         self._busy: set[str] = set()
+        self._begun: dict[str, tuple[int, str]] = {}
 
-    def on_task_start(self, task: Task) -> None:
+    def on_attempt_start(self, task: Task, attempt: int, backend: str) -> None:
+        """Write down who makes an attempt: by now that may be another than was planned, or than was told when it was put off."""
         try:
             with self._quietly():
-                planned = self._planned[task.id]
-                self._begin(task, planned.attempt, planned.backend)
+                if self._begun.get(task.id) != (attempt, backend):
+                    self._begin(task, attempt, backend)
         finally:
-            if self._then:
-                self._then.on_task_start(task)
+            if tell := getattr(self._then, "on_attempt_start", None):
+                tell(task, attempt, backend)
+
+    def on_task_start(self, task: Task) -> None:
+        if self._then:
+            self._then.on_task_start(task)
 
     def on_task_complete(self, result: TaskResult) -> None:
         try:
@@ -106,6 +112,10 @@ class Recorder:
 
     def _begin(self, task: Task, attempt: int, backend: str) -> None:
         planned = self._planned[task.id]
+        before, self._begun[task.id] = self._begun.get(task.id), (attempt, backend)
+        if before and before[0] == attempt:
+            self._store.change_backend(self._run_id, task.id, attempt, backend)
+            return
         self._store.begin_attempt(
             AttemptRecord(
                 run_id=self._run_id,

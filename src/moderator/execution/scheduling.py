@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from moderator.backends.calls import Backend
+from moderator.execution.places import HeldPlace
 from moderator.models import Task
 
 _GLANCE = 0.1  # seconds between looks whether the run was cancelled, while nothing can be taken
@@ -23,7 +24,7 @@ class Job:
 
     `candidates` are the backends that may do it, in order, and `backend` the one that does the next attempt, None where none
     could be found (`problem` says why).  `attempt` is the number of that attempt, `tried` says how often this run has tried each
-    backend.  `put_back`: the workspace is there, as it was at the start.
+    backend.  `place` is where the next attempt will be made, held since the one before; None where there was none.
     """
 
     index: int
@@ -34,7 +35,7 @@ class Job:
     tried: dict[str, int] = field(default_factory=dict)
     problem: Exception | None = None
     notes: list[str] = field(default_factory=list)
-    put_back: bool = False
+    place: HeldPlace | None = None
 
     @property
     def backend_name(self) -> str:

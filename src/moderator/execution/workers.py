@@ -38,10 +38,15 @@ class Workers:
                 if thread.ident:
                     thread.join()
             raise
-        return [
-            result or not_started(job, self._surroundings)
-            for job, result in zip(self._jobs, self._results, strict=True)
-        ]
+        finally:
+            held = [job.place for job in self._jobs if job.place]
+            results = [
+                result or not_started(job, self._surroundings)
+                for job, result in zip(self._jobs, self._results, strict=True)
+            ]
+            for place in held:  # of jobs that the end of the run came before, while they waited to be tried again
+                place.release()
+        return results
 
     def _work(self, slot: int) -> None:
         while job := self._schedule.take():
@@ -59,11 +64,14 @@ class Workers:
     def _give_to_another(self, job: Job) -> bool:
         """Give a job to the next of its row if its backend has said meanwhile that it cannot work."""
         router = self._surroundings.router
-        if job.backend is None or router.availability(job.backend.name).usable:
+        if job.backend is None or (known := router.availability(job.backend.name)).usable:
             return False
         there = [one for one in job.candidates if router.availability(one.name).usable]
         if not there:
             return False  # it may say so itself once more
+        job.notes.append(
+            f"{job.backend.name} cannot be used any more ({known.problem}); {there[0].name} took its place"
+        )
         job.backend = there[0]
         return True
 

@@ -41,7 +41,7 @@ from moderator.git.safekeeping import Safekeeping
 from moderator.git.spares import Spare
 from moderator.git.unsaved import Unsaved
 from moderator.git.untouched import Untouched
-from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Workspace, WorkspaceStatus
+from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Stand, Workspace, WorkspaceStatus
 from moderator.git.whereabouts import Whereabouts, find_whereabouts
 
 Target = ExecutionContext | Workspace | str
@@ -129,6 +129,17 @@ class GitManager:
     def require_checkout_at(self, directory: str, fork: Base) -> None:
         """Raise UnknownRevision unless the checkout at `directory` is at the base `fork`."""
         self._lifecycle.require_checkout_at(directory, fork)
+
+    def stand_of_checkout(self, directory: str) -> Stand:
+        """Return where the checkout at `directory` stands, whatever is in its files."""
+        checkout = checkout_at(self._repository, directory)
+        entries = checkout.git("ls-files", "-v", "-z").fields
+        return Stand(
+            checkout.git("symbolic-ref", "--quiet", "HEAD", accept=(0, 1)).text,
+            checkout.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1, 128)).text,
+            tuple(entry for entry in entries if not entry.startswith("H ")),
+            os.path.lexists(os.path.join(checkout.git_dir, "index.lock")),
+        )
 
     def fingerprint(self) -> Fingerprint:
         """Return what tasks must leave alone: see Fingerprint."""

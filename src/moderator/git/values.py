@@ -46,6 +46,25 @@ class Workspace:
 
 
 @dataclass(frozen=True)
+class Stand:
+    """Where a checkout stands, apart from its files.
+
+    `ref` is the ref that HEAD is on, "" on none, `commit` the commit that it is at, "" without one; `hidden` are the entries of
+    the index that git was told not to look at, `locked` says that somebody holds the index, or died with it.
+    """
+
+    ref: str
+    commit: str
+    hidden: tuple[str, ...] = ()
+    locked: bool = False
+
+    @property
+    def branch(self) -> str:
+        """What HEAD is on, as people say it."""
+        return self.ref.removeprefix("refs/heads/") or f"no branch, at {self.commit[:12] or 'no commit'}"
+
+
+@dataclass(frozen=True)
 class Counts:
     """How many paths of each kind a workspace holds that are in no commit."""
 

@@ -7,6 +7,7 @@ write, which a signal handler may do and which takes no lock.
 from __future__ import annotations
 
 import os
+import select
 import weakref
 
 
@@ -34,6 +35,12 @@ class Cancellation:
             self._killed = True
             os.write(self._kill_writer, b"k")
         self.cancel()
+
+    def wait(self, seconds: float) -> bool:
+        """Return after so many seconds, or as soon as `cancel` was called; whether it was."""
+        poll = select.poll()  # unlike select(), it takes any descriptor
+        poll.register(self._cancel_reader, select.POLLIN)
+        return bool(poll.poll(max(seconds, 0.0) * 1000))
 
     @property
     def cancelled(self) -> bool:
