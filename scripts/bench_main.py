@@ -7,14 +7,17 @@ greatest.  Nothing is judged by the exit code: it is 0 if every step worked, 1 i
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import bench_ground
-from bench_ground import StepFailed, file_system, load, machine, need, playground, seal
-from bench_sections import FULL, QUICK, SECTIONS, SMOKE, Ground, Row
+from bench_ground import StepFailed, file_system, git, load, machine, need, playground, seal
+from bench_rows import FULL, QUICK, SMOKE, Ground, Row
+from bench_sections import SECTIONS
 
 HEADS = ("what", "plain git", "moderator", "ratio (min-max)", "aim", "met")
 
@@ -31,7 +34,10 @@ def main() -> int:
         with playground(options.dir) as folder, playground(options.race_dir) as race_folder:
             seal(folder)
             sizes = SMOKE if options.smoke else QUICK if options.quick else FULL
-            ground = Ground(folder, race_folder, sizes, _say)
+            if options.repo:
+                files = len(git(options.repo, "ls-tree", "-r", "--name-only", "HEAD").splitlines())
+                sizes = replace(sizes, files=(files, files), rounds=(0, max(sizes.rounds)))
+            ground = Ground(folder, race_folder, sizes, _say, options.repo, tuple(options.compare or ()) or None)
             for name, section in SECTIONS.items():
                 if name not in (options.only or SECTIONS):
                     continue
@@ -43,6 +49,13 @@ def main() -> int:
     except StepFailed as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
+    if options.json:
+        print(
+            json.dumps(
+                {"schema_version": 1, "machine": machine(), "places": places, "rows": [row.to_dict() for row in rows]}
+            )
+        )
+        return 0
     _print_table([row.cells for row in rows])
     if any(row.cells[-1] == "scaled" for row in rows):
         print("\nscaled: within the aim, if that is stretched as bare Python starts slower here than in 10 ms.")
@@ -56,6 +69,12 @@ def _options() -> argparse.Namespace:
     size.add_argument("--quick", action="store_true", help="a reduced form, about a minute")
     size.add_argument("--smoke", action="store_true", help="only shows that every step works; the figures mean nothing")
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--repo", type=Path, help="measure on this repository instead of generated ones")
+    parser.add_argument("--json", action="store_true", help="every single figure, as one JSON document")
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("CREATE", "REMOVE"),
+        help="the commands of another tool, with {repo}, {path} and {branch} for the names",
+    )  # fmt: skip
     parser.add_argument("--dir", default=bench_ground.quick_folder(), help="where to measure (default: %(default)s)")
     parser.add_argument(
         "--race-dir", default=bench_ground.ordinary_folder(),

@@ -1,4 +1,4 @@
-"""What is measured: each section times both sides in pairs, one after the other in the same round, and yields rows.
+"""What is measured of making workspaces and of whole runs: each section times both sides in pairs and yields rows.
 
 The order within a pair changes from round to round, so that neither side always meets a warm cache or a busy neighbour.
 """
@@ -11,156 +11,38 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from bench_ground import MODERATOR, StepFailed, copy, delete, done, git, peak_memory, repository, seconds
-
-from moderator.context import ExecutionContext, IsolationLevel
-from moderator.git.manager import GitManager
-
-CORES = os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much of everything."""
-
-    files: tuple[int, ...]  # of the repositories in which one workspace is made
-    rounds: tuple[int, ...]  # for each of them
-    width: int  # how many at once
-    at_once: int  # rounds of them
-    races: int  # the same on the ordinary file system, to count failures
-    present: tuple[int, int]  # workspaces: few and many
-    flat: int  # rounds
-    tasks: int
-    runs: int  # pairs of runs
-    listed: int  # workspaces with changes
-    starts: int  # rounds
-    queued: int  # tasks
-    printed: int  # bytes
-
-
-FULL = Sizes((2_000, 30_000), (15, 7), 16, 6, 24, (10, 1_000), 15, 200, 3, 10, 20, 1_000, 2_000_000_000)
-QUICK = Sizes((2_000, 10_000), (4, 2), 16, 1, 1, (10, 100), 4, 20, 1, 10, 4, 50, 200_000_000)
-SMOKE = Sizes((10, 20), (1, 1), 2, 1, 1, (1, 2), 1, 2, 1, 2, 1, 2, 1_000_000)
-
-
-@dataclass
-class Row:
-    """One line of the table.  `pairs` are (theirs, ours) in the unit; the aim is a limit of the ratio or of ours."""
-
-    what: str
-    pairs: list[tuple[float, float]]
-    unit: str = "s"
-    most_ratio: float | None = None
-    most: float | None = None
-    scaled: float = 1.0  # how much slower this machine is than the one the aim in absolute terms was set for
-    beside: str = ""  # what the first figure is, where it is not plain git
-    failed: tuple[int, int, int] | None = None  # of theirs, of ours, of how many each
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        theirs, ours, ratio, aim, met = "-", "-", "-", "-", "-"
-        if self.pairs:
-            first = statistics.median(pair[0] for pair in self.pairs)
-            second = statistics.median(pair[1] for pair in self.pairs)
-            ours = _shown(second, self.unit)
-            if first:
-                theirs = _shown(first, self.unit) + (f" ({self.beside})" if self.beside else "")
-                ratios = sorted(one[1] / one[0] for one in self.pairs)
-                middle = statistics.median(ratios)
-                ratio = f"{middle:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
-                if self.most_ratio is not None:
-                    aim, met = f"{self.most_ratio:g}x", "yes" if middle <= self.most_ratio else "**no**"
-            if self.most is not None:
-                aim = _shown(self.most, self.unit)
-                if self.unit == "s":
-                    ours += f", least {_shown(min(pair[1] for pair in self.pairs), self.unit)}"
-                met = "yes" if second < self.most else "scaled" if second < self.most * self.scaled else "**no**"
-        if self.failed is not None:
-            theirs, ours = (f"{count} of {self.failed[2]} failed" for count in self.failed[:2])
-            aim, met = "no failure", "**no**" if self.failed[1] else "yes"
-        return self.what, theirs, ours, ratio, aim, met
-
-
-def _shown(value: float, unit: str) -> str:
-    if unit == "MB":
-        return f"{value:.0f} MB"
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
-
-
-@dataclass
-class Ground:
-    """Where to measure, and what was prepared once for several sections."""
-
-    folder: Path
-    race_folder: Path
-    sizes: Sizes
-    say: Callable[[str], None]
-    _made: dict[int, Path] = field(default_factory=dict)
-
-    def template(self, files: int) -> Path:
-        """Return a repository that is copied, never changed."""
-        if files not in self._made:
-            self.say(f"making a repository of {files:,} files")
-            self._made[files] = repository(self.folder / f"template-{files}", files)
-        return self._made[files]
-
-
-class _Ours:
-    """One repository in which workspaces are made."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.manager = GitManager(place)
-        self.base = base_of(place)
-
-    def create(self, name: str) -> None:
-        context = ExecutionContext.create_isolated_context(self.base, name)
-        self.manager.create_workspace(context).release()
-
-    def remove(self, name: str) -> None:
-        branch = self.manager.find(name).branch
-        self.manager.remove_workspace(name)
-        git(self.place, "branch", "-qD", str(branch))
-
-
-class _Theirs:
-    """The same with plain git."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-
-    def create(self, name: str) -> None:
-        tree = f"{self.place}.trees/{name}"
-        done(["git", "worktree", "add", "-b", f"main-task-{name}", tree, "main"], self.place)
-
-    def remove(self, name: str) -> None:
-        git(self.place, "worktree", "remove", "--force", f"{self.place}.trees/{name}")
-        git(self.place, "branch", "-qD", f"main-task-{name}")
-
-
-def base_of(place: Path) -> ExecutionContext:
-    state = str(place / ".git" / "moderator" / "state")
-    return ExecutionContext("bench", f"{place}.moderator", "main", state, IsolationLevel.FULL)
+from bench_ground import MODERATOR, StepFailed, copy, done, git, peak_memory, seconds
+from bench_lists import lists
+from bench_pool import claim, pooled, remove
+from bench_rows import CORES, Ground, Other, Ours, Row, Theirs, clear, timed
 
 
 def create(ground: Ground) -> Iterator[Row]:
     """Making one workspace, context included, in a process that already runs."""
     for files, rounds in zip(ground.sizes.files, ground.sizes.rounds, strict=True):
-        theirs = _Theirs(copy(ground.template(files), ground.folder / "create-theirs"))
-        ours = _Ours(copy(ground.template(files), ground.folder / "create-ours"))
+        theirs = Theirs(copy(ground.template(files), ground.folder / "create-theirs"))
+        ours = Ours(copy(ground.template(files), ground.folder / "create-ours"))
         pairs = []
         for number in range(rounds + 1):
             name = f"t{number:03d}"
-            pairs.append(_pair(number, theirs.create, ours.create, name))
+            pairs.append(timed(number, theirs.create, ours.create, name))
             theirs.remove(name)
             ours.remove(name)
         # The first round is for caches to warm up.
-        yield Row(f"create one workspace, {files:,} files", pairs[1:], most_ratio=1.0)
-        _clear(ground.folder, "create-")
+        yield Row(f"create one workspace, {files:,} files", pairs[1:], most_ratio=1.05)
+        if ground.compare:
+            other = Other(copy(ground.template(files), ground.folder / "create-other"), *ground.compare)
+            made, gone = [], []
+            for number in range(rounds):
+                name = f"o{number:03d}"
+                made.append(timed(number, theirs.create, other.create, name))
+                gone.append(timed(number, theirs.take_away, other.remove, name))
+            yield Row(f"create one workspace, {files:,} files: the other tool", made)
+            yield Row(f"remove one workspace, {files:,} files: the other tool", gone)
+        clear(ground.folder, "create-")
 
 
 def together(ground: Ground) -> Iterator[Row]:
@@ -173,7 +55,7 @@ def together(ground: Ground) -> Iterator[Row]:
             pair, lost = _at_once(ground, ground.folder, files, number, side, "once")
             pairs.append(pair)
             failed = [failed[0] + lost[0], failed[1] + lost[1]]
-            _clear(ground.folder, "once-")
+            clear(ground.folder, "once-")
         what = f"create {width} at once ({kind}), {files:,} files"
         yield Row(what, pairs, most_ratio=1.0)
         yield Row(f"{what}: failures", [], failed=(failed[0], failed[1], width * len(pairs)))
@@ -205,7 +87,7 @@ def _at_once(
     def keep(whose: int, side: _Side) -> None:
         lost[whose].extend(side())
 
-    pair = _pair(number, partial(keep, 0, theirs), partial(keep, 1, ours))
+    pair = timed(number, partial(keep, 0, theirs), partial(keep, 1, ours))
     for whose, said in zip(("git", "moderator"), lost, strict=True):
         if said:
             ground.say(f"{whose} failed, for example: {said[0].strip()[-300:]}")
@@ -228,7 +110,7 @@ def _git_processes(place: Path, names: list[str]) -> _Side:
 
 
 def _threads(place: Path, names: list[str]) -> _Side:
-    ours = _Ours(place)
+    ours = Ours(place)
 
     def start() -> list[str]:
         with ThreadPoolExecutor(len(names)) as pool:
@@ -242,8 +124,8 @@ _CHILD = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
-from bench_sections import _Ours
-ours = _Ours(Path(sys.argv[1]))
+from bench_rows import Ours
+ours = Ours(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -284,28 +166,44 @@ def flat(ground: Ground) -> Iterator[Row]:
     template = ground.template(20)
     sides = {}
     for present in (few, many):
-        ours = _Ours(copy(template, ground.folder / f"flat-{present}"))
+        ours = Ours(copy(template, ground.folder / f"flat-{present}"))
         ground.say(f"making {present:,} workspaces that are merely present")
         _fill(ours, present)
-        sides[present] = (_Theirs(ours.place), ours)
+        sides[present] = (Theirs(ours.place), ours)
     figures: dict[str, list[tuple[float, float]]] = {"plain git": [], "moderator": []}
+    more: dict[str, list[tuple[float, float]]] = {"claim": [], "remove": [], "`moderator path`": []}
     for number in range(ground.sizes.flat + 1):
         name = f"t{number:03d}"
         for whose, side in (("plain git", 0), ("moderator", 1)):
             at_few, at_many = sides[few][side], sides[many][side]
-            pair = _pair(number, at_few.create, at_many.create, f"{name}-{side}")
+            pair = timed(number, at_few.create, at_many.create, f"{name}-{side}")
             at_few.remove(f"{name}-{side}")
             at_many.remove(f"{name}-{side}")
             if number:
                 figures[whose].append(pair)
+        for side in sides.values():
+            side[1].manager.fill_pool(side[1].root, "main", 1)
+        few_side, many_side = sides[few][1], sides[many][1]
+        claims = timed(number, few_side.create, many_side.create, f"{name}-claimed")
+        gone = timed(number, few_side.put_away, many_side.put_away, f"{name}-claimed")
+        paths = timed(number, *(partial(_path, side.place) for side in (few_side, many_side)))
+        if number:
+            for what, found in zip(more, (claims, gone, paths), strict=True):
+                more[what].append(found)
     beside = f"{few} present"
     what = f"create one with {many:,} present against {few}"
     yield Row(f"{what}: plain git", figures["plain git"], beside=beside)
     yield Row(f"{what}: moderator", figures["moderator"], beside=beside, most_ratio=1.2)
-    _clear(ground.folder, "flat-")
+    for what, found in more.items():
+        yield Row(f"{what} with {many:,} present against {few}", found, beside=beside, most_ratio=1.2)
+    clear(ground.folder, "flat-")
 
 
-def _fill(ours: _Ours, count: int) -> None:
+def _path(place: Path) -> None:
+    done([MODERATOR, "path", "present-0000", "--repo", str(place)], place)
+
+
+def _fill(ours: Ours, count: int) -> None:
     with ThreadPoolExecutor(CORES) as pool:
         list(pool.map(ours.create, [f"present-{number:04d}" for number in range(count)]))
 
@@ -339,7 +237,7 @@ def run(ground: Ground) -> Iterator[Row]:
                     ]
                     tasks = _tasks_file(ground.folder / "run-tasks.yaml", names, command)
                     pairs.append(
-                        _pair(
+                        timed(
                             number,
                             partial(_loop, places[0], names, command, jobs),
                             partial(_moderator_run, places[1], tasks, jobs),
@@ -349,7 +247,7 @@ def run(ground: Ground) -> Iterator[Row]:
                     missing = count - len(list(Path(f"{places[0]}.logs").glob("*.code")))
                     if missing:
                         ground.say(f"git worktree add failed for {missing} of {count} in the shell loop")
-                    _clear(ground.folder, "run-")
+                    clear(ground.folder, "run-")
                 yield Row(f"{count} tasks that {kind}, {files:,} files, {jobs} at once", pairs, most_ratio=1.5)
 
 
@@ -382,9 +280,25 @@ def _tasks_file(place: Path, names: Sequence[str], command: str) -> Path:
     return place
 
 
+def noop(ground: Ground) -> Iterator[Row]:
+    """Many tasks that do nothing: what a run costs beside what is run."""
+    count, files = ground.sizes.many_tasks, ground.sizes.files[0]
+    names = [f"t{number:04d}" for number in range(count)]
+    pairs = []
+    for number in range(min(3, ground.sizes.runs)):
+        ground.say(f"{count:,} tasks that do nothing, four at once: pair {number + 1}")
+        places = [copy(ground.template(files), ground.folder / f"noop-{whose}") for whose in ("theirs", "ours")]
+        tasks = _tasks_file(ground.folder / "noop-tasks.yaml", names, "true")
+        theirs = partial(_loop, places[0], names, "true", 4)
+        pairs.append(timed(number, theirs, partial(_moderator_run, places[1], tasks, 4)))
+        _check_commits(places[1], count, 0)
+        clear(ground.folder, "noop-")
+    yield Row(f"{count:,} tasks that do nothing, {files:,} files, 4 at once", pairs, most_ratio=1.0)
+
+
 def start(ground: Ground) -> Iterator[Row]:
     """Whole processes, beside the bare interpreter."""
-    ours = _Ours(copy(ground.template(ground.sizes.files[0]), ground.folder / "start-ours"))
+    ours = Ours(copy(ground.template(ground.sizes.files[0]), ground.folder / "start-ours"))
     for number in range(ground.sizes.listed):
         ours.create(f"t{number}")
         tree = Path(ours.manager.find(f"t{number}").path)
@@ -411,7 +325,7 @@ def start(ground: Ground) -> Iterator[Row]:
     for what in list(commands)[1:]:
         pairs = list(zip(figures["bare"], figures[what], strict=True))
         yield Row(what, pairs, beside="bare Python", most=aims.get(what), scaled=scaled)
-    _clear(ground.folder, "start-")
+    clear(ground.folder, "start-")
 
 
 def memory(ground: Ground) -> Iterator[Row]:
@@ -430,28 +344,19 @@ def memory(ground: Ground) -> Iterator[Row]:
             ["run", str(tasks), "--repo", str(place), "-j", str(min(CORES, 32)), "--progress", "none"], ground.folder
         )
         yield Row(what, [(0.0, used / 1e6)], unit="MB", most=100.0)
-        _clear(ground.folder, "memory-")
-
-
-def _pair(
-    number: int, theirs: Callable[..., object], ours: Callable[..., object], *arguments: object
-) -> tuple[float, float]:
-    if number % 2:
-        second = seconds(ours, *arguments)
-        return seconds(theirs, *arguments), second
-    return seconds(theirs, *arguments), seconds(ours, *arguments)
-
-
-def _clear(folder: Path, prefix: str) -> None:
-    for made in folder.glob(f"{prefix}*"):
-        delete(made)
+        clear(ground.folder, "memory-")
 
 
 SECTIONS: dict[str, Callable[[Ground], Iterator[Row]]] = {
     "create": create,
+    "claim": claim,
+    "remove": remove,
     "together": together,
     "flat": flat,
     "run": run,
+    "noop": noop,
+    "pooled": pooled,
+    "lists": lists,
     "start": start,
     "memory": memory,
 }

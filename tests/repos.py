@@ -9,13 +9,16 @@ The same description gives the same commit ids, on every machine.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pytest_tmp_files import make_files, tmp_file_type
 
 NAME, EMAIL = "Ada Lovelace", "ada@example.com"
@@ -68,6 +71,23 @@ def git(path: Path | str, *arguments: str | bytes | Path, stdin: str | bytes = b
         command = " ".join(os.fsdecode(argument) for argument in arguments)
         raise AssertionError(f"git {command} ended with {done.returncode}: {os.fsdecode(done.stderr)}")
     return os.fsdecode(done.stdout).removesuffix("\n")
+
+
+@contextmanager
+def git_processes(folder: Path) -> Iterator[list[str]]:
+    """Give a list that has, after the `with`, the command of every git process that this one and its children started.
+
+    Git tells of itself, into new files in this folder: nothing of ours is replaced.
+    """
+    folder.mkdir()
+    commands: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_TRACE2_EVENT", str(folder))
+        yield commands
+    for process in folder.iterdir():
+        events = map(json.loads, process.read_text().splitlines())
+        commands += [event["name"] for event in events if event["event"] == "cmd_name"]
+    commands.sort()
 
 
 def make_repository(

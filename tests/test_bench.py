@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ BENCH = Path(__file__).parents[1] / "scripts" / "bench_main.py"
 ROWS = (
     "create one workspace, 10 files",
     "create one workspace, 20 files",
+    "claim a spare, 20 files, {}",
+    "claim a spare, base moved by 3 files, 20 files, {}",
+    "remove one workspace, 20 files, {}",
     "create 2 at once (threads), 10 files",
     "create 2 at once (threads), 10 files: failures",
     "create 2 at once (processes), 10 files",
@@ -18,8 +22,20 @@ ROWS = (
     "create 2 at once (processes), 10 files, ordinary file system: failures",
     "create one with 2 present against 1: plain git",
     "create one with 2 present against 1: moderator",
+    "claim with 2 present against 1",
+    "remove with 2 present against 1",
+    "`moderator path` with 2 present against 1",
     "2 tasks that do nothing, 10 files, 2 at once",
     "2 tasks that write a file, 10 files, 2 at once",
+    "2 tasks that do nothing, 10 files, 4 at once",
+    "2 tasks over 4 workers, removed again, 10 files",
+    "2 tasks over 4 workers, removed again, 10 files, spares",
+    "2 tasks over 4 workers, removed again, 10 files, recycled",
+    "2 tasks over 4 workers, removed again, 20 files",
+    "2 tasks over 4 workers, removed again, 20 files, spares",
+    "2 tasks over 4 workers, removed again, 20 files, recycled",
+    "`moderator list`, 2 workspaces",
+    "`moderator list --status`, 2 workspaces",
     "`python -I -S -c pass`",
     "`moderator --version`",
     "`moderator path`",
@@ -40,8 +56,11 @@ def test_bench_fills_every_row_of_its_table_and_cleans_up(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     table = [line.strip("|") for line in done.stdout.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.split(" | ")] for line in table[2:]]
-    # More than two cores add rows with as many tasks at once.
-    assert [row[0] for row in cells if row[0] in ROWS] == list(ROWS)
+    found = [
+        re.sub(r", \w+$", ", {}", row[0]) if row[0].startswith(("claim a", "remove one")) else row[0] for row in cells
+    ]
+    # Rows for each file system; more than two cores add rows with as many tasks at once.
+    assert list(dict.fromkeys(row for row in found if row in ROWS)) == list(ROWS)
     assert all(len(row) == 6 and all(row) for row in cells)
     assert not any("of 2 failed" in row[2] and not row[2].startswith("0 ") for row in cells)
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ import pytest
 from commandline import PATIENCE, command, document, ids, moderator, picture, started, task_list, wait_until
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.git.manager import GitManager
-from repos import git, make_repository
+from repos import git, git_processes, make_repository
 
 TASKS = (
     {
@@ -65,10 +65,10 @@ def test_list_is_one_table(untouched: Path) -> None:
     done = moderator(untouched, "list")
     assert (done.returncode, done.stderr) == (0, "")
     assert [re.sub(r" +N", " N", line) for line in plain(done.stdout).splitlines()] == [
-        "TASK      STATE  BRANCH              AHEAD/BEHIND  CHANGES  LAST OUTCOME   AGE",
-        "bad       ready  main-task-bad       +0 -0         1 file   failed (3) N.Ns",
-        "idle      ready  main-task-idle      +0 -0         clean    unchanged N.Ns",
-        "task_001  ready  main-task-task-001  +1 -0         clean    succeeded N.Ns",
+        "TASK      STATE  BRANCH              AHEAD/BEHIND  CHANGES    LAST OUTCOME   AGE",
+        "bad       ready  main-task-bad       +0 -0         1 file     failed (3) N.Ns",
+        "idle      ready  main-task-idle      +0 -0         clean      unchanged N.Ns",
+        "task_001  ready  main-task-task-001  +1 -0         clean      succeeded N.Ns",
     ]
 
 
@@ -137,6 +137,52 @@ def test_list_looks_into_fifty_workspaces_unasked(tmp_path: Path) -> None:
     done = moderator(repository, "list")
     assert done.stderr == "note: changes were not looked for in so many workspaces; --status does\n"
     assert len(done.stdout.splitlines()) == 52
+
+
+def test_list_asks_git_no_more_often_for_many(tmp_path: Path) -> None:
+    """A handful of processes for any number of workspaces that are only listed; one more for each that is looked into."""
+    repository = make_repository(tmp_path / "sample")
+    manager = GitManager(repository)
+    base = ExecutionContext("sample", str(tmp_path / "w"), "main", str(tmp_path / "s"), IsolationLevel.FULL)
+    for number in range(52):
+        context = ExecutionContext.create_isolated_context(base, f"task_{number:03d}")
+        with manager.create_workspace(context) as workspace:
+            if number % 2:
+                git(workspace.path, "commit", "--quiet", "--allow-empty", "-m", "work")
+    git(repository, "commit", "--quiet", "--allow-empty", "-m", "meanwhile")
+    with git_processes(tmp_path / "listed") as listed:
+        done = moderator(repository, "list", "--json")
+    found = [(one["ahead"], one["behind"], one["dirty"]) for one in document(done)["workspaces"]]
+    assert found == [(0, 1, None), (1, 1, None)] * 26
+    assert listed == ["cat-file", "merge-base", "rev-list", "rev-parse", "version"]
+    with git_processes(tmp_path / "looked") as looked:
+        moderator(repository, "list", "--status")
+    assert looked == sorted([*listed, *["status"] * 52])
+
+
+def test_rows_appear_as_they_are_known(tmp_path: Path) -> None:
+    """In the order of the list and in columns that are known before: nobody waits for the slowest tree to see the first."""
+    repository = make_repository(tmp_path / "sample", [("first", {"a": "1\n", ".gitattributes": "slow filter=slow\n"})])
+    manager = GitManager(repository)
+    base = ExecutionContext("sample", str(tmp_path / "w"), "main", str(tmp_path / "s"), IsolationLevel.FULL)
+    for name in ("first", "second"):
+        manager.create_workspace(ExecutionContext.create_isolated_context(base, name)).release()
+    slow = Path(manager.find("second").path, "slow")
+    slow.write_text("x\n")
+    git(slow.parent, "add", "slow")
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    git(repository, "config", "filter.slow.clean", f"cat {gate}")
+    os.utime(slow, (1, 1))  # so that git has to read it, through the filter
+    with started(repository, "list") as listing:
+        assert listing.stdout is not None
+        heads, first = listing.stdout.readline(), listing.stdout.readline()
+        assert (heads.split()[0], first.split()[0]) == ("TASK", "first")
+        gate.write_text("x\n")
+        second = listing.stdout.readline()
+        assert listing.wait(PATIENCE) == 0
+    assert second.split()[0] == "second"
+    assert first.index("clean") == second.index("1 file") == heads.index("CHANGES")
 
 
 def test_show_tells_what_a_task_did(untouched: Path) -> None:

@@ -29,13 +29,13 @@ def test_every_variable_that_ties_git_to_a_repository_is_known(tmp_path: Path) -
 def test_an_environment_is_scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repository variables and configuration by number go, everything else stays, and what a call adds wins."""
     given = {
-        "GIT_DIR": "/x",
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": "a.b",
-        "GIT_CONFIG_VALUE_0": "c",
-        "HOME": "/h",
+        b"GIT_DIR": b"/x",
+        b"GIT_CONFIG_COUNT": b"1",
+        b"GIT_CONFIG_KEY_0": b"a.b",
+        b"GIT_CONFIG_VALUE_0": b"c",
+        b"HOME": b"/h",
     }
-    assert scrubbed_environment({"GIT_INDEX_FILE": "i"}, given) == {"HOME": "/h", "GIT_INDEX_FILE": "i"}
+    assert scrubbed_environment({"GIT_INDEX_FILE": "i"}, given) == {b"HOME": b"/h", b"GIT_INDEX_FILE": b"i"}
 
 
 def test_a_failure_has_gits_own_words(tmp_path: Path) -> None:

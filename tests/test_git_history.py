@@ -13,7 +13,7 @@ from moderator.git.history import read_commit
 from moderator.git.manager import GitManager
 from moderator.git.repository import Repository
 from moderator.git.values import Change, Commit
-from repos import Symlink, git, make_repository
+from repos import Symlink, git, git_processes, make_repository
 from workspaces import context, files
 
 LINES = "".join(f"line {number}\n" for number in range(20))
@@ -241,3 +241,26 @@ def test_the_history_of_a_sha256_repository_is_read(tmp_path: Path) -> None:
         (Path(workspace.path) / "new").write_text("new\n")
         commit = manager.commit(workspace, "work")
         assert commit is not None and manager.log(workspace) == [commit]
+
+
+def test_sizes_are_those_of_the_changes(tmp_path: Path) -> None:
+    """Of any number of pairs, in two processes; a tip that several bases are compared with is told for each."""
+    repository = make_repository(
+        tmp_path / "sample", [*COMMITS, ("second", {"kept.txt": "other\n", "old name": None, "new name": LINES})]
+    )
+    git(repository, "checkout", "--quiet", "--orphan", "apart")
+    git(repository, "commit", "--quiet", "-m", "apart")
+    git(repository, "merge", "--quiet", "--allow-unrelated-histories", "-s", "ours", "-m", "merged", "main~1")
+    commits = git(repository, "rev-list", "--all").split()
+    manager = GitManager(repository)
+    pairs = [(base, tip) for base in commits for tip in commits]
+    expected = {}
+    for base, tip in pairs:
+        changes = manager.diff_between(base, tip)
+        lines = [(one.added or 0, one.removed or 0) for one in changes]
+        expected[base, tip] = (len(changes), sum(added for added, _ in lines), sum(removed for _, removed in lines))
+    gone = [("1" * 40, commits[0]), (commits[0], "1" * 40)]
+    with git_processes(tmp_path / "trace") as commands:
+        found = manager.sizes_between([gone[0], *pairs, gone[1]])
+    assert (found, commands) == (expected, ["cat-file", "diff-tree"])
+    assert manager.sizes_between([]) == manager.sizes_between(gone) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from moderator.errors import (
 )
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.sequential import SequentialExecutor
-from moderator.models import Outcome, Task
+from moderator.models import Outcome, Task, TaskResult
 from moderator.orchestrator import Orchestrator, RunSummary
 from moderator.process import Cancellation
 from moderator.routing import Place
 from moderator.store import Store, history_file
-from repos import git, make_repository
+from repos import git, git_processes, make_repository
 from runs import Listening, sample, shell, words
 
 TASKS = [shell("changes", "echo new > new"), shell("nothing"), shell("fails", "exit 3")]
@@ -87,6 +88,52 @@ def test_a_run_is_planned_carried_out_and_recorded(tmp_path: Path) -> None:
     assert sorted(said[:2] for said in listening.said) == sorted(
         (what, task.id) for task in TASKS for what in ("start", "complete")
     )
+
+
+def test_a_task_costs_no_more_processes_than_it_needs(tmp_path: Path) -> None:
+    """Two for one that changes nothing (its branch, its files), five more for one whose work is committed."""
+    repository = sample(tmp_path)
+    found: dict[str, Counter[str]] = {}
+    for what, command in (("idle", "true"), ("busy", "echo new > new")):
+        for count in (1, 4):
+            tasks = [shell(f"{what}-{count}-{number}", command) for number in range(count)]
+            orchestrator = Orchestrator({}, repository)
+            with git_processes(tmp_path / f"{what}-{count}") as commands:
+                assert orchestrator.run(tasks).success
+            found[f"{what} {count}"] = Counter(commands)
+    assert found["idle 4"] - found["idle 1"] == Counter({"update-ref": 3, "read-tree": 3})
+    assert found["busy 4"] - found["busy 1"] == Counter(
+        {"update-ref": 6, "read-tree": 3, "status": 3, "add": 3, "write-tree": 3, "commit-tree": 3}
+    )
+
+
+class _AtRemoval(Listening):
+    """A callback that looks what is known of an attempt, and what is there of it, right before its workspace goes."""
+
+    def __init__(self, store: Path) -> None:
+        super().__init__()
+        self._store = store
+        self.found: list[tuple[str, str | None, str | None, bool]] = []
+
+    def on_removal(self, result: TaskResult) -> None:
+        with Store(self._store) as store:
+            (attempt,) = store.attempts(task_id=result.task.id)
+        self.found.append((result.task.id, attempt.outcome, attempt.commit, Path(str(result.path), ".git").exists()))
+
+
+def test_an_end_is_recorded_before_the_workspace_goes(tmp_path: Path) -> None:
+    """A crash between the two must not leave a task of which neither is to be found."""
+    orchestrator = Orchestrator({}, sample(tmp_path))
+    looking = _AtRemoval(history_file(orchestrator.git.state_root))
+    summary = orchestrator.run(TASKS, looking, keep="never")
+    tips = {result.task.id: result.commit for result in summary.results}
+    assert looking.found == [
+        ("changes", "succeeded", tips["changes"], True),
+        ("nothing", "unchanged", None, True),
+        ("fails", "failed", None, True),
+    ]
+    assert [Path(str(result.path)).exists() for result in summary.results] == [False] * 3
+    assert [what for what, *_ in looking.said] == ["start", "complete"] * 3
 
 
 def test_all_tasks_failing_is_a_summary(tmp_path: Path) -> None:

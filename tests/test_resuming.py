@@ -52,7 +52,7 @@ def commit(**trailers: str) -> Commit:
         (None, None, False, "running", Start.RUN, 1),
         (None, commit(), True, "running", Start.RUN, 1),
         *((replace(ATTEMPT, outcome=outcome.value), commit(), True, "running", Start.KEPT, 1)
-          for outcome in Outcome if outcome.value not in {"cancelled", *NOTHING_RAN}),
+          for outcome in Outcome if outcome.value not in {"cancelled", "backend failed", *NOTHING_RAN}),
         (replace(ATTEMPT, attempt=3, outcome="failed"), None, False, "interrupted", Start.KEPT, 3),
         (ATTEMPT, commit(), True, "running", Start.RECORDED, 1),
         (ATTEMPT, commit(Moderator_Run="r-2"), True, "running", Start.AGAIN, 2),

@@ -239,7 +239,7 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
         (
             "{id: x, run: y, colour: red}",
             "2:21: unknown key 'colour'; known here: 'id', 'description', 'kind', 'run', 'prompt', 'backend', 'verify', "
-            "'max_attempts', 'variants', 'env', 'acceptance_criteria', 'prompt_file', "
+            "'max_attempts', 'variants', 'sparse', 'env', 'acceptance_criteria', 'prompt_file', "
             "'timeout', 'idle_timeout'",
         ),
         ("{id: x, run: y, env: [A]}", "2:26: env must be a mapping of names to texts, not a list"),
@@ -304,7 +304,8 @@ the task list 'tasks.yaml' has 14 problems
   - tasks.yaml:3:12: 'id' can have no default; give every task its own
   - tasks.yaml:3:28: timeout must be positive, not 0
   - tasks.yaml:3:31: unknown key 'retries' in 'defaults'; known here: 'description', 'kind', 'run', \
-'prompt', 'backend', 'verify', 'max_attempts', 'variants', 'env', 'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout'
+'prompt', 'backend', 'verify', 'max_attempts', 'variants', 'sparse', 'env', 'acceptance_criteria', 'prompt_file', \
+'timeout', 'idle_timeout'
   - tasks.yaml:7:5: task 'a' has neither 'run' nor 'prompt': say what to execute, or what to ask an agent for
   - tasks.yaml:7:9: the id 'a' is taken, by the task in line 5; give every task its own
   - tasks.yaml:8:5: unknown key 'runs'; did you mean 'run'?
@@ -352,6 +353,7 @@ TASKS = st.lists(
         backend=TEXTS | st.lists(TEXTS, min_size=1, max_size=3).map(tuple),
         verify=st.none() | TEXTS | st.lists(TEXTS, min_size=1, max_size=3),
         max_attempts=st.none() | st.integers(1, 20),
+        sparse=st.lists(TEXTS, max_size=3),
     ),
     min_size=1,
     max_size=3,

@@ -72,7 +72,7 @@ class Task:
     router's rules; `backend` names who does it, or several in the order in which they are tried, whatever the rules say.
     `verify` is a command, like `run`, that must end with 0 in the workspace afterwards.  `max_attempts` is how often the task
     is tried when its backend fails for reasons of its own; None means the router's.  `variant_of` is the task that this one
-    is one of several attempts at, "" if it is none.
+    is one of several attempts at, "" if it is none.  `sparse` are the directories that its workspace has, none: all of them.
     """
 
     id: str
@@ -88,6 +88,7 @@ class Task:
     verify: str | list[str] | None = None
     max_attempts: int | None = None
     variant_of: str = ""
+    sparse: list[str] = field(default_factory=list)
 
     @property
     def digest(self) -> str:
@@ -111,6 +112,7 @@ class Task:
             "verify": _listed(self.verify),
             "max_attempts": self.max_attempts,
             "variant_of": self.variant_of,
+            "sparse": list(self.sparse),
         }
 
 

@@ -296,6 +296,13 @@ def _names(node: ListNode, name: str, complaints: Complaints) -> tuple[str, ...]
     return tuple(_text(item, f"a part of {name}", complaints) or "" for item in node.items)
 
 
+def _sparse(node: Node, name: str, complaints: Complaints) -> list[str]:
+    if isinstance(node, ListNode):
+        return _texts(node, f"a part of {name}", complaints)
+    _complain(node, name, "a list of directories", complaints)
+    return []
+
+
 def _attempts(node: Node, name: str, complaints: Complaints) -> int | None:
     return _whole(node, name, complaints, 1, _MOST_ATTEMPTS)
 
@@ -350,6 +357,7 @@ _READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
     "verify": _run,
     "max_attempts": _attempts,
     "variants": _variants_wanted,
+    "sparse": _sparse,
     "env": _env,
     "acceptance_criteria": _criteria,
 }

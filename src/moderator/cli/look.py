@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LOOKED_INTO = 50
 """Workspaces up to which `list` looks for changes without being asked."""
 _COLOURS = {"succeeded": "green", "unchanged": "green", "running": "cyan", "finished": "green"}
+_HEADS = ("TASK", "STATE", "BRANCH", "AHEAD/BEHIND", "CHANGES", "LAST OUTCOME", "AGE")
+_ORDINARY = ("", "", "", "", "999 files", "", "")
+"""What a look into a tree finds out, as wide as it ordinarily gets."""
 _FOLLOW_EVERY = 0.2  # seconds between looks at a log that is followed
 _TAIL = 10  # lines of output that `show` ends with
 
@@ -34,39 +37,41 @@ _TAIL = 10  # lines of output that `show` ends with
 def list_command(look: bool, as_json: bool, repo: str) -> None:
     """List the workspaces: state, branch, commits ahead and behind, changes, last outcome, age."""
     git = GitManager(repo)
-    count = len(git.workspaces())
-    statuses = git.statuses(changes=look or count <= LOOKED_INTO)
-    attempts = _last_attempts(git)
-    for problem in git.unreadable():
+    outlines, unreadable = git.overview()
+    looking = look or len(outlines) <= LOOKED_INTO
+    attempts = _last_attempts(git) if outlines else {}
+    for problem in unreadable:
         say_error(problem)
+    statuses = git.look_into(outlines) if looking else outlines
     if as_json:
         print_json({"workspaces": [_described(status, attempts.get(status.task_id)) for status in statuses]})
         return
-    if not statuses:
+    if not outlines:
         say("none", "there are no workspaces here; moderator run TASKS.yaml makes them")
         return
     now = time.time()
-    rows = []
+    # Rows appear as their trees are looked into, so the columns are as wide as what is known before.
+    known = [_row(status, attempts.get(status.task_id), now) for status in outlines]
+    columns = text.Columns([_HEADS, *([_ORDINARY] if looking else []), *known], right=(6,))
+    page(paint(columns.line(_HEADS), "bright_black"))
     for status in statuses:
-        attempt = attempts.get(status.task_id)
-        rows.append(
-            (
-                text.shortened(status.task_id, 32),
-                (status.locked_by_person and "locked") or ("running" if status.lease else status.state),
-                text.shortened(status.branch or "(detached)", 48),
-                "-" if status.ahead is None else f"+{status.ahead} -{status.behind or 0}",
-                _changes(status),
-                _outcome(attempt, status),
-                text.duration(now - status.created_at),
-            )
-        )
-    heads = ("TASK", "STATE", "BRANCH", "AHEAD/BEHIND", "CHANGES", "LAST OUTCOME", "AGE")
-    lines = text.table(heads, rows, right=(6,))
-    page(paint(lines[0], "bright_black"))
-    for line, row in zip(lines[1:], rows, strict=True):
-        page(paint(line, "red" if row[1] in ("missing", "damaged") else _COLOURS.get(row[5].split(" (")[0], "yellow")))
-    if count > LOOKED_INTO and not look:
+        row = _row(status, attempts.get(status.task_id), now)
+        colour = "red" if row[1] in ("missing", "damaged") else _COLOURS.get(row[5].split(" (")[0], "yellow")
+        page(paint(columns.line(row), colour))
+    if not looking:
         say("note", "changes were not looked for in so many workspaces; --status does")
+
+
+def _row(status: WorkspaceStatus, attempt: AttemptRecord | None, now: float) -> tuple[str, ...]:
+    return (
+        text.shortened(status.task_id, 32),
+        (status.locked_by_person and "locked") or ("running" if status.lease else status.state),
+        text.shortened(status.branch or "(detached)", 48),
+        "-" if status.ahead is None else f"+{status.ahead} -{status.behind or 0}",
+        _changes(status),
+        _outcome(attempt, status),
+        text.duration(now - status.created_at),
+    )
 
 
 @click.command("show")

@@ -17,7 +17,7 @@ from moderator.cli.options import configuration, json_option, repo_option
 from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
 from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
-from moderator.cli.variants import measured, verified
+from moderator.cli.variants import Sizes, measured, verified
 from moderator.config.settings import MOST_WORKERS
 from moderator.context import IsolationLevel
 from moderator.errors import ModeratorError, WorkspaceBusy, WorkspaceOccupied
@@ -178,10 +178,12 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
 def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
     results = summary.results
     rows = []
+    wanted = results if len(results) <= _MEASURED else [result for result in results if result.task.variant_of]
+    sizes = measured(git, ((result.base, result.commit) for result in wanted))
     for result in results:
         changed = ""
         if result.commit and result.base and len(results) <= _MEASURED:
-            found = measured(git, result.base, result.commit)
+            found = sizes.get((result.base, result.commit))
             changed = text.changed(*found) if found else "?"
         outcome = result.outcome.value if result.outcome else "?"
         rows.append(
@@ -202,7 +204,7 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
     for result in results:
         for note in result.notes:
             say("note", text.one_line(f"{result.task.id}: {note}"))
-    _show_variants(results, git)
+    _show_variants(results, sizes)
     good = sum(result.success for result in results)
     ended = "interrupted" if summary.interrupted else "done"
     costs = [result.cost_usd for result in results if result.cost_usd is not None]
@@ -211,7 +213,7 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str) -> None:
     _say_what_next(summary, repo)
 
 
-def _show_variants(results: Sequence[TaskResult], git: GitManager) -> None:
+def _show_variants(results: Sequence[TaskResult], sizes: Sizes) -> None:
     """Show the variants of a task side by side."""
     groups: dict[str, list[TaskResult]] = {}
     for result in results:
@@ -219,21 +221,21 @@ def _show_variants(results: Sequence[TaskResult], git: GitManager) -> None:
             groups.setdefault(result.task.variant_of, []).append(result)
     for of, variants in groups.items():
         click.echo(f"variants of {text.one_line(of)}:", err=True)
-        rows = [_variant(git, result) for result in variants]
+        rows = [_variant(result, sizes) for result in variants]
         for line in side_by_side(rows):
             click.echo(f"  {line}", err=True)
         pick = next((result for result in variants if result.success), variants[0])
         click.echo(f"  keep one: {program()} pick {shlex.quote(pick.task.id)}", err=True)
 
 
-def _variant(git: GitManager, result: TaskResult) -> Variant:
+def _variant(result: TaskResult, sizes: Sizes) -> Variant:
     outcome = result.outcome.value if result.outcome else "?"
     return Variant(
         result.task.id,
         result.backend,
         outcome,
         verified(outcome, result.task.verify is not None),
-        measured(git, result.base, result.commit),
+        sizes.get((result.base, result.commit)),
         result.duration_seconds,
         result.cost_usd,
     )

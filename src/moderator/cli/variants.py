@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from moderator.errors import ModeratorError
 from moderator.git.manager import GitManager
 from moderator.reports.variants import Variant
 from moderator.store import VARIANTS, AttemptRecord, Store, history_file
+
+Sizes = dict[tuple[str | None, str | None], tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ def group_of(git: GitManager, name: str) -> Group | None:
 
 def compared(git: GitManager, group: Group) -> list[Variant]:
     """Return what there is to compare of a group's variants."""
-    return [_compared(git, task_id, group) for task_id in group.ids]
+    sizes = measured(git, ((one.base, one.commit) for one in group.attempts.values()))
+    return [_compared(task_id, group, sizes) for task_id in group.ids]
 
 
-def _compared(git: GitManager, task_id: str, group: Group) -> Variant:
+def _compared(task_id: str, group: Group, sizes: Sizes) -> Variant:
     attempt = group.attempts.get(task_id)
     if attempt is None:
         return Variant(task_id, "", "not begun")
@@ -53,7 +55,7 @@ def _compared(git: GitManager, task_id: str, group: Group) -> Variant:
         attempt.backend,
         attempt.outcome or "running, or interrupted",
         verified(attempt.outcome, group.verified),
-        measured(git, attempt.base, attempt.commit),
+        sizes.get((attempt.base, attempt.commit)),
         attempt.duration_seconds,
         attempt.cost_usd,
     )
@@ -66,12 +68,10 @@ def verified(outcome: str | None, checks: bool) -> bool | None:
     return outcome != "not verified"
 
 
-def measured(git: GitManager, base: str | None, commit: str | None) -> tuple[int, int, int] | None:
-    """Return files, lines added and lines removed between two commits; None where they cannot be compared."""
-    if not (base and commit):
-        return None
+def measured(git: GitManager, pairs: Iterable[tuple[str | None, str | None]]) -> Sizes:
+    """Return files, lines added and lines removed between commits, of the pairs that can be compared."""
     try:
-        changes: list[Any] = git.diff_between(base, commit)
-    except ModeratorError:  # everything has run; a figure that cannot be had must not cost the table
-        return None
-    return len(changes), sum(one.added or 0 for one in changes), sum(one.removed or 0 for one in changes)
+        found = git.sizes_between([(base, commit) for base, commit in pairs if base and commit])
+    except ModeratorError:  # everything has run; figures that cannot be had must not cost the table
+        return {}
+    return {(base, commit): size for (base, commit), size in found.items()}

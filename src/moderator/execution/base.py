@@ -39,6 +39,7 @@ class ProgressCallback(Protocol):
 
     It may also have `on_attempt_end(result, backend, pause)`: an attempt failed for reasons of its backend's own, and the task
     is tried again by `backend` after `pause` seconds.  Start and end of a task are told once, however often it is tried.
+    And it may have `on_removal(result)`: an attempt has ended like this, and its workspace is removed when this returns.
     """
 
     def on_task_start(self, task: Task) -> None:
@@ -231,6 +232,12 @@ class Announcer:
         if tell := getattr(self._callback, "on_attempt_end", None):
             with _logged("on_attempt_end"):
                 tell(result, following.backend.name, following.pause)
+
+    def removing(self, result: TaskResult) -> None:
+        """Tell how an attempt ended whose workspace is about to be removed: callbacks that have an `on_removal` for that."""
+        if tell := getattr(self._callback, "on_removal", None):
+            with _logged("on_removal"):
+                tell(result)
 
     def completed(self, result: TaskResult) -> None:
         if self._callback:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class Filler:
     """A progress callback that fills the pool as tasks begin, and passes everything on.  A context manager."""
 
-    def __init__(self, git: GitManager, root: str, commit: str, tasks: int, then: ProgressCallback | None) -> None:
+    def __init__(self, git: GitManager, root: str, commit: str, tasks: int, then: ProgressCallback) -> None:
         self._git = git
         self._root = root
         self._commit = commit
@@ -49,20 +49,16 @@ class Filler:
         with self._changed:
             self._waiting -= 1
             self._changed.notify()
-        if self._then:
-            self._then.on_task_start(task)
+        self._then.on_task_start(task)
 
     def on_task_complete(self, result: TaskResult) -> None:
-        if self._then:
-            self._then.on_task_complete(result)
+        self._then.on_task_complete(result)
 
     def on_task_error(self, task: Task, error: Exception) -> None:
-        if self._then:
-            self._then.on_task_error(task, error)
+        self._then.on_task_error(task, error)
 
-    def on_attempt_end(self, *told: Any) -> None:
-        if tell := getattr(self._then, "on_attempt_end", None):
-            tell(*told)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._then, name)  # whatever else a callback may have
 
     def _fill(self) -> None:
         look = True

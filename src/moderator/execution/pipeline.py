@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,6 +42,7 @@ class Listener(Protocol):
 
     def started(self, task: Task) -> None: ...
     def again(self, result: TaskResult, following: Next) -> None: ...
+    def removing(self, result: TaskResult) -> None: ...
     def completed(self, result: TaskResult) -> None: ...
     def broken(self, task: Task, error: Exception) -> None: ...
 
@@ -86,7 +87,7 @@ def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Liste
     steps = _Steps(job, slot, surroundings)
     following = None
     try:
-        result = steps.walk()
+        result = steps.walk(lambda result: _tidied(result, began, surroundings, listener))
         following = steps.following()
     except Exception as error:
         if not isinstance(error, (ModeratorError, OSError)):
@@ -120,7 +121,7 @@ def not_started(job: Job, surroundings: Surroundings) -> TaskResult:
 
 def tidy(result: TaskResult, git: GitManager, keep: str, level: IsolationLevel) -> None:
     """Remove the workspace of a task that has ended, if the policy `keep` says so and nothing would be lost."""
-    if level is IsolationLevel.NONE or keep == "always" or (keep == "failed" and not result.success):
+    if not _is_to_go(result, keep, level):
         return
     try:
         result.notes += _removed(result.task.id, git, f"keep: {keep}")
@@ -131,6 +132,18 @@ def tidy(result: TaskResult, git: GitManager, keep: str, level: IsolationLevel) 
             f"because removing it would lose work: {findings}" if findings else f"for it cannot be removed: {error}"
         )
         result.notes.append(f"the workspace was kept, {reason}")
+
+
+def _is_to_go(result: TaskResult, keep: str, level: IsolationLevel) -> bool:
+    return level is not IsolationLevel.NONE and (keep == "never" or (keep == "failed" and result.success))
+
+
+def _tidied(result: TaskResult, began: float, surroundings: Surroundings, listener: Listener) -> None:
+    """Remove the workspace of an attempt if it is to go, once how it ended has been told: whoever writes that down has it first."""
+    if _is_to_go(result, surroundings.keep, surroundings.level):
+        result.duration_seconds = time.monotonic() - began
+        listener.removing(result)
+        tidy(result, surroundings.git, surroundings.keep, surroundings.level)
 
 
 def _removed(task_id: str, git: GitManager, reason: str) -> list[str]:
@@ -169,19 +182,21 @@ class _Steps:
         self._notes = list(job.notes)
         self.failing = Outcome.COULD_NOT_START
 
-    def walk(self) -> TaskResult:
+    def walk(self, tidied: Callable[[TaskResult], None]) -> TaskResult:
         everything = self._all
         if self._job.backend is None:
             raise self._job.problem or ConfigurationError(f"nobody is there to do task {self._task.id!r}")
         self.failing = Outcome.NO_WORKSPACE
         context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
         fresh = not self._job.put_back
-        with everything.git.create_workspace(context, everything.base_commit, fresh=fresh) as workspace:
+        with everything.git.create_workspace(
+            context, everything.base_commit, fresh=fresh, directories=self._task.sparse
+        ) as workspace:
             self._workspace = workspace
             with self._supervised(workspace):
                 result = self._run_in(workspace, self._job.backend)
         if self._trouble is Trouble.NONE:
-            tidy(result, everything.git, everything.keep, everything.level)
+            tidied(result)
         return result
 
     def following(self) -> Next | None:

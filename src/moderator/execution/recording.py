@@ -59,6 +59,14 @@ class Recorder:
             if tell := getattr(self._then, "on_attempt_end", None):
                 tell(result, backend, pause)
 
+    def on_removal(self, result: TaskResult) -> None:
+        """Write down how an attempt ended while its workspace is there: a crash later must not leave neither."""
+        try:
+            self.record(result)
+        finally:
+            if tell := getattr(self._then, "on_removal", None):
+                tell(result)
+
     def on_task_error(self, task: Task, error: Exception) -> None:
         if isinstance(error, WorkspaceBusy):
             self._busy.add(task.id)

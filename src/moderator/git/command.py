@@ -87,16 +87,22 @@ class Answer:
         return [os.fsdecode(part) for part in self.out.split(b"\0")[:-1]]
 
 
+_LOCAL_NAMES = frozenset(map(os.fsencode, LOCAL_ENVIRONMENT))
+
+
 def scrubbed_environment(
-    extra: Mapping[str, str] | None = None, inherited: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """Return `inherited` (default: this process's environment) without what ties git to a repository, plus `extra`."""
+    extra: Mapping[str, str] | None = None, inherited: Mapping[bytes, bytes] | None = None
+) -> dict[bytes, bytes]:
+    """Return `inherited` (default: this process's environment) without what ties git to a repository, plus `extra`.
+
+    In bytes, as the system has it: every command needs it, and decoding it only to encode it again takes its time.
+    """
     environment = {
         name: value
-        for name, value in (os.environ if inherited is None else inherited).items()
-        if name not in LOCAL_ENVIRONMENT and not name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
+        for name, value in (os.environb if inherited is None else inherited).items()
+        if name not in _LOCAL_NAMES and not name.startswith((b"GIT_CONFIG_KEY_", b"GIT_CONFIG_VALUE_"))
     }
-    environment.update(extra or {})
+    environment.update((os.fsencode(name), os.fsencode(value)) for name, value in (extra or {}).items())
     return environment
 
 
@@ -153,7 +159,7 @@ def polling(env: Mapping[str, str] | None = None) -> dict[str, str]:
 def _once(
     command: list[str],
     cwd: str,
-    environment: dict[str, str],
+    environment: dict[bytes, bytes],
     stdin: bytes,
     descriptors: Sequence[int],
     timeout: float | None,
@@ -183,7 +189,7 @@ def _once(
 def _piped(
     command: list[str],
     cwd: str,
-    environment: dict[str, str],
+    environment: dict[bytes, bytes],
     stdin: bytes,
     descriptors: Sequence[int],
     timeout: float | None,

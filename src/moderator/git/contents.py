@@ -106,10 +106,11 @@ class Worktree:
     @property
     def operation(self) -> str | None:
         """The merge, rebase, cherry-pick, revert or bisect in progress, None if there is none."""
-        for name, operation in _OPERATIONS.items():
-            if os.path.lexists(os.path.join(self.git_dir, name)):
-                return operation
-        return None
+        try:
+            there = frozenset(os.listdir(self.git_dir))
+        except OSError:
+            return None
+        return next((operation for name, operation in _OPERATIONS.items() if name in there), None)
 
 
 def _parsed(entries: Iterable[str]) -> Contents:

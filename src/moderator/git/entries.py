@@ -98,7 +98,10 @@ def points_at(path: str, entry: str) -> bool:
     except OSError:
         return False
     named = os.fsdecode(pointer.removeprefix(b"gitdir: "))
-    return pointer.startswith(b"gitdir: ") and os.path.realpath(os.path.join(path, named)) == os.path.realpath(entry)
+    if not pointer.startswith(b"gitdir: "):
+        return False
+    # What we wrote is the same word for word; only of what somebody rewrote the links have to be followed.
+    return named == entry or os.path.realpath(os.path.join(path, named)) == os.path.realpath(entry)
 
 
 def names(entry: str, path: str) -> bool:

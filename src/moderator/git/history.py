@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from moderator.errors import GitFailed
@@ -14,6 +14,8 @@ from moderator.git.exact import copy_index
 from moderator.git.repository import Repository
 from moderator.git.values import Change, Commit, Rescue
 
+Size = tuple[int, int, int]
+"""How many paths differ, and how many lines were added and removed."""
 _SHA1_LENGTH = 40
 _PLAIN = (
     "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--ignore-submodules=none", "--submodule=short",
@@ -26,6 +28,35 @@ _FOR_APPLY = {"diff.context": "3", "diff.interHunkContext": "0"}
 def changes_between(repository: Repository, base: str, tip: str) -> list[Change]:
     """Return the paths that differ between two commits."""
     return _parsed(repository.git("diff", *_PLAIN, "--raw", "--numstat", "-z", base, tip, "--"))
+
+
+def sizes_between(repository: Repository, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], Size]:
+    """Return how much differs between each base and tip, in two processes for all of them.
+
+    Pairs of which a commit is gone are not in the answer.
+    """
+    known = repository.commits_of(sorted({commit for pair in pairs for commit in pair}))
+    asked = [(base, tip) for base, tip in dict.fromkeys(pairs) if known[base] and known[tip]]
+    if not asked:
+        return {}
+    # The base stands where the parents of the tip would.
+    lines = "".join(f"{tip} {base}\n" for base, tip in asked).encode()
+    how = ("--stdin", "--always", "-r", "-z", "--numstat")
+    fields = iter(repository.git("diff-tree", *how, *_PLAIN, stdin=lines).fields)
+    sizes: dict[tuple[str, str], Size] = {}
+    pair, following = ("", ""), iter(asked)
+    for field in fields:
+        if "\t" not in field:  # the tip of the next pair
+            pair = next(following)
+            sizes[pair] = (0, 0, 0)
+            continue
+        added, removed, path = field.split("\t", 2)
+        if not path:  # renamed: two paths follow
+            next(fields)
+            next(fields)
+        files, more, less = sizes[pair]
+        sizes[pair] = (files + 1, more + (_lines(added) or 0), less + (_lines(removed) or 0))
+    return sizes
 
 
 def patch_between(repository: Repository, base: str, tip: str) -> bytes:

@@ -1,5 +1,6 @@
 """The status of workspaces, one or all: what their records, refs and trees say now.
 
+What is told without looking into a tree costs a few processes for all of them together, a look into a tree one process each.
 Changes nothing, but for git's own note in an index nobody else uses of what it found unchanged.
 """
 
@@ -8,46 +9,43 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from moderator.errors import ModeratorError
 from moderator.git import entries
+from moderator.git.contents import Worktree
+from moderator.git.distances import Between, Distance, distances
 from moderator.git.registry import MAKING, READY, Record, Registry
 from moderator.git.repository import Repository
-from moderator.git.values import Counts, WorkspaceStatus
+from moderator.git.values import WorkspaceStatus
 
 _YOUNG = 2.0  # seconds: git compares times in whole ones
 
 
 class Inspector:
-    """Looks at a list of records.  Every ref that matters is asked for once, in one process."""
+    """Looks at the workspaces of one repository: from outside at once, into their trees only for whoever asks."""
 
-    def __init__(self, repository: Repository, registry: Registry, records: Sequence[Record]) -> None:
+    def __init__(self, repository: Repository, registry: Registry) -> None:
         self._repository = repository
         self._registry = registry
-        self._records = records
-        refs = {ref for record in records for ref in (record.ref, f"refs/heads/{record.base_branch}")}
-        self._commits = repository.commits_of(sorted(refs))
 
-    def all(self, changes: bool) -> list[WorkspaceStatus]:
-        """Return the status of every record, as many at once as there are cores."""
-        if not self._records:
-            return []
-        from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a quick command
+    def outlines(self, records: Sequence[Record]) -> list[WorkspaceStatus]:
+        """Return what can be told of records without looking into their trees: a few processes, however many there are."""
+        base_refs = {record.task_id: f"refs/heads/{record.base_branch}" for record in records}
+        commits = self._repository.commits_of(sorted({*base_refs.values(), *(record.ref for record in records)}))
+        between = {
+            record.task_id: Between(tip, record.base, commits[base_refs[record.task_id]] or record.base)
+            for record in records
+            if (tip := commits[record.ref] or (record.base if record.branch is None else None))
+        }
+        counted = distances(self._repository, between.values())
+        found = [(record, between.get(record.task_id)) for record in records]
+        return [self._outline(record, one, counted[one] if one else None) for record, one in found]
 
-        with ThreadPoolExecutor(max_workers=min(len(self._records), 2 * (os.cpu_count() or 1))) as pool:
-            return list(pool.map(lambda number: self.status(number, False, changes), range(len(self._records))))
-
-    def status(self, number: int, size: bool, changes: bool) -> WorkspaceStatus:
-        """Return the status of one record."""
-        record, repository = self._records[number], self._repository
-        tip = self._commits[record.ref] or (record.base if record.branch is None else None)
-        state, counts, operation = self._tree(record, changes)
-        ahead = behind = None
-        if tip:
-            base_tip = self._commits[f"refs/heads/{record.base_branch}"] or record.base
-            ahead = self._count(record.base, tip)
-            behind = self._count(tip, base_tip) if base_tip != record.base else 0
+    def _outline(self, record: Record, between: Between | None, distance: Distance | None) -> WorkspaceStatus:
+        ahead, behind = distance or (None, None)
+        state, worktree = self._state(record, has_tip=between is not None)
         return WorkspaceStatus(
             task_id=record.task_id,
             level=record.level,
@@ -55,37 +53,59 @@ class Inspector:
             branch=record.branch,
             base=record.base,
             base_branch=record.base_branch,
-            tip=tip,
+            tip=between.tip if between else None,
             ahead=ahead,
             behind=behind,
             state=state,
             created_at=record.created_at,
-            counts=counts,
-            operation=operation,
-            size=_bytes_in(record.path) if size and record.path and os.path.isdir(record.path) else None,
+            operation=worktree.operation if worktree else None,
             lease=self._registry.holder(record),
-            locked_by_person=entries.person_lock(repository, record) if record.path else None,
+            locked_by_person=entries.person_lock(self._repository, record) if record.path else None,
         )
 
-    def _tree(self, record: Record, changes: bool) -> tuple[str, Counts | None, str | None]:
+    def _state(self, record: Record, has_tip: bool) -> tuple[str, Worktree | None]:
+        """Return the state, and the tree if there is one that can be looked into."""
         if not record.path:
-            return record.state, None, None
+            return record.state, None
         if entries.is_missing(record):
-            return "missing" if record.state == READY else record.state, None, None
-        if not entries.is_whole(self._repository, record, has_branch=self._commits[record.ref] is not None):
-            return "damaged" if record.state == READY else record.state, None, None
-        state = READY if record.state == MAKING else record.state
-        worktree = entries.worktree_of(self._repository, record)
-        try:
-            refresh = changes and _is_unsettled(worktree.git_dir, record) and self._registry.holder(record) is None
-            return state, worktree.contents(refresh=refresh).counts if changes else None, worktree.operation
-        except (ModeratorError, OSError):  # one that git cannot read must not hide the others
-            return "missing" if entries.is_missing(record) else "damaged", None, worktree.operation
+            return "missing" if record.state == READY else record.state, None
+        if not entries.is_whole(self._repository, record, has_branch=has_tip):
+            return "damaged" if record.state == READY else record.state, None
+        return READY if record.state == MAKING else record.state, entries.worktree_of(self._repository, record)
 
-    def _count(self, without: str, tip: str) -> int:
-        if without == tip:
-            return 0
-        return int(self._repository.git("rev-list", "--count", f"{without}..{tip}").text)
+    def looked_into(self, outlines: Sequence[WorkspaceStatus]) -> Iterator[WorkspaceStatus]:
+        """Yield each with what is in its tree, in this order and as soon as it is known: a process for each tree.
+
+        As many are looked into at once as there are cores, some more, since git waits for the disk.
+        """
+        if not outlines:
+            return
+        from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a quick command
+
+        with ThreadPoolExecutor(max_workers=min(len(outlines), 2 * (os.cpu_count() or 1))) as pool:
+            yield from pool.map(self._look_into, outlines)
+
+    def _look_into(self, outline: WorkspaceStatus) -> WorkspaceStatus:
+        try:
+            record = self._registry.find(outline.task_id)
+        except ModeratorError:
+            record = None
+        if record is None:  # removed meanwhile
+            return replace(outline, state="missing")
+        state, worktree = self._state(record, has_tip=outline.tip is not None)
+        if worktree is None:
+            return replace(outline, state=state)
+        try:
+            refresh = _is_unsettled(worktree.git_dir, record) and self._registry.holder(record) is None
+            return replace(outline, state=state, counts=worktree.contents(refresh=refresh).counts)
+        except (ModeratorError, OSError):  # one that git cannot read must not hide the others
+            return replace(outline, state="missing" if entries.is_missing(record) else "damaged")
+
+
+def measured(status: WorkspaceStatus) -> WorkspaceStatus:
+    """Return the same with how much room its tree takes, where it has one."""
+    has_tree = status.level.isolates_directory and os.path.isdir(status.path)
+    return replace(status, size=_bytes_in(status.path)) if has_tree else status
 
 
 def _is_unsettled(git_dir: str, record: Record) -> bool:

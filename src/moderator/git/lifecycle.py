@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from moderator.context import ExecutionContext, IsolationLevel
@@ -21,7 +22,7 @@ from moderator.errors import (
     WorkspaceOccupied,
     to_type,
 )
-from moderator.git import branches, entries, leases, rescues, rescuing, restoring, retiring, trash, worktrees
+from moderator.git import branches, entries, leases, rescues, rescuing, restoring, retiring, sparse, trash, worktrees
 from moderator.git.contents import Worktree, printable
 from moderator.git.pool import Pool, PoolLimits
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry
@@ -53,7 +54,14 @@ class Lifecycle:
         self._keeping = keeping
         self.pool = Pool(repository, self._discard, self._rescue_spare, limits)
 
-    def make(self, context: ExecutionContext, base: str | None, lease: leases.Lease, fresh: bool) -> Record:
+    def make(
+        self,
+        context: ExecutionContext,
+        base: str | None,
+        lease: leases.Lease,
+        fresh: bool,
+        directories: Sequence[str] = (),
+    ) -> Record:
         """Return the record of the context's workspace: the one that is there already, unless `fresh`, or a new one."""
         settled = self._settled(context, base)
         if settled and fresh:
@@ -61,7 +69,7 @@ class Lifecycle:
                 f"task {settled.task_id!r} has a workspace already, made meanwhile or by an earlier run",
                 hint=f"look at it: {to_type('moderator', 'show', settled.task_id)}",
             )
-        return settled or self._made(context, base, lease)
+        return settled or self._made(context, base, lease, sparse.sound(directories))
 
     def _settled(self, context: ExecutionContext, base: str | None) -> Record | None:
         """Return the workspace that is there already, after mending what a dead process left; None if there is none."""
@@ -140,7 +148,9 @@ class Lifecycle:
         wish = Wish(True, "left in a spare", keeping=self._keeping)
         return retiring.snapshot(self._repository, record, wish, entries.worktree_of(self._repository, spare))
 
-    def _made(self, context: ExecutionContext, base: str | None, lease: leases.Lease) -> Record:
+    def _made(
+        self, context: ExecutionContext, base: str | None, lease: leases.Lease, directories: Sequence[str]
+    ) -> Record:
         level = context.isolation_level
         fork = self._base(base if base is not None else context.base_branch)
         path = os.path.abspath(context.working_directory) if level.isolates_directory else ""
@@ -168,7 +178,9 @@ class Lifecycle:
                 )
         else:
             self.require_checkout_at(context.working_directory, fork)
-        with self.pool.reserved(record) as spare:
+        if directories:
+            sparse.require_present(self._repository, fork.commit, directories)
+        with contextlib.nullcontext() if directories else self.pool.reserved(record) as spare:
             if spare:
                 record = replace(record, entry=spare.entry)
             self._registry.claim(record)
@@ -176,7 +188,7 @@ class Lifecycle:
                 if spare:
                     self.pool.hand_out(spare, record)
                 elif path:
-                    worktrees.publish(self._repository, record, lease)
+                    worktrees.publish(self._repository, record, lease, directories=directories)
                 else:
                     branches.create_branch(self._repository, record)
                 return self._ready(record)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.holds import Holds
-from moderator.git.inspection import Inspector
+from moderator.git.inspection import Inspector, measured
 from moderator.git.lifecycle import Lifecycle, checkout_at
 from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
 from moderator.git.pool import PoolLimits, PoolStatus
@@ -40,6 +40,7 @@ from moderator.git.repository import Base, Repository, require_git
 from moderator.git.safekeeping import Safekeeping
 from moderator.git.spares import Spare
 from moderator.git.unsaved import Unsaved
+from moderator.git.untouched import Untouched
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Workspace, WorkspaceStatus
 from moderator.git.whereabouts import Whereabouts, find_whereabouts
 
@@ -78,7 +79,9 @@ class GitManager:
         self._safe = Safekeeping(
             self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping
         )
-        self._untouched: Fingerprint | None = None
+        self._inspector = Inspector(self._repository, self._registry)
+        self._fingerprint: Fingerprint | None = None
+        self._untouched: dict[str, Untouched] = {}
 
     # -- the repository -------------------------------------------------------------------------------------------
 
@@ -129,8 +132,8 @@ class GitManager:
 
     def fingerprint(self) -> Fingerprint:
         """Return what tasks must leave alone: see Fingerprint."""
-        self._untouched = Fingerprint.of(self._repository, self._untouched)
-        return self._untouched
+        self._fingerprint = Fingerprint.of(self._repository, self._fingerprint)
+        return self._fingerprint
 
     def tree_of_checkout(self, directory: str) -> str:
         """Return the id of everything in the checkout at `directory` as git would commit it; the index is not touched."""
@@ -138,17 +141,26 @@ class GitManager:
 
     # -- workspaces -----------------------------------------------------------------------------------------------
 
-    def create_workspace(self, context: ExecutionContext, base: str | None = None, *, fresh: bool = False) -> Workspace:
+    def create_workspace(
+        self,
+        context: ExecutionContext,
+        base: str | None = None,
+        *,
+        fresh: bool = False,
+        directories: Sequence[str] = (),
+    ) -> Workspace:
         """Make the context's names real and return the workspace, leased.
 
         `base` is a branch, tag or commit; None means the commit of `context.base_branch`.  The lease is held until the
         `with` ends, `release` is called, or this process ends.  Asked again for the same task it returns the same
         workspace; what a dead process left half-made is made again.  `fresh` refuses a workspace that is there already: for
-        whoever must know that nobody has worked in it.
+        whoever must know that nobody has worked in it.  `directories` are those of the tree that are checked out, with the
+        files on the way to them (a new worktree only); none: everything.
 
         Raises WorkspaceBusy if another process holds it, IsolationError if the names belong to another task,
         WorkspaceOccupied if a branch, foreign files or a symbolic link is in the way, UnknownRevision for a base
-        that names no commit, CheckoutNotClean for level BRANCH in a checkout with changes, EnvironmentProblem.
+        that names no commit, UsageError for a directory that it does not have, CheckoutNotClean for level BRANCH in a checkout
+        with changes, EnvironmentProblem.
         """
         level = context.isolation_level
         if level is IsolationLevel.NONE:
@@ -165,7 +177,9 @@ class GitManager:
             try:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
-                record = self._lifecycle.make(context, base, hold.lease, fresh)
+                record = self._lifecycle.make(context, base, hold.lease, fresh, directories)
+                if fresh and record.path:
+                    self._note_untouched(record)
             except BaseException:
                 with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
                     if self._registry.owner_of_name(context.task_id) is None:
@@ -242,11 +256,24 @@ class GitManager:
 
     def status(self, target: Target, size: bool = False, changes: bool = True) -> WorkspaceStatus:
         """Return what a workspace holds now; `size` measures the disk, `changes=False` does not look into the tree."""
-        return Inspector(self._repository, self._registry, [self._record(target)]).status(0, size, changes)
+        outlines = self._inspector.outlines([self._record(target)])
+        [status] = self._inspector.looked_into(outlines) if changes else outlines
+        return measured(status) if size else status
 
     def statuses(self, changes: bool = True) -> list[WorkspaceStatus]:
-        """Return the status of every workspace, looked up as many at once as there are cores."""
-        return Inspector(self._repository, self._registry, list(self._registry)).all(changes)
+        """Return the status of every workspace, by name; without `changes` a few processes do for any number of them."""
+        outlines = self._inspector.outlines(list(self._registry))
+        return list(self._inspector.looked_into(outlines)) if changes else outlines
+
+    def overview(self) -> tuple[list[WorkspaceStatus], list[EnvironmentProblem]]:
+        """Return the status of every workspace without changes, and what is wrong with records that cannot be read."""
+        everything = list(self._registry.everything())
+        records = [found for found in everything if isinstance(found, Record)]
+        return self._inspector.outlines(records), [one for one in everything if isinstance(one, EnvironmentProblem)]
+
+    def look_into(self, statuses: Sequence[WorkspaceStatus]) -> Iterator[WorkspaceStatus]:
+        """Yield statuses that are without changes with them, in this order, each as soon as it is known."""
+        return self._inspector.looked_into(statuses)
 
     def commit(self, target: Target, message: str, trailers: Mapping[str, str] | None = None) -> Commit | None:
         """Commit everything in the workspace, untracked files included; None if there is nothing.
@@ -269,6 +296,10 @@ class GitManager:
             checkout = checkout_at(self._repository, record.checkout)
             return committing.commit_checkout(self._repository, record, checkout, text, self._style)
         self._lifecycle.require_tree(record, has_branch=True)  # the look that follows sees whether HEAD still has one
+        untouched = self._untouched.pop(record.entry, None)
+        branch = record.ref if record.branch else None
+        if untouched and untouched.holds(entries.worktree_of(self._repository, record), branch, record.base):
+            return Kept(None, record.base)
         held = self._holds.descriptor(self._registry.lease_path(record.key))
         worktree = entries.worktree_of(self._repository, record, (held,) if held >= 0 else ())
         return committing.commit_worktree(self._repository, record, worktree, text, self._style)
@@ -299,6 +330,13 @@ class GitManager:
         """
         with _commits_gone(base, tip):
             return history.changes_between(self._repository, base, tip)
+
+    def sizes_between(self, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int, int]]:
+        """Return how many paths differ, and lines are added and removed, between each two commits that are still there.
+
+        Git is asked for all of them at once.
+        """
+        return history.sizes_between(self._repository, pairs)
 
     def patch_between(self, base: str, tip: str) -> bytes:
         """Return the same as a patch."""
@@ -554,6 +592,11 @@ class GitManager:
             release()
 
         return release_both
+
+    def _note_untouched(self, record: Record) -> None:
+        """Note what a workspace is in which nobody has worked: if that is how it is kept, git need not be asked."""
+        if noted := Untouched.of(entries.worktree_of(self._repository, record)):
+            self._untouched[record.entry] = noted
 
     def _tip(self, record: Record) -> str | None:
         return self._repository.commit_of(record.ref) or (record.base if record.branch is None else None)

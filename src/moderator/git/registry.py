@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from moderator.context import IsolationLevel
@@ -140,25 +140,25 @@ class Registry:
             return 0.0
 
     def __iter__(self) -> Iterator[Record]:
+        # One that cannot be read must not hide the others.
+        return (found for found in self.everything() if isinstance(found, Record))
+
+    def everything(self) -> Iterator[Record | EnvironmentProblem]:
+        """Yield every record by name; for one that cannot be read, what is wrong with it."""
         try:
             names = sorted(os.listdir(self._records))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         for name in names:
-            with contextlib.suppress(EnvironmentProblem):  # one that cannot be read must not hide the others
+            try:
                 if name.endswith(".json") and (record := self._read(name.removesuffix(".json"))):
                     yield record
+            except EnvironmentProblem as problem:
+                yield problem
 
     def unreadable(self) -> list[EnvironmentProblem]:
         """Return what is wrong with the records that going through all of them passes over."""
-        found = []
-        for name in sorted(os.listdir(self._records)) if self._records.is_dir() else []:
-            try:
-                if name.endswith(".json"):
-                    self._read(name.removesuffix(".json"))
-            except EnvironmentProblem as problem:
-                found.append(problem)
-        return found
+        return [found for found in self.everything() if isinstance(found, EnvironmentProblem)]
 
     def owner_of_name(self, task_id: str) -> Record | None:
         """Return the record that stands where this task's would, whoever's it is."""
@@ -202,7 +202,7 @@ class Registry:
         return self._records / f".{key}.new"
 
     def _write_aside(self, record: Record) -> Path:
-        values = asdict(record) | {"level": record.level.value, "version": _VERSION}
+        values = vars(record) | {"level": record.level.value, "version": _VERSION}
         aside = self._aside(record.key)
         text = json.dumps(values, indent=1).encode("ascii")
         try:

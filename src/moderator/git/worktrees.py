@@ -15,11 +15,12 @@ import shutil
 import stat
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from moderator.errors import EnvironmentProblem, IsolationError, WorkspaceOccupied, to_type
-from moderator.git import leases
+from moderator.git import leases, sparse
 from moderator.git.branches import create_branch, untouched_since_made
 from moderator.git.contents import Worktree, printable
 from moderator.git.entries import (
@@ -115,12 +116,18 @@ class Start:
 
 
 def publish(
-    repository: Repository, record: Record, lease: leases.Lease, start: Start | None = None, background: bool = False
+    repository: Repository,
+    record: Record,
+    lease: leases.Lease,
+    start: Start | None = None,
+    background: bool = False,
+    directories: Sequence[str] = (),
 ) -> None:
     """Make the record's worktree: entry, `.git` file, branch, files.  The place was checked, the name is claimed.
 
     It begins at the record's base, or at `start`; then it is not whole until whoever brings something back says so.
-    `background`: nobody waits for it, so it gives way to those that somebody does.
+    `background`: nobody waits for it, so it gives way to those that somebody does.  `directories` are those of the tree that
+    are checked out, with the files on the way to them; none: everything.
     Whatever goes wrong is raised; `discard` takes away what had been made.
     """
     repository.refuse_mirror("the branches of tasks")
@@ -133,7 +140,11 @@ def publish(
         _add_by_git(repository, record, lease)
     if start:
         Path(entry_dir(repository, record), RESTORING).write_text(start.head)
-    _check_out(repository, record, lease, start.head if start else record.base, background)
+    if directories:
+        info = Path(entry_dir(repository, record), "info")
+        info.mkdir(exist_ok=True)
+        (info / "sparse-checkout").write_bytes(os.fsencode(sparse.patterns(directories)))
+    _check_out(repository, record, lease, start.head if start else record.base, background, bool(directories))
     if not start:
         settle(entry_dir(repository, record))
 
@@ -339,7 +350,9 @@ def _entries_by_git(repository: Repository, record: Record) -> list[str]:
     return [str(locked.parent) for locked in worktrees.glob("*/locked") if locked.read_bytes().strip() == reason]
 
 
-def _check_out(repository: Repository, record: Record, lease: leases.Lease, commit: str, background: bool) -> None:
+def _check_out(
+    repository: Repository, record: Record, lease: leases.Lease, commit: str, background: bool, in_part: bool
+) -> None:
     global _checking_out, _awaited
     with _counter:
         _awaited += not background
@@ -352,7 +365,8 @@ def _check_out(repository: Repository, record: Record, lease: leases.Lease, comm
         try:
             worktree_of(repository, record).git(
                 "read-tree", "-m", "-u", commit,
-                settings=_WITH_HELP if alone and not background else None, descriptors=(lease.descriptor,),
+                settings={**(_WITH_HELP if alone and not background else {}), **(sparse.SETTINGS if in_part else {})},
+                descriptors=(lease.descriptor,),
                 background=background,
             )  # fmt: skip
         finally:

@@ -11,14 +11,22 @@ from collections.abc import Sequence
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Return lines of columns two spaces apart; the columns in `right` are aligned to the right."""
-    lines = [list(heads), *(list(row) for row in rows)]
-    widths = [max(width(line[column]) for line in lines) for column in range(len(heads))]
-    return [
-        "  ".join(
-            _padded(cell, widths[column], column in right, column == len(heads) - 1) for column, cell in enumerate(line)
-        ).rstrip()
-        for line in lines
-    ]
+    columns = Columns([heads, *rows], right)
+    return [columns.line(row) for row in (heads, *rows)]
+
+
+class Columns:
+    """Columns that are wide enough for the lines that are known; one that comes later may stick out."""
+
+    def __init__(self, lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+        self._widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
+        self._right = right
+
+    def line(self, cells: Sequence[str]) -> str:
+        """Return the cells as one line, two spaces apart."""
+        last = len(cells) - 1
+        padded = (_padded(cell, self._widths[n], n in self._right, n == last) for n, cell in enumerate(cells))
+        return "  ".join(padded).rstrip()
 
 
 def width(text: str) -> int:

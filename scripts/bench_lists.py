@@ -1,0 +1,39 @@
+"""What is measured of looking at many workspaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from bench_ground import MODERATOR, copy, done
+from bench_rows import CORES, Ground, Ours, Row, clear, timed
+
+_ROUNDS = 5
+
+
+def lists(ground: Ground) -> Iterator[Row]:
+    """`list` and `list --status` beside a shell loop of `git status` over the same workspaces."""
+    for count in ground.sizes.lists:
+        ours = Ours(copy(ground.template(ground.sizes.files[0]), ground.folder / "lists-ours"))
+        ground.say(f"making {count:,} workspaces to list")
+        with ThreadPoolExecutor(CORES) as pool:
+            list(pool.map(ours.create, [f"present-{number:04d}" for number in range(count)]))
+        plain, status = [], []
+        loop = partial(_loop, ours.root)
+        for number in range(min(_ROUNDS, max(ground.sizes.rounds)) + 1):
+            plain.append(timed(number, loop, partial(_list, ours.place)))
+            status.append(timed(number, loop, partial(_list, ours.place, "--status")))
+        yield Row(f"`moderator list`, {count:,} workspaces", plain[1:], most=0.5)
+        yield Row(f"`moderator list --status`, {count:,} workspaces", status[1:], most_ratio=0.5)
+        clear(ground.folder, "lists-")
+
+
+def _loop(root: str) -> None:
+    script = 'for tree in "$1"/tasks/*/; do git -C "$tree" status --porcelain --branch; done'
+    done(["sh", "-c", script, "loop", root], Path(root))
+
+
+def _list(place: Path, *options: str) -> None:
+    done([MODERATOR, "list", *options, "--repo", str(place)], place)

@@ -1,0 +1,107 @@
+"""What is measured of spares and of removal: making with a spare, removing as a person sees it, and runs that use both."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from bench_ground import MODERATOR, copy, delete, done, file_system, git
+from bench_rows import Ground, Ours, Row, Theirs, clear, timed
+
+_WORKERS = 4
+
+
+def claim(ground: Ground) -> Iterator[Row]:
+    """Making one workspace where a spare waits for it: of the same commit, and of one from which the base has moved."""
+    for where, most in ((ground.folder, 1 / 20), (ground.race_folder, 1 / 50)):
+        files, rounds = ground.sizes.files[-1], max(ground.sizes.rounds[-1], 1)
+        theirs = Theirs(copy(ground.template(files), where / "claim-theirs"))
+        ours = Ours(copy(ground.template(files), where / "claim-ours"))
+        same, moved = [], []
+        for number in range(rounds + 1):
+            ours.manager.fill_pool(ours.root, "main", 1)
+            same.append(timed(number, theirs.create, ours.create, f"t{number:03d}"))
+            ours.manager.fill_pool(ours.root, "main", 1)
+            for side in (theirs, ours):
+                _move_base(side.place, ground.sizes.moved, number)
+            moved.append(timed(number, theirs.create, ours.create, f"m{number:03d}"))
+            for name in (f"t{number:03d}", f"m{number:03d}"):
+                theirs.remove(name)
+                ours.remove(name)
+        on = file_system(where)
+        yield Row(f"claim a spare, {files:,} files, {on}", same[1:], most_ratio=most)
+        what = f"claim a spare, base moved by {ground.sizes.moved} files, {files:,} files, {on}"
+        yield Row(what, moved[1:], most_ratio=1 / 8)
+        clear(where, "claim-")
+
+
+def _move_base(place: Path, files: int, number: int) -> None:
+    """Commit a change of so many files on the base branch."""
+    names = git(place, "ls-files").splitlines()
+    for name in names[:: max(1, len(names) // files)][:files]:
+        (place / name).write_text(f"changed {number}\n")
+    git(place, "commit", "--quiet", "-a", "-m", f"move {number}")
+
+
+def remove(ground: Ground) -> Iterator[Row]:
+    """Removing one workspace as the person sees it, both looks included; what is deleted later is not."""
+    for where, most in ((ground.folder, 1 / 2), (ground.race_folder, 1 / 4)):
+        files, rounds = ground.sizes.files[-1], max(ground.sizes.rounds[-1], 1)
+        theirs = Theirs(copy(ground.template(files), where / "remove-theirs"))
+        ours = Ours(copy(ground.template(files), where / "remove-ours"))
+        pairs = []
+        for number in range(rounds + 1):
+            name = f"t{number:03d}"
+            theirs.create(name)
+            ours.create(name)
+            pairs.append(timed(number, theirs.take_away, ours.put_away, name))
+            ours.manager.empty_trash()
+        yield Row(f"remove one workspace, {files:,} files, {file_system(where)}", pairs[1:], most_ratio=most)
+        clear(where, "remove-")
+
+
+_LOOP = """
+git worktree add -q -b "main-task-$1" "$TREES/$1" main || exit 1
+(cd "$TREES/$1" && echo "$1" >result.txt && git add -A && git commit --quiet -m "Work of task $1")
+git worktree remove "$TREES/$1"
+"""
+
+
+def pooled(ground: Ground) -> Iterator[Row]:
+    """Whole runs that remove what they made, filling and deferred deletion counted: plain, with spares, with recycling."""
+    count = ground.sizes.pooled_tasks
+    names = [f"t{number:03d}" for number in range(count)]
+    for files in (ground.sizes.files[0], ground.sizes.files[-1]):
+        tasks = ground.folder / "pooled-tasks.yaml"
+        lines = [f"- id: {name}\n  description: Work\n  run: echo {name} >result.txt\n" for name in names]
+        tasks.write_text("tasks:\n" + "".join(lines))
+        for how, settings, most in (
+            ("", "keep: never\n", None),
+            (", spares", f"keep: never\npool: {{size: {_WORKERS}, refill: never}}\n", 0.6),
+            (", recycled", f"keep: never\npool: {{size: {_WORKERS}, refill: never}}\nrecycle: pristine\n", 0.25),
+        ):
+            ground.say(f"{count} tasks over {_WORKERS} workers, {files:,} files{how}")
+            places = [copy(ground.template(files), ground.folder / f"pooled-{whose}") for whose in ("theirs", "ours")]
+            (places[1] / "moderator.yaml").write_text(settings)
+            (places[1] / ".git/info/exclude").write_text("moderator.yaml\n")
+            took = timed(0, partial(_loop, places[0], names), partial(_run, places[1], tasks))
+            yield Row(
+                f"{count} tasks over {_WORKERS} workers, removed again, {files:,} files{how}", [took], most_ratio=most
+            )
+            clear(ground.folder, "pooled-ours")
+            clear(ground.folder, "pooled-theirs")
+        delete(tasks)
+
+
+def _loop(place: Path, names: Sequence[str]) -> None:
+    trees = Path(f"{place}.trees")
+    trees.mkdir()
+    command = ["xargs", "-P", str(_WORKERS), "-I", "{}", "env", f"TREES={trees}", "sh", "-c", _LOOP, "one", "{}"]
+    subprocess.run(command, cwd=place, input="\n".join(names), text=True, check=False, capture_output=True)
+
+
+def _run(place: Path, tasks: Path) -> None:
+    done([MODERATOR, "run", str(tasks), "--repo", str(place), "-j", str(_WORKERS), "--progress", "none"], place)
+    Ours(place).manager.empty_trash()  # what a run leaves to be deleted later belongs to its price
