@@ -848,6 +848,18 @@ def test_a_worn_workspace_is_no_pristine_spare(tmp_path: Path, how: str) -> None
         assert git(back.path, "status", "--porcelain", "--branch").startswith("## main-task-t")
 
 
+@pytest.mark.parametrize("recycle", ["pristine", "keep_ignored"])
+def test_a_part_of_a_tree_is_no_spare_and_takes_none(tmp_path: Path, recycle: str) -> None:
+    """A workspace with some directories only is not made of a spare, which has all, and does not become one."""
+    yard = Yard(tmp_path, PoolLimits(4, recycle=recycle), [("a", {**A, "other/c.txt": "c\n"}), ("b", B)])
+    spares = yard.fill(1)
+    made = yard.git.create_workspace(context(tmp_path, "t"), yard.a, directories=["src/deep"])
+    made.release()
+    assert (yard.was_spare(made), "other/c.txt" in files(made.path)) == (False, False)
+    yard.git.remove_workspace("t", recycle=True)
+    assert yard.ready() == spares
+
+
 @pytest.mark.parametrize("what", ["untracked", "modified", "staged"])
 def test_work_that_is_in_no_commit_is_refused_as_ever(tmp_path: Path, what: str) -> None:
     """Recycling loses nothing: unsaved work is refused, and the workspace is as it was."""
