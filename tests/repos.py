@@ -40,7 +40,14 @@ class Symlink:
     target: str | bytes
 
 
-Content = str | bytes | Executable | Symlink | None
+@dataclass(frozen=True)
+class Gitlink:
+    """A submodule at a commit of its own."""
+
+    commit: str
+
+
+Content = str | bytes | Executable | Symlink | Gitlink | None
 """What a path holds after a commit; None takes it away."""
 Commits = Iterable[tuple[str, Mapping[str | bytes, Content]]]
 """Each commit: its message, and the paths that it changes."""
@@ -111,6 +118,8 @@ def _stream(branch: str, commits: Commits) -> Iterable[bytes]:
                     yield b'M 100755 inline "%s"\n' % quoted + _data(body)
                 case Symlink(target):
                     yield b'M 120000 inline "%s"\n' % quoted + _data(target)
+                case Gitlink(commit):
+                    yield b'M 160000 %s "%s"\n' % (commit.encode(), quoted)
                 case _:
                     yield b'M 100644 inline "%s"\n' % quoted + _data(content)
         yield b"\n"

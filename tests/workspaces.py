@@ -61,14 +61,17 @@ def files(folder: Path | str) -> dict[str, bytes | str]:
 _DRIVER = """
 import os, signal, subprocess, sys
 from moderator.context import ExecutionContext, IsolationLevel
+from moderator.git import pool
 from moderator.git.manager import GitManager
+from moderator.git.pool import PoolLimits
 
 folder, repository, task_id, level, action, last = sys.argv[1:]
 directory = repository if level == "branch" else folder + "/checkouts"
 base = ExecutionContext("project", directory, "main", folder + "/state")
 context = ExecutionContext.create_isolated_context(base, task_id, IsolationLevel(level))
-manager = GitManager(repository)
-if action != "create":
+manager = GitManager(repository, pool=PoolLimits(2, recycle="keep_ignored"))
+pool._SAME_SECOND = 0.0
+if action in ("remove", "rescue", "undo", "recycle"):
     manager.create_workspace(context).release()
 if action in ("rescue", "undo"):
     for name, text in (("staged", "s"), (".env", "secret")):
@@ -76,6 +79,11 @@ if action in ("rescue", "undo"):
             file.write(text)
     subprocess.run(["git", "add", "staged"], cwd=context.working_directory, check=True)
     open(os.path.join(context.working_directory, "note"), "w").close()
+if action == "recycle":
+    for name, text in ((".env", "secret"), ("work", "work")):
+        with open(os.path.join(context.working_directory, name), "w") as file:
+            file.write(text)
+    manager.commit(context, "work")
 if action == "undo":
     manager.remove_workspace(context, rescue=True)
 steps = 0
@@ -106,6 +114,9 @@ sys.addaudithook(watch)
     "remove": lambda: manager.remove_workspace(context),
     "rescue": lambda: manager.remove_workspace(context, rescue=True),
     "undo": manager.undo_removal,
+    "recycle": lambda: manager.remove_workspace(context, recycle=True),
+    "fill": lambda: manager.fill_pool(folder + "/checkouts", "main", 2),
+    "drain": manager.drain_pool,
 }[action]()
 """
 
@@ -115,7 +126,8 @@ def killed_before(
 ) -> str | None:
     """Kill a process just before its n-th change of the disk or git command that makes one, or the first with these words in it.
 
-    `action` is create, remove, rescue (a removal of a workspace with work in it) or undo (of that).
+    `action` is create, remove, rescue (a removal of a workspace with work in it) or undo (of that), recycle (a removal of one with
+    committed work and an ignored file, to the pool), fill (the pool, to two spares) or drain.
 
     Return what it was about to do; None if it has done all before.
     """

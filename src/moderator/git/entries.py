@@ -15,6 +15,8 @@ OUR_LOCK = "moderator: "
 """How the reason in a `locked` file begins when it is ours; any other text is a person's."""
 RESTORING = "moderator.restoring"
 """A file in an entry whose tree is not yet what is being brought back."""
+SPARE = "spare"
+"""What stands in the place of a task's id in the entry of a spare, and of a workspace that was one."""
 ASIDE = ".git.new"
 """The next `.git` file, until it is renamed into place."""
 
@@ -35,8 +37,11 @@ def new_entry_id(task_slug: str) -> str:
 
 
 def may_be_of(entry_id: str, task_slug: str) -> bool:
-    """Whether an id, of an entry or of a removal, may be one of this task's; what had no worktree has no name in its id."""
-    return entry_id.rpartition("-")[0] in ("", task_slug[:40].rstrip(".-"))
+    """Whether an id, of an entry or of a removal, may be one of this task's.
+
+    What had no worktree has no name in its id, and what was a spare has that of all spares.
+    """
+    return entry_id.rpartition("-")[0] in ("", SPARE, task_slug[:40].rstrip(".-"))
 
 
 def is_missing(record: Record) -> bool:
@@ -106,6 +111,21 @@ def names(entry: str, path: str) -> bool:
     except OSError:
         return False
     return os.path.realpath(os.path.join(entry, named)) == os.path.join(os.path.realpath(path), ".git")
+
+
+def is_of_another(entry: str, path: str) -> bool:
+    """Whether an administrative directory names a tree elsewhere than at `path`, and something is there."""
+    tree = tree_named_in(entry)
+    return tree is not None and not names(entry, path) and os.path.lexists(tree)
+
+
+def tree_named_in(entry: str) -> str | None:
+    """Return which tree an administrative directory says it is of, None if it says nothing."""
+    try:
+        named = os.fsdecode(Path(entry, "gitdir").read_bytes().removesuffix(b"\n"))
+    except OSError:
+        return None
+    return os.path.dirname(os.path.join(entry, named)) if named else None
 
 
 def half_written(pointer: Path, entry: str) -> bool:

@@ -30,7 +30,7 @@ from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository
 from moderator.git.retiring import Wish
 from moderator.git.values import Keeping, Removal
-from moderator.naming import task_slug
+from moderator.naming import task_directory_name, task_slug
 
 KEPT = "what is kept of removed workspaces"
 """What a removal relies on: refs, which must stay."""
@@ -52,7 +52,7 @@ class Lifecycle:
         self._registry = registry
         self._removals = removals
         self._keeping = keeping
-        self.pool = Pool(repository, lambda record: self._discard(record, crashed=True), limits)
+        self.pool = Pool(repository, self._discard, self._rescue_spare, limits)
 
     def make(
         self,
@@ -139,6 +139,14 @@ class Lifecycle:
                 kept_until=now + self._keeping.days * 86400,
             )
             self._removals.write(kept, record)
+
+    def _rescue_spare(self, spare: Record) -> str | None:
+        """Rescue what somebody left in a spare; what is restored of it becomes an ordinary workspace."""
+        home = os.path.dirname(os.path.dirname(spare.path))
+        state_dir = str(self._repository.ours / "state" / spare.task_id)
+        record = replace(spare, path=os.path.join(home, task_directory_name(spare.task_id)), state_dir=state_dir)
+        wish = Wish(True, "left in a spare", keeping=self._keeping)
+        return retiring.snapshot(self._repository, record, wish, entries.worktree_of(self._repository, spare))
 
     def _made(
         self, context: ExecutionContext, base: str | None, lease: leases.Lease, directories: Sequence[str]

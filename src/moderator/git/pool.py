@@ -12,7 +12,9 @@ Must not know the registry of tasks, nor when it is time to fill.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -22,14 +24,39 @@ from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.git import leases, worktrees
 from moderator.git.branches import create_branch
 from moderator.git.contents import Worktree
-from moderator.git.entries import ASIDE, RESTORING, entry_dir, files_of_entry, names, new_entry_id
+from moderator.git.entries import (
+    ASIDE,
+    RESTORING,
+    SPARE,
+    entry_dir,
+    files_of_entry,
+    is_of_another,
+    names,
+    new_entry_id,
+    person_lock_in,
+    points_at,
+    tree_named_in,
+)
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
-from moderator.git.spares import FOLDER, SPARE, Spare, Spares, closed, conversion_of, opened, place_of
-from moderator.git.trash import retired_of, trash_of
-from moderator.git.unsaved import settle
+from moderator.git.spares import (
+    FOLDER,
+    Spare,
+    Spares,
+    can_become,
+    closed,
+    conversion_of,
+    is_name,
+    let_in,
+    opened,
+    place_of,
+    why_no_spares,
+)
+from moderator.git.trash import rename_into, retired_of, tidy_trash_beside, trash_of
+from moderator.git.unsaved import settle, settled_at
 
 _SAME_SECOND = 1.05  # seconds after which git can tell a file that was written before its index from one written after
+_A_LOOK = 0.5  # seconds to wait for a spare that somebody looks at: it costs less than a checkout
 _DAY = 86400.0  # seconds
 _MANY = 2000  # files from which a checkout is worth not waiting for
 
@@ -70,10 +97,23 @@ class PoolStatus:
 class Pool:
     """The spares of one repository.  Safe to be shared by threads; several processes may use one pool."""
 
-    def __init__(self, repository: Repository, discard: Callable[[Record], None], limits: PoolLimits) -> None:
-        """`discard` takes a half-made worktree away and keeps in the trash what somebody left in it."""
+    def __init__(
+        self,
+        repository: Repository,
+        discard: Callable[[Record, bool], None],
+        rescue: Callable[[Record], object],
+        limits: PoolLimits,
+    ) -> None:
+        """`discard` takes a worktree away and keeps in the trash the files that somebody left in it.
+
+        Its second argument says whether it may have been left alone for long, so that tracked files count too.  `rescue` holds
+        what somebody left in one that a commit can hold.
+        """
         self._repository = repository
         self._discard = discard
+        self._rescue = rescue
+        self._measuring = threading.Lock()
+        self._leases: dict[str, leases.Lease] = {}
         self.limits = self._limits = limits
         self.spares = Spares(repository)
 
@@ -85,71 +125,91 @@ class Pool:
 
         It is the pool's again at the end of the `with` unless it was handed out.
         """
-        if not record.path or not self._repository.takes_written_entries:
-            yield None
-            return
-        home = os.path.dirname(os.path.realpath(record.path))
         with contextlib.ExitStack() as stack:
-            for spare in self._in_order(home, record.base):
-                mine = stack.enter_context(self._taken(spare))
-                if mine is not None and (ready := self._prepared(mine, record.base)):
-                    stack.callback(self._close_again, ready)
-                    yield ready
-                    return
+            fits, tried = self._fitting(record), set[str]()
+            # Whom somebody else holds he may be claiming, but also only looking at: then it is worth a moment.
+            for patience in (0.0, _A_LOOK):
+                for spare in self._in_order(fits, record.base):
+                    if (
+                        spare.entry in tried
+                        or (mine := stack.enter_context(self._taken(spare.entry, patience))) is None
+                    ):
+                        continue
+                    tried.add(spare.entry)
+                    if fits(mine) and (ready := self._prepared(mine, record.base)):
+                        stack.callback(self._close_again, ready)
+                        yield ready
+                        return
             yield None
 
     def _close_again(self, spare: Spare) -> None:
         """Give a spare back that was not handed out after all."""
         with contextlib.suppress(OSError, ModeratorError):
             if self.spares.find(spare.entry) is not None and os.path.isdir(spare.path):
+                Path(entry_dir(self._repository, spare.record), RESTORING).unlink(missing_ok=True)
                 self.spares.write(closed(self._repository, spare))
 
-    def _in_order(self, home: str, commit: str) -> list[Spare]:
-        """Return the spares for workspaces in `home`: those of the commit first, then the youngest."""
-        found = [spare for spare in self.spares if spare.seal is not None and spare.home == home]
-        found = [spare for spare in found if self._limits.keeps_ignored or not spare.keeps_ignored]
-        return sorted(found, key=lambda spare: (spare.commit != commit, -spare.made_at))
+    def _in_order(self, fits: Callable[[Spare], bool], commit: str) -> list[Spare]:
+        """Return the spares that fit: those of that very commit first, then the youngest."""
+        return sorted(filter(fits, self.spares), key=lambda spare: (spare.commit != commit, -spare.made_at))
+
+    def _fitting(self, record: Record) -> Callable[[Spare], bool]:
+        """Return what tells whether a spare can be the record's workspace.
+
+        One that is not fit just now, for the settings are others, is left to whoever fills the pool: a claim has no time for that.
+        """
+        home = os.path.dirname(os.path.realpath(record.path)) if record.path else ""
+
+        @functools.cache
+        def now() -> Repository:  # as it is configured at this moment
+            return replace(self._repository)
+
+        @functools.cache
+        def conversion() -> str:
+            return "" if why_no_spares(now()) else conversion_of(now())
+
+        @functools.cache
+        def leads_there(commit: str) -> bool:
+            with contextlib.suppress(ModeratorError):
+                return can_become(now(), commit, record.base)
+            return False
+
+        def fits(spare: Spare) -> bool:
+            if spare.seal is None or spare.home != home or (spare.keeps_ignored and not self._limits.keeps_ignored):
+                return False
+            return spare.conversion == conversion() and leads_there(spare.commit)
+
+        return fits
 
     @contextlib.contextmanager
-    def _taken(self, spare: Spare) -> Iterator[Spare | None]:
+    def _taken(self, entry: str, patience: float = 0.0) -> Iterator[Spare | None]:
         """Hold a spare for oneself, as it now is; None if somebody else has it or had it."""
-        try:
-            lease = leases.acquire(self.spares.lease_path(spare.entry), "a spare", 0.0)
-        except (WorkspaceBusy, EnvironmentProblem):
-            yield None
-            return
-        try:
-            now = self.spares.find(spare.entry)
-            yield now
-            if now is not None and self.spares.find(spare.entry) is None:
-                lease.forget()
-        finally:
-            lease.release()
+        with contextlib.ExitStack() as stack:
+            try:
+                self._leases[entry] = stack.enter_context(self._held(entry, patience))
+            except (WorkspaceBusy, EnvironmentProblem):
+                yield None
+                return
+            stack.callback(self._leases.pop, entry)
+            yield self.spares.find(entry)
 
     def _prepared(self, spare: Spare, commit: str) -> Spare | None:
         """Open a spare and bring its files to those of a commit; None, and it is given up, if it is not fit for that."""
         with contextlib.suppress(OSError, ModeratorError):
-            if spare.conversion == conversion_of(self._repository) and not opened(self._repository, spare):
-                if spare.commit == commit:
-                    return spare
-                if not self._attributes_differ(spare.commit, commit):
-                    return self._repointed(spare, commit)
+            if not opened(self._repository, spare):
+                return spare if spare.commit == commit else self._repointed(spare, commit)
         self.give_up(spare)
         return None
-
-    def _attributes_differ(self, one: str, other: str) -> bool:
-        """Whether two commits have other attributes: then a file may need other bytes though its content is the same."""
-        answer = self._repository.git("diff-tree", "-r", "-z", "--name-only", "--no-renames", one, other)
-        return any(os.path.basename(path) == ".gitattributes" for path in answer.fields)
 
     def _repointed(self, spare: Spare, commit: str) -> Spare:
         """Write the files in which another commit differs.  Raises GitFailed if one of them is not as the spare's commit has it."""
         entry = entry_dir(self._repository, spare.record)
-        there = replace(spare, commit=commit, seal=None)
-        self.spares.write(there)  # whoever finds it half-way gives it up
-        Worktree(spare.path, entry).git("read-tree", "-m", "-u", spare.commit, commit)
+        self.spares.write(replace(spare, towards=commit, seal=None))  # whoever finds it half-way gives it up
+        # With the lease: if this process is killed, nobody takes the spare away while git still writes in it.
+        held = (self._leases[spare.entry].descriptor,)
+        Worktree(spare.path, entry, held).git("read-tree", "-m", "-u", spare.commit, commit)
         _replace(Path(entry, "HEAD"), commit)
-        return there
+        return replace(spare, commit=commit, seal=None)
 
     def hand_out(self, spare: Spare, record: Record) -> None:
         """Put a spare under a task's name, whose record is claimed and has the spare's entry.
@@ -157,10 +217,10 @@ class Pool:
         Until the last step the workspace is not whole: whoever finds it half-way takes it away and makes it anew.
         """
         entry = entry_dir(self._repository, record)
-        Path(entry, RESTORING).write_text(record.base)
-        if record.branch:
+        if record.branch:  # the only step that somebody can be in the way of: until then the spare is whole
             create_branch(self._repository, record)
         try:
+            Path(entry, RESTORING).write_text(record.base)
             os.rename(spare.path, record.path)  # also onto the empty directory that its context made
             for name, text in files_of_entry(
                 record, f"ref: refs/heads/{record.branch}" if record.branch else record.base
@@ -169,7 +229,7 @@ class Pool:
                     _replace(Path(entry, name), text)
             settle(entry)
             # First it is no spare any longer, then it is whole: the other way round it could be both after a crash.
-            self.spares.drop(spare)
+            self.spares.drop(spare.entry)
             Path(entry, RESTORING).unlink()
         except OSError as error:
             raise EnvironmentProblem(
@@ -196,29 +256,30 @@ class Pool:
         is filling.
         """
         wanted = self.size if size is None else size
-        if not self._repository.takes_written_entries:
-            return PoolStatus(
-                (), wanted, "this repository's worktrees are made by git itself, so there can be no spares"
-            )
         home = os.path.realpath(home)
+        problem = why_no_spares(replace(self._repository))
         with leases.held(self.spares.lease_path("pool"), "the pool", 0.0):
             if look:
                 self.tidy(home, commit)
-            missing = wanted - sum(spare.home == home for spare in self.spares)
-            problems = self._make_many(home, commit, missing, stop) if missing > 0 else []
-        return PoolStatus(tuple(spare for spare in self.spares if spare.home == home), wanted, "".join(problems[:1]))
+            if not problem and self._count(home) < wanted:
+                problem = "".join(self._make_many(home, commit, wanted, stop)[:1])
+        return PoolStatus(tuple(spare for spare in self.spares if spare.home == home), wanted, problem)
 
-    def _make_many(self, home: str, commit: str, missing: int, stop: Callable[[], bool]) -> list[str]:
+    def _count(self, home: str) -> int:
+        return sum(spare.home == home for spare in self.spares)
+
+    def _make_many(self, home: str, commit: str, wanted: int, stop: Callable[[], bool]) -> list[str]:
         """Make spares side by side, until one cannot be made; return why."""
         from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a quick command
 
         problems: list[str] = []
+        missing = wanted - self._count(home)
 
         def make(_: int) -> None:
             if stop() or problems:
                 return
             try:
-                self._make(home, commit)
+                self._make(home, commit, wanted)
             except (ModeratorError, OSError) as error:
                 cause = getattr(error, "cause", "")
                 problems.append(f"{error}{f': {cause}' if cause else ''}")
@@ -230,25 +291,33 @@ class Pool:
     def _size(self) -> int:
         return sum(spare.size for spare in self.spares)
 
-    def _make(self, home: str, commit: str) -> None:
-        entry = new_entry_id(SPARE)
-        spare = Spare(entry, place_of(home, entry), commit, time.time(), conversion_of(self._repository))
-        with leases.held(self.spares.lease_path(entry), "a spare", 0.0) as lease:
-            self.spares.write(spare)
+    def _make(self, home: str, commit: str, wanted: int) -> None:
+        self._refuse_larger(max((spare.size for spare in self.spares), default=0))  # as large as the largest, say
+        entry, conversion = new_entry_id(SPARE), conversion_of(replace(self._repository))
+        spare = Spare(entry, place_of(home, entry), commit, time.time(), conversion)
+        with self._held(entry) as lease:
             try:
-                worktrees.publish(self._repository, spare.record, lease, background=True)
-                ready = self._sealed(spare)
+                self.spares.write(spare)
+                if self._count(home) > wanted:  # one came back meanwhile
+                    self.spares.drop(spare.entry)
+                else:
+                    worktrees.publish(self._repository, spare.record, lease, background=True)
+                    self._enlist(self._sealed(spare))
             except BaseException:
                 with contextlib.suppress(ModeratorError, OSError):
-                    self._take_away(spare)
-                    lease.forget()
+                    self._take_away(spare, crashed=False)
                 raise
-            if self._limits.largest is not None and self._size() + ready.size > self._limits.largest:
-                self.give_up(ready)
-                raise EnvironmentProblem(
-                    f"more than {self._limits.largest / 1e6:g} megabytes of spares are not wanted (pool: max_size)"
-                )
+
+    def _enlist(self, ready: Spare) -> None:
+        """Let a closed spare be had.  Raises EnvironmentProblem if all of them would be larger than they may."""
+        with self._measuring:
+            self._refuse_larger(ready.size)
             self.spares.write(ready)
+
+    def _refuse_larger(self, more: int) -> None:
+        largest = self._limits.largest
+        if largest is not None and self._size() + more > largest:
+            raise EnvironmentProblem(f"more than {largest / 1e6:g} megabytes of spares are not wanted (pool: max_size)")
 
     def _sealed(self, spare: Spare) -> Spare:
         """Look at every file of a spare that was just made, and close it."""
@@ -261,9 +330,13 @@ class Pool:
     def _index(self, spare: Spare) -> str:
         return os.path.join(entry_dir(self._repository, spare.record), "index")
 
-    def _fault(self, spare: Spare) -> str:
-        """Return in what a spare differs from a fresh checkout, as far as git tells; its index is refreshed by the way."""
-        contents = Worktree(spare.path, entry_dir(self._repository, spare.record)).contents(refresh=True)
+    def _fault(self, spare: Spare, worktree: Worktree | None = None) -> str:
+        """Return in what a spare differs from a fresh checkout, as far as git tells; its index is refreshed by the way.
+
+        `worktree` is where it is as long as it is not at its place.
+        """
+        worktree = worktree or Worktree(spare.path, entry_dir(self._repository, spare.record))
+        contents = worktree.contents(refresh=True)
         found = [*contents.uncommitted, *contents.warnings, *([] if spare.keeps_ignored else contents.ignored)]
         if contents.head != spare.commit or contents.branch is not None:
             found.append("HEAD")
@@ -272,74 +345,82 @@ class Pool:
     def take_back(self, record: Record, commit: str) -> bool:
         """Make a spare of a removed workspace that lies whole in the trash, all of it in commits; False if it cannot be one.
 
-        Its entry is made anew: nothing of what it remembered comes along but the index.  `commit` is
-        where its HEAD was.
+        Then it lies there as before.  Its entry is made anew, the index too: nothing of what it remembered comes along, and every
+        file is read.  `commit` is where its HEAD was.
         """
-        keep_ignored = self._limits.keeps_ignored
         tree, retired = trash_of(record), retired_of(self._repository, record)
         home, entry = os.path.dirname(os.path.realpath(record.path)), new_entry_id(SPARE)
-        there = os.path.isdir(tree) and os.path.isdir(retired) and self._repository.takes_written_entries
-        if self._limits.recycle == "none" or not there:
+        now = replace(self._repository)
+        if (
+            self._limits.recycle == "none"
+            or not os.path.isdir(tree)
+            or not os.path.isdir(retired)
+            or why_no_spares(now)
+        ):
             return False
-        if sum(spare.home == home for spare in self.spares) >= max(self.size, 1):
-            return False
-        spare = Spare(
-            entry,
-            place_of(home, entry),
-            commit,
-            time.time(),
-            conversion_of(self._repository),
-            keeps_ignored=keep_ignored,
-        )
-        with leases.held(self.spares.lease_path(entry), "a spare", 0.0) as lease:
+        keeps = self._limits.keeps_ignored
+        spare = Spare(entry, place_of(home, entry), commit, time.time(), conversion_of(now), keeps_ignored=keeps)
+        with self._held(entry):
             try:
                 self.spares.write(spare)
-                worktrees.enter(self._repository, spare.record, tree, os.path.join(retired, "index"))
-                if self._fault(spare) or worktrees.is_worn(self._repository, spare.record, only_flags=keep_ignored):
+                if self._count(home) > max(self.size, 1):
+                    raise EnvironmentProblem("the pool is full")
+                there = replace(worktrees.enter(now, spare.record, settled_at(retired)), tree=tree)
+                if self._fault(spare, there) or worktrees.is_worn(now, there, only_content=keeps):
                     raise EnvironmentProblem("it is not as a new one")
-                self.spares.write(closed(self._repository, replace(spare, size=_bytes_in(spare.path))))
-                return True
-            except (ModeratorError, OSError):
+                size = _bytes_in(tree)
+                self._refuse_larger(size)
+                rename_into(tree, spare.path)
+                worktrees.point_at(spare.path, entry_dir(now, spare.record))
+                self._enlist(closed(now, replace(spare, size=size)))
+            except BaseException as error:
                 self.give_up(spare)
-                lease.forget()
+                if not isinstance(error, (ModeratorError, OSError)):
+                    raise
                 return False
+        tidy_trash_beside(record.path)
+        return True
 
     def tidy(
         self, home: str | None = None, commit: str | None = None, look: bool = True, days: float | None = None
     ) -> list[Spare]:
-        """Give up what is of no use: never finished, too old, of another commit than `commit`, or touched; return those.
+        """Give up what is of no use: never finished, too old, made under other settings, or touched; return those.
 
-        Of every other spare each file is looked at again, unless `look` is False.
+        Every other spare is brought to `commit`, or given up if that cannot be, and each of its files is looked at again, unless
+        `look` is False.
         """
         gone = []
-        for spare in list(self.spares):
+        now = replace(self._repository)  # as it is configured at this moment
+        conversion = conversion_of(now) if (found := list(self.spares)) else ""
+        for spare in found:
             if home is not None and spare.home != home:
                 continue
-            with self._taken(spare) as mine:
-                if mine is not None and not self._still_good(mine, commit, look, days):
-                    self.give_up(mine)
+            with self._taken(spare.entry) as mine:
+                if mine is not None and not self._still_good(mine, now, conversion, commit, look, days):
+                    self.give_up(self.spares.find(mine.entry) or mine)
                     gone.append(mine)
-        for name in self.spares.broken():
-            with contextlib.suppress(OSError):
-                (self._repository.ours / "spares" / f"{name}.json").unlink()
-        for folder in self._strays(home):
-            self._give_up_stray(folder)
+        self._drop_broken()
+        self._give_up_strays({spare.home for spare in gone} | ({home} if home else set()))
         return gone
 
-    def _still_good(self, spare: Spare, commit: str | None, look: bool, days: float | None) -> bool:
+    def _still_good(
+        self, spare: Spare, now: Repository, conversion: str, commit: str | None, look: bool, days: float | None
+    ) -> bool:
         oldest = self._limits.days if days is None else days
         if spare.seal is None or time.time() - spare.made_at > oldest * _DAY:
             return False
+        if spare.conversion != conversion or (spare.keeps_ignored and not self._limits.keeps_ignored):
+            return False
+        if not look:
+            return True
         with contextlib.suppress(OSError, ModeratorError):
-            if commit is not None and spare.commit != commit:
+            wanted = spare.commit if commit is None else commit
+            if not can_become(now, spare.commit, wanted) or opened(self._repository, spare):
                 return False
-            if not look:
-                return True
-            if spare.conversion != conversion_of(self._repository) or opened(self._repository, spare):
+            as_wanted = spare if spare.commit == wanted else self._repointed(spare, wanted)
+            if self._fault(as_wanted):
                 return False
-            if self._fault(spare):
-                return False
-            self.spares.write(closed(self._repository, spare))
+            self.spares.write(closed(self._repository, as_wanted))
             return True
         return False
 
@@ -347,12 +428,12 @@ class Pool:
         """Give up every spare that nobody is making or taking at this moment; return those."""
         gone = []
         for spare in list(self.spares):
-            with self._taken(spare) as mine:
+            with self._taken(spare.entry) as mine:
                 if mine is not None:
                     self.give_up(mine)
                     gone.append(mine)
-        for folder in self._strays(None):
-            self._give_up_stray(folder)
+        self._drop_broken()
+        self._give_up_strays({spare.home for spare in gone})
         return gone
 
     def status(self) -> PoolStatus:
@@ -374,44 +455,139 @@ class Pool:
         return False
 
     def give_up(self, spare: Spare) -> None:
-        """Take a spare away, which the caller holds.  What somebody left in it stays in the trash for its time."""
+        """Take a spare away, which the caller holds.
+
+        What somebody left in it is rescued as far as commits can hold it, and its files stay in the trash for their time.
+        """
+        with contextlib.suppress(OSError, ModeratorError):
+            if spare.seal is not None and opened(self._repository, spare):
+                self._rescue_from(spare)
         with contextlib.suppress(OSError, ModeratorError):
             self._take_away(spare)
 
-    def _take_away(self, spare: Spare) -> None:
+    def _rescue_from(self, spare: Spare) -> None:
         entry = entry_dir(self._repository, spare.record)
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(spare.path, spare.mode or 0o700)
-        # An entry that names another tree is somebody's workspace: the spare was handed out, or moved by hand.
-        if os.path.lexists(spare.path) or not os.path.isdir(entry) or names(entry, spare.path):
-            self._discard(spare.record)
-        self.spares.drop(spare)
+        with contextlib.suppress(OSError, ModeratorError):  # an index of which git makes nothing: the files stay
+            self._let_in(spare)
+            whole = names(entry, spare.path) and points_at(spare.path, entry)
+            if whole and os.path.isfile(os.path.join(entry, "index")) and person_lock_in(entry) is None:
+                self._rescue(spare.record)
+
+    def _take_away(self, spare: Spare, crashed: bool = True) -> None:
+        entry = entry_dir(self._repository, spare.record)
+        own = not os.path.isdir(entry) or names(entry, spare.path)
+        if not os.path.lexists(spare.path) and os.path.isdir(moved := place_of(self._default_home, spare.entry)):
+            spare = replace(spare, path=moved)  # with the repository, or with the directory beside it
+        self._let_in(spare)
+        # One of another tree is somebody's workspace, and one that a person locked is his worktree from now on.
+        if (own or os.path.lexists(spare.path)) and person_lock_in(entry) is None:
+            if crashed:
+                self._adopt(spare.path, entry)
+            self._discard(self._as_it_is(spare).record, crashed)
+        self.spares.drop(spare.entry)
         with contextlib.suppress(OSError):  # only if it was the last
             os.rmdir(os.path.dirname(spare.path))
 
-    def _strays(self, home: str | None) -> Iterable[str]:
-        """Return the trees of spares that no record knows: a crash left them, or the repository was moved."""
-        homes = {home} if home else {spare.home for spare in self.spares} | {self._default_home}
-        known = {spare.path for spare in self.spares}
-        for one in homes:
+    def _as_it_is(self, spare: Spare) -> Spare:
+        """Return a spare with the commit whose files it has, if it was on its way to another: the index comes last."""
+        if spare.towards and spare.seal is None:
+            entry = entry_dir(self._repository, spare.record)
+            asked = ("diff-index", "--cached", "--quiet", spare.towards)
+            if self._repository.git(f"--git-dir={entry}", *asked, accept=(0, 1, 128)).code == 0:
+                return replace(spare, commit=spare.towards)
+        return spare
+
+    def _let_in(self, spare: Spare) -> None:
+        with contextlib.suppress(OSError):
+            let_in(spare)
+
+    def _adopt(self, tree: str, entry: str) -> None:
+        """Let the tree of a spare name its entry if it names none, or one that is gone: so that it goes as a whole."""
+        if os.path.isdir(tree) and not os.path.islink(tree) and _leads_nowhere(tree):
+            worktrees.point_at(tree, entry)
+
+    def _strays(self, homes: Iterable[str]) -> list[Spare]:
+        """Return the spares that no record knows: a crash left them, or somebody took the record, or moved the repository."""
+        known, found = {spare.entry for spare in self.spares}, dict[str, str]()
+        for home in {*homes, self._default_home}:
             with contextlib.suppress(OSError):
-                for name in os.listdir(os.path.join(one, FOLDER)):
-                    if (place := place_of(one, name)) not in known and name.startswith(f"{SPARE}-"):
-                        yield place
+                found |= {name: place_of(home, name) for name in os.listdir(os.path.join(home, FOLDER))}
+        entries = os.path.join(self._repository.common, "worktrees")
+        with contextlib.suppress(OSError):
+            for name in os.listdir(entries):
+                tree = tree_named_in(os.path.join(entries, name)) or ""
+                if os.path.basename(os.path.dirname(tree)) == FOLDER and os.path.basename(tree) == name:
+                    found.setdefault(name, tree)
+        return [
+            Spare(name, tree, self._commit_of_stray(name), 0.0, "", mode=0o700)
+            for name, tree in found.items()
+            if is_name(name) and name not in known and self._is_ours(name, tree)
+        ]
+
+    def _is_ours(self, name: str, tree: str) -> bool:
+        """Whether a stray is of this repository: several may have their workspaces in one place."""
+        entry = os.path.join(self._repository.common, "worktrees", name)
+        if os.path.isdir(entry):
+            return not os.path.lexists(tree) or names(entry, tree) or not is_of_another(entry, tree)
+        with contextlib.suppress(OSError):  # one that is closed may be another repository's, and is not opened
+            return _leads_nowhere(tree) and _pointer(tree).endswith(f"/worktrees/{name}")
+        return False
+
+    def _commit_of_stray(self, name: str) -> str:
+        """Return the commit whose files a stray should have; if nothing tells, the tree that has none."""
+        with contextlib.suppress(OSError):
+            head = Path(self._repository.common, "worktrees", name, "HEAD").read_text("ascii").strip()
+            if self._repository.commit_of(head) == head:
+                return head
+        return self._repository.git("hash-object", "-t", "tree", "--stdin").text
 
     @property
     def _default_home(self) -> str:
         return os.path.realpath(os.path.join(self._repository.default_root, "tasks"))
 
-    def _give_up_stray(self, place: str) -> None:
-        """Take away the tree of a spare of which nothing is known; what somebody left in it stays in the trash for its time."""
-        entry = os.path.basename(place)
-        with leases.held(self.spares.lease_path(entry), "a spare", 0.0) as lease:
-            if self.spares.find(entry) is None:
-                with contextlib.suppress(OSError, ModeratorError):
-                    head = Path(self._repository.common, "worktrees", entry, "HEAD").read_text("ascii").strip()
-                    self._take_away(Spare(entry, place, head, 0.0, "", mode=0o700))
-                lease.forget()
+    def _give_up_strays(self, homes: Iterable[str]) -> None:
+        """Take away spares of which nothing is known; what somebody left in them stays in the trash for its time."""
+        for stray in self._strays(homes):
+            # Somebody makes it at this very moment.
+            with contextlib.suppress(WorkspaceBusy, EnvironmentProblem), self._held(stray.entry):
+                if self.spares.find(stray.entry) is None:
+                    self._rescue_from(stray)
+                    with contextlib.suppress(OSError):
+                        self._take_away(stray)
+
+    def _drop_broken(self) -> None:
+        """Forget records of which nothing can be made out, and locks of killed processes; what they were of is a stray then."""
+        for name in {*self.spares.broken(), *self.spares.idle_locks()}:
+            # Somebody writes it at this very moment, or there is no space for a lock.
+            with contextlib.suppress(WorkspaceBusy, EnvironmentProblem, OSError), self._held(name):
+                if self.spares.find(name) is None:
+                    self.spares.drop(name)
+
+    @contextlib.contextmanager
+    def _held(self, entry: str, patience: float = 0.0) -> Iterator[leases.Lease]:
+        """Hold a spare, and forget its lock if it has gone meanwhile.  Raises WorkspaceBusy, EnvironmentProblem."""
+        with leases.held(self.spares.lease_path(entry), "a spare", patience) as lease:
+            try:
+                yield lease
+            finally:
+                if self.spares.find(entry) is None:
+                    lease.forget()
+
+
+def _pointer(tree: str) -> str:
+    """Return where the `.git` file of a tree leads, "" if there is none.  Raises OSError."""
+    try:
+        return os.fsdecode(Path(tree, ".git").read_bytes().strip().removeprefix(b"gitdir: "))
+    except FileNotFoundError:
+        return ""
+
+
+def _leads_nowhere(tree: str) -> bool:
+    """Whether a tree has no `.git`, or a file that names what is not there.  Raises OSError."""
+    pointer = os.path.join(tree, ".git")
+    if not os.path.lexists(pointer):
+        return True
+    return os.path.isfile(pointer) and not os.path.islink(pointer) and not os.path.lexists(_pointer(tree))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -33,7 +33,7 @@ from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.rescuing import Rescuable, make_rescue, sort_out
-from moderator.git.trash import enter_again, into_trash, retire_entry, retired_of, trash_of
+from moderator.git.trash import enter_again, into_trash, retire_entry, retired_of, tidy_trash_beside, trash_of
 from moderator.git.unsaved import Unsaved, look, notes_of
 from moderator.git.values import Keeping, Removal
 
@@ -79,8 +79,7 @@ def require_back(record: Record) -> None:
 
 def tidy_trash(record: Record) -> None:
     """Take the folder of the trash away if nothing is in it."""
-    with contextlib.suppress(OSError):
-        os.rmdir(os.path.dirname(trash_of(record)))
+    tidy_trash_beside(record.path)
 
 
 def retire(repository: Repository, removals: Removals, record: Record, wish: Wish) -> Removal:
@@ -153,9 +152,12 @@ def foreseen(repository: Repository, record: Record, wish: Wish) -> Unsaved:
     return replace(unsaved, left=sorted_out.left)
 
 
-def snapshot(repository: Repository, record: Record, wish: Wish) -> str | None:
-    """Rescue what the worktree holds and leave it as it is; return the rescue's id, None if all is in commits."""
-    worktree = worktree_of(repository, record)
+def snapshot(repository: Repository, record: Record, wish: Wish, worktree: Worktree | None = None) -> str | None:
+    """Rescue what the worktree holds and leave it as it is; return the rescue's id, None if all is in commits.
+
+    `worktree` is for one that is not at the record's place.
+    """
+    worktree = worktree or worktree_of(repository, record)
     unsaved = look(repository, worktree, None)
     _refuse_loss(record, unsaved.contents.warnings, wish)
     if not unsaved.is_rescuable:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from moderator.context import IsolationLevel
-from moderator.errors import UnknownRescue, to_type
+from moderator.errors import EnvironmentProblem, UnknownRescue, WorkspaceBusy, to_type
 from moderator.git import entries, leases, rescues, retiring
 from moderator.git.choosing import removal_meant
 from moderator.git.emptying import Emptier, trash_lock
@@ -75,15 +75,26 @@ class Safekeeping:
         if removal is None:  # a dead process had removed it but for its name
             removal = next((found for found, _ in self._removals if found.id == record.entry), None)
             removal = removal or retiring.removal_without_tree(self._repository, record, wish)
-        if recycle and removal.rescue is None and removal.head and pool.take_back(record, removal.head):
-            removal = replace(removal, left=(), kept_until=None)
-            self._removals.write(removal, record)
-            delete(retired_of(self._repository, record))
-            return removal
+        if recycle and removal.rescue is None and removal.head and (taken := self._taken_by_pool(removal, record)):
+            return taken
         if not later and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
         return removal
+
+    def _taken_by_pool(self, removal: Removal, record: Record) -> Removal | None:
+        """Give a removed workspace to the pool; None, and it is as it was, if the pool does not take it."""
+        lock = trash_lock(self._repository, removal.id)
+        # Somebody deletes it, or brings it back, at this moment; or there is no space for a lock.
+        with contextlib.suppress(WorkspaceBusy, EnvironmentProblem), leases.held(lock, "the trash", 0.0) as trash:
+            if self._removals.find(removal.id) and self._lifecycle.pool.take_back(record, str(removal.head)):
+                removal = replace(removal, left=(), kept_until=None)
+                self._removals.write(removal, record)
+                delete(retired_of(self._repository, record))
+                trash.forget()
+                return removal
+            trash.forget()
+        return None
 
     def check(self, record: Record, rescue: bool) -> Unsaved:
         """Return what a removal would find in no commit; raise what it would raise."""

@@ -16,25 +16,28 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from moderator.context import IsolationLevel
-from moderator.git.entries import names, person_lock_in, points_at
+from moderator.git import written
+from moderator.git.entries import SPARE, names, person_lock_in, points_at
 from moderator.git.registry import MAKING, Record
 from moderator.git.repository import Repository
 
 FOLDER = ".spares"
 """The folder of spares, beside the workspaces: a name that no task can have."""
-SPARE = "spare"
-"""What stands in the place of a task's id in the entry of a spare."""
 _VERSION = 1
 _CONVERTING = (
     "core.autocrlf", "core.eol", "core.symlinks", "core.filemode", "core.ignorecase", "core.precomposeunicode",
-    "core.attributesfile", "core.checkroundtripencoding", "core.worktree", "filter.", "lfs.", "extensions.",
+    "core.attributesfile", "core.checkroundtripencoding", "core.worktree", "attr.", "filter.", "lfs.", "extensions.",
 )  # fmt: skip
 """Settings, or how they begin, that decide which bytes a checkout writes, or how."""
+_EVERYBODYS_ATTRIBUTES = "/etc/gitattributes"
+_PURE_FILTERS = ("lfs",)
+"""Filters that are known to look at nothing but the file."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Spare:
 
     `path` is the tree, `entry` its administrative directory, `commit` whose files it has.  `made_at` is in unix seconds, `size` in
     bytes.  `conversion` is what decided the bytes of its files, `mode` the permissions of its top when it is open.
-    `keeps_ignored`: it was a workspace, and what git ignores in it is still there.  `seal` is None until it is ready.
+    `keeps_ignored`: it was a workspace, and what git ignores in it is still there.  `seal` is None until it is ready.  `towards` is
+    the commit whose files it is about to get.
     """
 
     entry: str
@@ -55,6 +59,7 @@ class Spare:
     mode: int = 0o755
     keeps_ignored: bool = False
     seal: tuple[tuple[int, ...], ...] | None = None
+    towards: str = ""
 
     @property
     def home(self) -> str:
@@ -89,20 +94,30 @@ class Spares:
             values = json.loads(self._file(entry).read_bytes())
             if values.pop("version") != _VERSION or set(values) != {field.name for field in fields(Spare)}:
                 return None
-            seal = values["seal"]
-            values["seal"] = None if seal is None else tuple(tuple(int(number) for number in one) for one in seal)
-            spare = Spare(**values)
+            spare = _read(values)
             # It must not lead anywhere but into a folder of spares.
             sound = spare.entry == entry and os.path.isabs(spare.path) and spare.path == place_of(spare.home, entry)
-            return spare if sound else None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return spare if sound and is_name(entry) else None
+        except (OSError, *written.UNREADABLE):
             return None
 
     def broken(self) -> list[str]:
-        """Return the names of records of which nothing can be made out."""
+        """Return the names of records of which nothing can be made out, also of those that were never written to their end."""
         with contextlib.suppress(FileNotFoundError):
-            found = [name.removesuffix(".json") for name in os.listdir(self._folder) if name.endswith(".json")]
-            return sorted(name for name in found if self._file(name).exists() and self.find(name) is None)
+            names_ = os.listdir(self._folder)
+            found = {name.removesuffix(".json") for name in names_ if name.endswith(".json")}
+            found |= {
+                name[1:].removesuffix(".new") for name in names_ if name.startswith(".") and name.endswith(".new")
+            }
+            return sorted(name for name in found if self.find(name) is None)
+        return []
+
+    def idle_locks(self) -> list[str]:
+        """Return the entries of locks that protect no spare: it is about to be made, or its process was killed at the end."""
+        with contextlib.suppress(FileNotFoundError):
+            locks = [name for name in os.listdir(self._repository.ours / "leases") if name.startswith("spare@")]
+            found = [name.removeprefix("spare@").removesuffix(".lock") for name in locks]
+            return [name for name in found if is_name(name) and self.find(name) is None]
         return []
 
     def write(self, spare: Spare) -> None:
@@ -112,9 +127,9 @@ class Spares:
         aside.write_text(json.dumps(asdict(spare) | {"version": _VERSION}), "ascii")
         os.replace(aside, self._file(spare.entry))
 
-    def drop(self, spare: Spare) -> None:
-        """Forget a spare: it is somebody's workspace now, or gone."""
-        for path in (self._file(spare.entry), self._folder / f".{spare.entry}.new"):
+    def drop(self, entry: str) -> None:
+        """Forget the spare of that entry: it is somebody's workspace now, or gone."""
+        for path in (self._file(entry), self._folder / f".{entry}.new"):
             path.unlink(missing_ok=True)
 
     def lease_path(self, entry: str) -> Path:
@@ -123,6 +138,33 @@ class Spares:
 
     def _file(self, entry: str) -> Path:
         return self._folder / f"{entry}.json"
+
+
+def _read(values: Mapping[str, Any]) -> Spare:
+    """Return the spare that is written down in a record.  Raises what reading such things may."""
+    numbers = [values["size"], values["mode"], *(number for one in values["seal"] or () for number in one)]
+    if any(type(number) is not int for number in numbers) or not 0 <= values["mode"] <= 0o7777:
+        raise ValueError("these are no sizes, modes or stamps")
+    if type(values["keeps_ignored"]) is not bool:
+        raise ValueError("neither true nor false")
+    seal = None if values["seal"] is None else tuple(tuple(one) for one in values["seal"])
+    return Spare(
+        entry=written.text(values["entry"]),
+        path=written.text(values["path"]),
+        commit=written.object_id(values["commit"]),
+        made_at=written.moment(values["made_at"]),
+        conversion=written.text(values["conversion"]),
+        size=values["size"],
+        mode=values["mode"],
+        keeps_ignored=values["keeps_ignored"],
+        seal=seal,
+        towards=written.object_id(values["towards"]) if values["towards"] else "",
+    )
+
+
+def is_name(entry: str) -> bool:
+    """Whether an entry may be that of a spare, or of a workspace that was one."""
+    return entry.startswith(f"{SPARE}-") and os.sep not in entry
 
 
 def place_of(home: str, entry: str) -> str:
@@ -145,12 +187,19 @@ def opened(repository: Repository, spare: Spare) -> str:
     top = os.lstat(spare.path)
     if not stat.S_ISDIR(top.st_mode):
         return "its tree is none"
-    os.chmod(spare.path, spare.mode)
     if _stamp(top) != spare.seal[0]:
         return "its tree was opened"
+    os.chmod(spare.path, spare.mode)  # only now: what has taken its place is somebody else's
     if _stamps(repository, spare) != spare.seal[1:]:
         return "its index or its entry was changed"
     return _entry_fault(repository, spare)
+
+
+def let_in(spare: Spare) -> None:
+    """Open the tree of a spare that is given up, if it is closed as `closed` does it.  Raises OSError."""
+    top = os.lstat(spare.path)  # a link is not followed: it leads to somebody else's directory
+    if stat.S_ISDIR(top.st_mode) and not stat.S_IMODE(top.st_mode):
+        os.chmod(spare.path, spare.mode | 0o700)
 
 
 def _entry_fault(repository: Repository, spare: Spare) -> str:
@@ -189,12 +238,42 @@ def conversion_of(repository: Repository) -> str:
     digest = hashlib.sha256(json.dumps(said).encode())
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # where git looks, gitattributes(5)
     named = repository.setting("core.attributesfile") or os.path.join(home, "git", "attributes")
-    for path in (os.path.join(repository.common, "info", "attributes"), os.path.expanduser(named)):
+    own = os.path.join(repository.common, "info", "attributes")
+    for path in (own, os.path.expanduser(named), _EVERYBODYS_ATTRIBUTES):
         with contextlib.suppress(OSError):
             digest.update(Path(path).read_bytes())
         digest.update(b"\0")
     digest.update(_umask())
     return digest.hexdigest()
+
+
+def why_no_spares(repository: Repository) -> str:
+    """Return why a spare cannot become a workspace in this repository, "" if it can."""
+    if not repository.takes_written_entries:
+        return "this repository's worktrees are made by git itself, so there can be no spares"
+    if any(key.startswith("includeif.onbranch:") for key in repository.settings):
+        return "settings depend on the branch (includeIf onbranch), and a spare has none, so there can be no spares"
+    return ""
+
+
+def can_become(repository: Repository, one: str, other: str) -> bool:
+    """Whether a checkout of one commit is a checkout of another when the files that differ are written anew.
+
+    Not if their attributes differ: then a file may need other bytes though its content is the same.  Nor with filters that may
+    look at more than the file, HEAD for instance.  Raises GitFailed if one of them is gone.
+    """
+    if one == other:
+        return True
+    if any(_may_look_around(key, values[-1]) for key, values in repository.settings.items()):
+        return False
+    answer = repository.git("diff-tree", "-r", "-z", "--name-only", "--no-renames", one, other)
+    return not any(os.path.basename(path).casefold() == ".gitattributes" for path in answer.fields)
+
+
+def _may_look_around(key: str, value: str) -> bool:
+    section, _, rest = key.partition(".")
+    name, _, what = rest.rpartition(".")
+    return section == "filter" and what in ("smudge", "process") and name not in _PURE_FILTERS and value != "cat"
 
 
 def _umask() -> bytes:

@@ -141,6 +141,12 @@ def delete(folder: str, deadline: float = math.inf) -> bool:
     return not os.path.lexists(folder)
 
 
+def tidy_trash_beside(path: str) -> None:
+    """Take the folder of the trash beside a workspace away if nothing is in it."""
+    with contextlib.suppress(OSError):
+        os.rmdir(trash_beside(path))
+
+
 def leads_elsewhere(folder: str) -> bool:
     """Whether one of our folders, or the one that it is in, is a symbolic link."""
     return os.path.islink(folder) or os.path.islink(os.path.dirname(folder))

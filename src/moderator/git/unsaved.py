@@ -125,7 +125,7 @@ def look(
     flagged = _flagged(worktree, entries)
     known = [*(one.path for one in entries), *contents.untracked, *contents.ignored]
     same = _same_name(repository)
-    survey = _Survey(worktree.tree, known, measure, same, _settled(worktree.git_dir))  # for what git never tells of
+    survey = _Survey(worktree.tree, known, measure, same, settled_at(worktree.git_dir))  # for what git never tells of
     contents.ignored += sorted(survey.overlooked)
     nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
     if not nested and os.path.isdir(modules := os.path.join(worktree.git_dir, "modules")):
@@ -259,7 +259,7 @@ def settle(git_dir: str) -> None:
     os.utime(os.path.join(git_dir, "commondir"))
 
 
-def _settled(git_dir: str) -> float:
+def settled_at(git_dir: str) -> float:
     """Return when the files of a worktree were all checked out."""
     try:
         return os.stat(os.path.join(git_dir, "commondir")).st_mtime - _CLOCK_TICK

@@ -22,7 +22,7 @@ from pathlib import Path
 from moderator.errors import EnvironmentProblem, IsolationError, WorkspaceOccupied, to_type
 from moderator.git import leases, sparse
 from moderator.git.branches import create_branch, untouched_since_made
-from moderator.git.contents import printable
+from moderator.git.contents import Worktree, printable
 from moderator.git.entries import (
     ASIDE,
     OUR_LOCK,
@@ -30,6 +30,7 @@ from moderator.git.entries import (
     entry_dir,
     files_of_entry,
     half_written,
+    is_of_another,
     names,
     points_at,
     staging_of,
@@ -148,48 +149,61 @@ def publish(
         settle(entry_dir(repository, record))
 
 
-def enter(repository: Repository, record: Record, tree: str, index: str) -> None:
-    """Make a worktree of a tree that is whole, with its index; both are moved.  Raises EnvironmentProblem."""
-    if any(name.startswith("sharedindex.") for name in os.listdir(os.path.dirname(index))):
-        raise EnvironmentProblem("a split index cannot be moved")
-    worktrees, staging = os.path.join(repository.common, "worktrees"), staging_of(repository, record)
+def enter(repository: Repository, record: Record, settled: float) -> Worktree:
+    """Make the entry of a detached worktree whose tree is whole and elsewhere yet; its index comes from the record's base.
+
+    `settled` is when that tree was checked out (`settle`).  Return the entry as the worktree's, to be asked about its tree.
+    """
+    staging, entry = staging_of(repository, record), entry_dir(repository, record)
     try:
         os.makedirs(os.path.join(staging, "refs"))
         for name, text in files_of_entry(record, record.base):
             Path(staging, name).write_bytes(os.fsencode(text) + b"\n")
-        pointer = Path(tree, ASIDE)
-        pointer.write_bytes(os.fsencode(f"gitdir: {worktrees}/{record.entry}\n"))
-        os.replace(pointer, Path(tree, ".git"))
-        rename_into(tree, record.path)
-        os.rename(index, Path(staging, "index"))
-        rename_into(staging, os.path.join(worktrees, record.entry))
+        os.utime(os.path.join(staging, "commondir"), (settled, settled))
+        rename_into(staging, entry)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise _not_entered(record, error) from error
+    repository.git(f"--git-dir={entry}", "read-tree", record.base)
+    return worktree_of(repository, record)
 
 
-def is_worn(repository: Repository, record: Record, only_flags: bool = False) -> bool:
-    """Whether a worktree that git takes for clean is not as a checkout of its commit would be.
+def point_at(tree: str, entry: str) -> None:
+    """Let a tree name an administrative directory as its own.  Raises OSError."""
+    aside = Path(tree, ASIDE)
+    aside.write_bytes(os.fsencode(f"gitdir: {entry}\n"))
+    os.replace(aside, Path(tree, ".git"))
 
-    Entries with a flag, other permissions than a checkout gives, other bytes than it writes, empty directories, sockets.
+
+def is_worn(repository: Repository, worktree: Worktree, only_content: bool = False) -> bool:
+    """Whether a worktree that git takes for clean, by a new index, is not as a checkout of its commit would be.
+
+    Other bytes than a checkout writes; without `only_content` also other permissions, hard links, empty directories, sockets.
     """
-    worktree = worktree_of(repository, record)
-    if any(line[:1].islower() or line.startswith("S ") for line in worktree.git("ls-files", "-v", "-z").fields):
-        return True
-    if only_flags:
-        return False
     unsaved = look(repository, worktree, None)
-    if unsaved.converted or unsaved.verbatim or unsaved.special or unsaved.empty or unsaved.nested:
+    if unsaved.converted or unsaved.verbatim:
         return True
-    like = os.lstat(os.path.join(record.path, ".git")).st_mode & 0o666  # made by this process, with its mask
-    for where, folders, names_ in os.walk(record.path):
-        for name in [*folders, *names_]:
-            found = os.lstat(os.path.join(where, name))
-            if stat.S_ISLNK(found.st_mode):
+    if only_content:
+        return False
+    return bool(unsaved.special or unsaved.empty or unsaved.nested) or _has_other_modes(worktree)
+
+
+def _has_other_modes(worktree: Worktree) -> bool:
+    plain = os.lstat(os.path.join(worktree.git_dir, "HEAD")).st_mode & 0o666  # made by this process, with its mask
+    executable = plain | (plain & 0o444) >> 2
+    listed = (line.partition("\t") for line in worktree.git("ls-files", "-s", "-z").fields)
+    tracked = {path: executable if told.startswith("100755") else plain for told, _, path in listed}
+    if stat.S_IMODE(os.lstat(worktree.tree).st_mode) != executable:
+        return True
+    for where, folders, found in os.walk(worktree.tree):
+        for name in [*folders, *found]:
+            path = os.path.join(where, name)
+            stands = os.lstat(path)
+            if stat.S_ISLNK(stands.st_mode) or path == os.path.join(worktree.tree, ".git"):
                 continue
-            executable = like | (like & 0o444) >> 2
-            wanted = (executable,) if stat.S_ISDIR(found.st_mode) else (like, executable)
-            if (found.st_nlink > 1 and stat.S_ISREG(found.st_mode)) or stat.S_IMODE(found.st_mode) not in wanted:
+            is_folder = stat.S_ISDIR(stands.st_mode)
+            wanted = executable if is_folder else tracked.get(os.path.relpath(path, worktree.tree), plain)
+            if stat.S_IMODE(stands.st_mode) != wanted or (stands.st_nlink > 1 and not is_folder):
                 return True
     return False
 
@@ -229,7 +243,8 @@ def _discard_tree(repository: Repository, record: Record, crashed: bool) -> list
         with contextlib.suppress(OSError):  # only if it is there and empty
             os.rmdir(folder)
     for each in entries:
-        if os.path.isdir(each):
+        # That of a spare that was to be this worktree, and is a spare still, stays.
+        if os.path.isdir(each) and not is_of_another(each, record.path):
             retire_entry(repository, record, each)
             if not theirs:
                 delete(retired_of(repository, record))
@@ -249,7 +264,13 @@ def _checked_out(entry: str) -> str | None:
 
 def _make_directory(path: str) -> None:
     try:
-        os.makedirs(path, exist_ok=True)
+        for attempt in range(10):
+            try:
+                os.makedirs(path, exist_ok=True)
+                break
+            except FileNotFoundError:  # somebody has just taken the folder away, for it was empty
+                if attempt == 9:
+                    raise
     except OSError as error:
         raise EnvironmentProblem(
             f"the directory {printable(path)!r} cannot be made",
@@ -306,13 +327,12 @@ def _add_by_git(repository: Repository, record: Record, lease: leases.Lease) -> 
             "worktree", "add", "--no-checkout", "--lock", "--reason", _reason_by_git(record), *where,
             descriptors=(lease.descriptor, alone.descriptor),
         )  # fmt: skip
-        pointer, aside, target = Path(record.path, ".git"), Path(record.path, ASIDE), entry_dir(repository, record)
+        pointer, target = Path(record.path, ".git"), entry_dir(repository, record)
         try:
             made = os.fsdecode(pointer.read_bytes()).strip().removeprefix("gitdir: ")
             # Renamed to the id in our record, so that the record stays true; the pointer is replaced whole.
             os.rename(os.path.realpath(os.path.join(record.path, made)), target)
-            aside.write_bytes(os.fsencode(f"gitdir: {target}\n"))
-            os.replace(aside, pointer)
+            point_at(record.path, target)
         except OSError as error:
             raise _not_entered(record, error) from error
 
