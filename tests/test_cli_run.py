@@ -96,6 +96,9 @@ def test_json_is_one_document_as_promised(repository: Path, tasks: Path, tmp_pat
         {
             "run_id": run_id,
             "interrupted": False,
+            "cost_usd": None,
+            "tokens_in": None,
+            "tokens_out": None,
             "results": [
                 expected(
                     TASKS[0], "task-001", outcome="succeeded", success=True,
