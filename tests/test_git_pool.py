@@ -377,8 +377,9 @@ def test_a_repository_that_takes_no_spares(tmp_path: Path, key: str, value: str,
     yard = Yard(tmp_path)
     yard.fill(1)
     git(yard.repo, "config", key, value)
-    assert why in yard.git.fill_pool(yard.root, yard.a, 2).problem
     made = yard.make("t")
+    status = yard.git.fill_pool(yard.root, yard.a, 2)
+    assert (why in status.problem, status.spares) == (True, ())
     assert (yard.was_spare(made), files(made.path)) == (False, files(yard.make("u").path))
 
 
