@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from commandline import wait_until
 from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy, WorkspaceOccupied, WouldLoseWork
 from moderator.git import pool as pool_module
 from moderator.git.doctor.doctor import Doctor
@@ -1011,7 +1012,8 @@ def assert_sound_after(step: int | str, folder: Path, action: str, order: tuple[
             yard.git.tidy_pool()
         elif follows == "drain":
             yard.git.drain_pool()
-    yard.git.drain_pool()
+    # A git command of the killed process may go on, and holds its spare as long as it does.
+    wait_until(lambda: (yard.git.drain_pool(), yard.git.pool_status().spares)[1] == (), "an empty pool")
     if action == "recycle":
         assert git(yard.repo, "show", "main-task-t:work") == "work", what
         assert yard.is_kept("secret"), what
