@@ -61,19 +61,20 @@ class Filler:
         return getattr(self._then, name)  # whatever else a callback may have
 
     def _fill(self) -> None:
-        look = True
+        # Nothing is looked at closely: who looks at a spare keeps it from the tasks that begin at this very moment.
+        with contextlib.suppress(ModeratorError, OSError):
+            self._git.tidy_pool()
         while self._wanted() > 0:
             with contextlib.suppress(WorkspaceBusy):  # another process fills it
                 try:
                     problem = self._git.fill_pool(
-                        self._root, self._commit, self._wanted(), stop=lambda: self._wanted() <= 0, look=look
+                        self._root, self._commit, self._wanted(), stop=lambda: self._wanted() <= 0, look=False
                     ).problem
                 except (ModeratorError, OSError) as error:
                     problem = str(error)
                 if problem:
                     log.warning("the pool of spares cannot be filled: %s", problem)
                     return
-            look = False
             with self._changed:
                 if not self._over:
                     self._changed.wait(1.0)

@@ -130,10 +130,10 @@ class Pool:
             # Whom somebody else holds he may be claiming, but also only looking at: then it is worth a moment.
             for patience in (0.0, _A_LOOK):
                 for spare in self._in_order(fits, record.base):
-                    if (
-                        spare.entry in tried
-                        or (mine := stack.enter_context(self._taken(spare.entry, patience))) is None
-                    ):
+                    if spare.entry in tried:
+                        continue
+                    mine = stack.enter_context(self._taken(spare.entry, patience))
+                    if mine is None:
                         continue
                     tried.add(spare.entry)
                     if fits(mine) and (ready := self._prepared(mine, record.base)):
@@ -295,7 +295,7 @@ class Pool:
         self._refuse_larger(max((spare.size for spare in self.spares), default=0))  # as large as the largest, say
         entry, conversion = new_entry_id(SPARE), conversion_of(replace(self._repository))
         spare = Spare(entry, place_of(home, entry), commit, time.time(), conversion)
-        with self._held(entry) as lease:
+        with self._held(entry, _A_LOOK) as lease:
             try:
                 self.spares.write(spare)
                 if self._count(home) > wanted:  # one came back meanwhile
@@ -360,7 +360,7 @@ class Pool:
             return False
         keeps = self._limits.keeps_ignored
         spare = Spare(entry, place_of(home, entry), commit, time.time(), conversion_of(now), keeps_ignored=keeps)
-        with self._held(entry):
+        with self._held(entry, _A_LOOK):
             try:
                 self.spares.write(spare)
                 if self._count(home) > max(self.size, 1):
@@ -391,7 +391,8 @@ class Pool:
         """
         gone = []
         now = replace(self._repository)  # as it is configured at this moment
-        conversion = conversion_of(now) if (found := list(self.spares)) else ""
+        found = list(self.spares)
+        conversion = conversion_of(now) if found and not why_no_spares(now) else ""
         for spare in found:
             if home is not None and spare.home != home:
                 continue
@@ -515,7 +516,7 @@ class Pool:
         entries = os.path.join(self._repository.common, "worktrees")
         with contextlib.suppress(OSError):
             for name in os.listdir(entries):
-                tree = tree_named_in(os.path.join(entries, name)) or ""
+                tree = (tree_named_in(os.path.join(entries, name)) or "") if is_name(name) else ""
                 if os.path.basename(os.path.dirname(tree)) == FOLDER and os.path.basename(tree) == name:
                     found.setdefault(name, tree)
         return [
