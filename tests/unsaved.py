@@ -514,7 +514,7 @@ def _nested_converted(tree: Path) -> None:
 
 def _submodule(tree: Path, name: str = "module") -> Path:
     """Add a submodule all of whose work is at its remote; return its tree."""
-    origin = tree.parents[2] / f"origin-of-{tree.name}-{name}"
+    origin = tree.parents[2] / f"origin-of-{tree.parent.name}-{tree.name}-{name}"
     git(tree.parent, "init", "--quiet", str(origin))
     commit(origin, f"{name}.txt")
     git(tree, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "--", str(origin), name)
