@@ -384,7 +384,9 @@ def attack(folder: Path, remover: Remover, setting: Setting, kinds: Sequence[Kin
         )
     missing = ledger.missing(trees)
     if setting.prunes:
-        git(repository, "gc", "--quiet", "--prune=now")
+        # The dates here lie years back; the log of a branch that stays, as any of today's, has not expired.
+        fresh_logs = ("-c", "gc.reflogExpire=never", "-c", "gc.reflogExpireUnreachable=never")
+        git(repository, *fresh_logs, "gc", "--quiet", "--prune=now")
         # What git collects of a worktree that stands, such as what an expired log named, is git's to answer for.
         standing = {task_id for task_id, cell in cells.items() if cell.verdict == REFUSED}
         missing |= {owner: lost for owner, lost in ledger.missing(trees).items() if owner not in standing}
