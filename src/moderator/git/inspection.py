@@ -105,7 +105,7 @@ class Inspector:
 def measured(status: WorkspaceStatus) -> WorkspaceStatus:
     """Return the same with how much room its tree takes, where it has one."""
     has_tree = status.level.isolates_directory and os.path.isdir(status.path)
-    return replace(status, size=_bytes_in(status.path)) if has_tree else status
+    return replace(status, size=bytes_in(status.path)) if has_tree else status
 
 
 def _is_unsettled(git_dir: str, record: Record) -> bool:
@@ -117,7 +117,8 @@ def _is_unsettled(git_dir: str, record: Record) -> bool:
     return written < record.created_at + _YOUNG and time.time() > written + _YOUNG
 
 
-def _bytes_in(folder: str) -> int:
+def bytes_in(folder: str) -> int:
+    """Return how much of a disk a folder takes."""
     total = 0
     for where, _, names in os.walk(folder):
         for name in names:

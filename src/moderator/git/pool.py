@@ -37,6 +37,7 @@ from moderator.git.entries import (
     points_at,
     tree_named_in,
 )
+from moderator.git.inspection import bytes_in
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.spares import (
@@ -325,7 +326,7 @@ class Pool:
         time.sleep(max(0.0, _SAME_SECOND - (time.time() - os.stat(self._index(spare)).st_mtime)))
         if fault := self._fault(spare):
             raise EnvironmentProblem(f"a new worktree is not as its commit: {fault}", hint="moderator doctor")
-        return closed(self._repository, replace(spare, size=_bytes_in(spare.path)))
+        return closed(self._repository, replace(spare, size=bytes_in(spare.path)))
 
     def _index(self, spare: Spare) -> str:
         return os.path.join(entry_dir(self._repository, spare.record), "index")
@@ -368,7 +369,7 @@ class Pool:
                 there = replace(worktrees.enter(now, spare.record, settled_at(retired)), tree=tree)
                 if self._fault(spare, there) or worktrees.is_worn(now, there, only_content=keeps):
                     raise EnvironmentProblem("it is not as a new one")
-                size = _bytes_in(tree)
+                size = bytes_in(tree)
                 self._refuse_larger(size)
                 rename_into(tree, spare.path)
                 worktrees.point_at(spare.path, entry_dir(now, spare.record))
@@ -595,12 +596,3 @@ def _replace(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ASIDE)
     aside.write_bytes(os.fsencode(text) + b"\n")
     os.replace(aside, path)
-
-
-def _bytes_in(folder: str) -> int:
-    total = 0
-    for where, _, found in os.walk(folder):
-        for name in found:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(where, name)).st_blocks * 512
-    return total
