@@ -15,7 +15,6 @@ import stat
 import tempfile
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -123,11 +122,9 @@ def look(
     `ref` is the ref that stays and holds the workspace's commits; `measure` adds
     up the size of the tree; `submodules=False` does not ask git what is in them.
     """
-    with ThreadPoolExecutor(2) as others:  # git looks while we do: `Watch` tells what was written meanwhile
-        status = others.submit(worktree.contents, submodules=submodules)
-        listed = others.submit(_entries, worktree)
+    with worktree.looked_at(submodules) as (contents_told, index_told):  # `Watch` tells what was written meanwhile
         survey = _surveyed(worktree, settled_at(worktree.git_dir))
-        contents, entries = status.result(), listed.result()
+        contents, entries = contents_told(), _by_path(index_told())
     flagged = _flagged(worktree, entries)
     same = _same_name(repository)
     known = itertools.chain(entries, contents.untracked, contents.ignored)
@@ -186,7 +183,7 @@ def unseen(repository: Repository, worktree: Worktree, contents: Contents) -> tu
 
     `contents` is what git does tell of the worktree.
     """
-    entries = _entries(worktree)
+    entries = _by_path(worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields)
     flagged = _flagged(worktree, entries)
     converted, _ = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
     return _differing(worktree, flagged), converted
@@ -199,12 +196,11 @@ def _same_name(repository: Repository) -> Callable[[str], str] | None:
     return None
 
 
-def _entries(worktree: Worktree) -> dict[str, str]:
-    """Return the lines of the index by their paths: a tag, mode, blob, stage; of a path in conflict, one of its sides.
+def _by_path(lines: Iterable[str]) -> dict[str, str]:
+    """Return the lines of the index by their paths; of a path in conflict, one of its sides.
 
     They are taken apart only where they are looked at closely: there may be a million.
     """
-    lines = worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields
     return {line.partition("\t")[2]: line for line in lines}
 
 
