@@ -28,6 +28,7 @@ from moderator.git.entries import (
     require_home,
     worktree_of,
 )
+from moderator.git.mounts import mounts_in
 from moderator.git.nested import refuse_nested
 from moderator.git.registry import Record
 from moderator.git.removals import Removals
@@ -122,7 +123,8 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
             raise _written_to(record)
         if person_lock(repository, record):
             _refuse_unless_ours(repository, record, entry)
-        removal = replace(_removal(repository, record, wish, kept, unsaved.contents), renamed_at=renamed_at)
+        removal = _removal(repository, record, wish, kept, unsaved.contents)
+        removal = replace(removal, renamed_at=renamed_at, modes=unsaved.modes)
         removals.write(removal, record)
         try:
             retire_entry(repository, record, entry)
@@ -422,6 +424,11 @@ def _refuse_unless_ours(repository: Repository, record: Record, entry: str) -> N
         raise PersonNeeded(
             f"{shown!r} and its entry in the repository do not point at each other, so it may be somebody else's",
             hint=f"look at {shown}/.git; git worktree repair mends a moved worktree, moderator doctor explains",
+        )
+    if mounted := mounts_in(record.path):
+        raise PersonNeeded(
+            f"something is mounted in the workspace of task {record.task_id!r}: {printable(mounted[0])}",
+            hint=f"its files are somebody else's; {to_type('umount', mounted[0])}, and try again",
         )
     if busy := _at_work_in(record.path):
         raise _worked_in(record, busy)

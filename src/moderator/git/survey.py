@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from moderator.git.trash import GARBAGE
@@ -98,7 +98,7 @@ class Survey:
             f"{same(path) if same else path}/" for path in self.nested
         }
         return [
-            path for path in unknown if not any(f"{above}/" in whole for above in _above(same(path) if same else path))
+            path for path in unknown if not any(f"{folder}/" in whole for folder in above(same(path) if same else path))
         ]
 
     def stamp_repositories(self, tree: str, modules: str) -> None:
@@ -122,7 +122,8 @@ def stamp(path: str) -> Stamp:
     return (found.st_mode, found.st_ino, found.st_ctime_ns, found.st_size)
 
 
-def _above(path: str) -> Iterable[str]:
+def above(path: str) -> Iterator[str]:
+    """Yield the folders that a path is in, the nearest first."""
     while path := os.path.dirname(path):
         yield path
 

@@ -23,7 +23,7 @@ from moderator.git.command import polling
 from moderator.git.contents import IGNORED, Contents, Worktree, shown
 from moderator.git.exact import copy_index, joined
 from moderator.git.repository import Repository
-from moderator.git.survey import Survey
+from moderator.git.survey import Survey, above
 
 HIDDEN = "changed, but hidden by assume-unchanged or skip-worktree"
 CONVERTED = "other bytes than git compares, by a filter or line endings"
@@ -45,8 +45,9 @@ class Unsaved:
     `hidden` are changed files with a flag that keeps git from looking, `converted` files whose bytes a filter or the line
     endings make equal for git, `nested` repositories of their own, `objects` what nothing but the worktree's administrative
     directory names, by kind.  `special` are sockets, pipes and devices, `empty` directories without anything in them.
-    `verbatim` files are in a commit as they are, but a checkout would convert them.  On request: `left` is what a removal would
-    leave to the trash, for no commit can or should hold it, `size` is in bytes.  `survey` stamps what is in the tree.
+    `verbatim` files are in a commit as they are, but a checkout would convert them.  `modes` are the permissions of tracked
+    files, and of the folders they are in, that a checkout would not give.  On request: `left` is what a removal would leave to
+    the trash, for no commit can or should hold it, `size` is in bytes.  `survey` stamps what is in the tree.
     """
 
     contents: Contents
@@ -58,6 +59,7 @@ class Unsaved:
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     special: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
+    modes: Mapping[str, int] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     size: int | None = None
     survey: Survey | None = field(default=None, compare=False, repr=False)
@@ -149,6 +151,7 @@ def look(
         objects=_only_named_here(repository, worktree, ref, {contents.head}),
         special=tuple(survey.special),
         empty=tuple(survey.empty),
+        modes=_other_modes(worktree, entries, survey),
         size=survey.size if measure else None,
         survey=survey,
     )
@@ -202,6 +205,28 @@ def _by_path(lines: Iterable[str]) -> dict[str, str]:
     They are taken apart only where they are looked at closely: there may be a million.
     """
     return {line.partition("\t")[2]: line for line in lines}
+
+
+def _other_modes(worktree: Worktree, entries: Mapping[str, str], survey: Survey) -> dict[str, int]:
+    """Return the permissions of what is tracked, and of the folders that it is in, where no checkout of ours gives them."""
+    try:  # a file of the same making, which nobody writes to
+        plain = os.lstat(os.path.join(worktree.git_dir, "commondir")).st_mode & 0o666
+    except OSError:
+        return {}
+    executable = plain | (plain & 0o444) >> 2
+    wanted = {"100644": stat.S_IFREG | plain, "100755": stat.S_IFREG | executable}
+    folder, stamps = stat.S_IFDIR | executable, survey.stamps
+    found = {
+        path: stamps[path][0]
+        for path, line in entries.items()
+        # Bits that a parent folder hands down, such as its group, come again by themselves.
+        if path in stamps and (stamps[path][0] & ~0o7000) != wanted.get(line[2:8]) and stat.S_ISREG(stamps[path][0])
+    }
+    other = [path for path, one in stamps.items() if path and stat.S_ISDIR(one[0]) and one[0] & ~0o7000 != folder]
+    if other:
+        around = {path for entry in entries for path in above(entry)}
+        found |= {path: stamps[path][0] for path in other if path in around}
+    return {path: stat.S_IMODE(mode) for path, mode in found.items()}
 
 
 def _flagged(worktree: Worktree, entries: Mapping[str, str]) -> list[str]:
