@@ -12,7 +12,7 @@ import click
 
 from moderator.cli.options import json_option, repo_option
 from moderator.cli.output import page, paint, print_bytes, print_json, say, say_error
-from moderator.errors import StoreProblem, UnknownRevision, UnknownWorkspace, UsageError
+from moderator.errors import EnvironmentProblem, StoreProblem, UnknownRevision, UnknownWorkspace, UsageError
 from moderator.git.manager import GitManager
 from moderator.reports import text
 
@@ -34,7 +34,7 @@ _TAIL = 10  # lines of output that `show` ends with
 @click.option("--status", "look", is_flag=True, help="Look for changes in every workspace, however many there are.")
 @json_option
 @repo_option
-def list_command(look: bool, as_json: bool, repo: str) -> None:
+def list_command(look: bool, as_json: bool, repo: str) -> int:
     """List the workspaces: state, branch, commits ahead and behind, changes, last outcome, age."""
     git = GitManager(repo)
     outlines, unreadable = git.overview()
@@ -42,13 +42,14 @@ def list_command(look: bool, as_json: bool, repo: str) -> None:
     attempts = _last_attempts(git) if outlines else {}
     for problem in unreadable:
         say_error(problem)
+    code = EnvironmentProblem.exit_code if unreadable else 0  # of one of them nobody knows
     statuses = git.look_into(outlines) if looking else outlines
     if as_json:
         print_json({"workspaces": [_described(status, attempts.get(status.task_id)) for status in statuses]})
-        return
+        return code
     if not outlines:
         say("none", "there are no workspaces here; moderator run TASKS.yaml makes them")
-        return
+        return code
     now = time.time()
     # Rows appear as their trees are looked into, so the columns are as wide as what is known before.
     known = [_row(status, attempts.get(status.task_id), now) for status in outlines]
@@ -60,6 +61,7 @@ def list_command(look: bool, as_json: bool, repo: str) -> None:
         page(paint(columns.line(row), colour))
     if not looking:
         say("note", "changes were not looked for in so many workspaces; --status does")
+    return code
 
 
 def _row(status: WorkspaceStatus, attempt: AttemptRecord | None, now: float) -> tuple[str, ...]:

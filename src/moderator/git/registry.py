@@ -246,7 +246,7 @@ def _unreadable(path: Path, error: Exception) -> EnvironmentProblem:
     return EnvironmentProblem(
         f"the record {str(path)!r} cannot be read, so nobody knows whose workspace it is",
         hint="upgrade moderator if a newer one wrote it; otherwise move the file aside and look at the workspace by hand",
-        cause=str(error),
+        cause=f"{error} is missing" if isinstance(error, KeyError) else str(error),
     )
 
 

@@ -257,15 +257,19 @@ def _refuse_moved(record: Record, entry: str) -> None:
     """Raise PersonNeeded if the tree is not gone but somewhere else."""
     home = os.path.dirname(record.path)
     beside = (os.path.join(home, name) for name in os.listdir(home))
-    places = [path for path in beside if path != record.path and points_at(path, entry)]
+    places: list[tuple[str, tuple[str, ...]]] = [
+        (path, ("mv", path)) for path in beside if path != record.path and points_at(path, entry)
+    ]
     with contextlib.suppress(OSError):
         named = os.path.dirname(os.path.join(entry, os.fsdecode(Path(entry, "gitdir").read_bytes().strip())))
         if os.path.realpath(named) != os.path.realpath(record.path) and points_at(named, entry):
-            places.append(named)
+            # git moved it, and only git moves it back with its entry; twice --force: it is locked, by us.
+            places.insert(0, (named, ("git", "worktree", "move", "--force", "--force", named)))
     if places:
+        place, back = places[0]
         raise PersonNeeded(
-            f"the worktree of task {record.task_id!r} was moved to {printable(places[0])!r}",
-            hint=f"move it back ({to_type('mv', places[0], record.path)}), and try again",
+            f"the worktree of task {record.task_id!r} was moved to {printable(place)!r}",
+            hint=f"move it back ({to_type(*back, record.path)}), and try again",
         )
 
 

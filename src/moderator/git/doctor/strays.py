@@ -89,7 +89,7 @@ def _entry(scene: Scene, entry: str, known: set[str]) -> Iterator[Finding]:
         if points_at(tree, entry):
             hint = (
                 f"its files are all there; to keep it as a worktree of your own: {to_type('git', 'worktree', 'unlock', tree)}; "
-                f"to remove it after that: {to_type('git', 'worktree', 'remove', tree)}"
+                f"before you remove it, see what no commit holds: {to_type('git', '-C', tree, 'status', '--ignored')}"
             )
         else:
             hint = (
