@@ -23,6 +23,7 @@ from moderator.config.schema import _Backend, every_key
 from moderator.config.settings import BackendConfig
 from moderator.context import IsolationLevel
 from moderator.errors import ConfigurationError
+from moderator.furnishing import Carry
 
 DOCUMENTED = Path(__file__).parent.parent / "config" / "config.yaml"
 
@@ -80,6 +81,9 @@ clean: {max_workspaces: 0, max_size: 2000}
 sandbox: Bwrap
 pool: {size: Auto, refill: never, days: 1, max_size: 5000}
 recycle: Pristine
+carry: [.env, {path: data/*, by: Link}]
+submodules: true
+smudge: Skip
 prompt_template: "Do {prompt}"
 backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
 """)
@@ -103,6 +107,9 @@ backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
         pool_days=1,
         pool_max_size=5000,
         recycle="pristine",
+        carry=(Carry(".env"), Carry("data/*", "link")),
+        submodules=True,
+        smudge="skip",
         prompt_template="Do {prompt}",
         backends={"mine": BackendConfig("mine", ("no", "{prompt}"), prompt="argument")},
     )

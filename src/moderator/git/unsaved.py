@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moderator.errors import GitFailed
+from moderator.git.carried import empty_as_carried, left_beside
 from moderator.git.command import polling
 from moderator.git.contents import IGNORED, Contents, Worktree, shown
+from moderator.git.entries import CARRIED
 from moderator.git.exact import copy_index, joined
 from moderator.git.repository import Repository
 
@@ -126,7 +128,8 @@ def look(
     known = [*(one.path for one in entries), *contents.untracked, *contents.ignored]
     same = _same_name(repository)
     survey = _Survey(worktree.tree, known, measure, same, settled_at(worktree.git_dir))  # for what git never tells of
-    contents.ignored += sorted(survey.overlooked)
+    contents.ignored = left_beside(worktree, [*contents.ignored, *sorted(survey.overlooked)])
+    carried = empty_as_carried(worktree, survey.empty)
     nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
     if not nested and os.path.isdir(modules := os.path.join(worktree.git_dir, "modules")):
         nested = [modules]
@@ -145,7 +148,7 @@ def look(
         nested=tuple(nested),
         objects=_only_named_here(repository, worktree, ref, {contents.head, *pinned}),
         special=tuple(survey.special),
-        empty=tuple(survey.empty),
+        empty=tuple(path for path in survey.empty if path not in carried),
         size=survey.size if measure else None,
     )
 
@@ -342,6 +345,8 @@ def notes_of(git_dir: str) -> list[str]:
             folders.remove("modules")
         for name in names:
             inside = os.path.relpath(os.path.join(where, name), git_dir)
+            if inside == CARRIED:  # of the disk, not of any commit; and its names may look like those of objects
+                continue
             if not name.endswith(".lock") and _is_note(os.path.join(where, name), name):
                 found.append(inside)
     return sorted(found)
