@@ -181,14 +181,14 @@ class Orchestrator:
         problems: dict[str, ConfigurationError] = {}
         for wanted in dict.fromkeys(one.task.furnishing(self.git.furnishing) for one in plan.to_run):
             try:
-                self.git.check_furnishing(wanted)
+                self.git.check_furnishing(wanted, plan.base_commit)
             except ConfigurationError as error:
                 problems.setdefault(error.message, error)
         if len(problems) > 1:
-            hint = "\n".join(dict.fromkeys(error.hint for error in problems.values()))
+            hint = "\n".join(dict.fromkeys(problem.hint for problem in problems.values()))
             raise PlanError("these tasks cannot be run", list(problems), hint=hint)
-        for error in problems.values():
-            raise error
+        for problem in problems.values():
+            raise problem
 
     def _with_backends(self, plan: Plan) -> Plan:
         """Return the plan with who is there to do each task.  Raises BackendUnavailable, naming each and why, if nobody is."""

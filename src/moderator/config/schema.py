@@ -413,7 +413,7 @@ class _File(_Section):
     sandbox: _Sandbox = Config.sandbox
     pool: Annotated[_Pool, BeforeValidator(_section)] = Field(default_factory=_Pool)
     recycle: Annotated[str, _one_of(RECYCLE_CHOICES)] = Config.recycle
-    carry: list[Annotated[_Carry, BeforeValidator(_carry)]] | None = Config.carry
+    carry: list[Annotated[_Carry, BeforeValidator(_carry)]] | None = None
     submodules: bool = Config.submodules
     smudge: Annotated[str, _one_of(SMUDGE_CHOICES)] = Config.smudge
     prompt_template: _Template = Config.prompt_template

@@ -26,7 +26,7 @@ from moderator.errors import (
     to_type,
 )
 from moderator.furnishing import NOTHING, Furnishing
-from moderator.git import branches, committing, entries, history, leases, locking, rescues
+from moderator.git import branches, committing, entries, history, leases, locking, rescues, selecting
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
@@ -207,9 +207,10 @@ class GitManager:
                 raise
         return _workspace(record, context, release)
 
-    def check_furnishing(self, furnishing: Furnishing) -> None:
-        """Raise ConfigurationError if workspaces cannot get this, as far as it can be known before one is made."""
-        Needs.of(self._repository, furnishing)
+    def check_furnishing(self, furnishing: Furnishing, base: str) -> None:
+        """Raise ConfigurationError if workspaces of a commit cannot get this, as far as it can be known before one is made."""
+        needs = Needs.of(self._repository, furnishing)
+        selecting.refuse_unignored_at(self._repository, base, needs.items)
 
     def workspaces(self) -> list[Workspace]:
         """Return every workspace of this repository, by name.  They are not leased."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -75,12 +76,17 @@ def refuse_unignored(worktree: Worktree, items: Sequence[Item]) -> None:
     """Raise ConfigurationError if git would not ignore one of the items in this worktree: a task would commit it."""
     if not items:
         return
-    ignored = _ignored(worktree, [item.as_told for item in items])
+    # By the patterns alone: what the base tracks in a carried folder is there already, and is never overwritten.
+    ignored = _ignored(worktree, [item.as_told for item in items], "--no-index")
     for item in items:
         if item.as_told in ignored:
             continue
         carry = Carry(item.path, item.by, item.where)
-        if item.by == "link" and item.is_folder and f"{item.path}/" in _ignored(worktree, [f"{item.path}/"]):
+        if (
+            item.by == "link"
+            and item.is_folder
+            and f"{item.path}/" in _ignored(worktree, [f"{item.path}/"], "--no-index")
+        ):
             raise _refused(
                 carry,
                 "as a link it would not be ignored by git, for a pattern that ends in '/' is for folders only",
@@ -91,6 +97,21 @@ def refuse_unignored(worktree: Worktree, items: Sequence[Item]) -> None:
             "at the commit that the workspace forks from, git does not ignore it, so a task would commit it",
             "commit the line in .gitignore, put it into .git/info/exclude, or take it out of what is carried",
         )
+
+
+def refuse_unignored_at(repository: Repository, commit: str, items: Sequence[Item]) -> None:
+    """Raise ConfigurationError if git would not ignore one of the items in a worktree of this commit, before there is one."""
+    if not items:
+        return
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        tree = Worktree(os.path.join(folder, "tree"), repository.common)
+        os.mkdir(tree.tree)
+        private = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+        listed = tree.git("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).fields
+        if rules := [path for path in listed if os.path.basename(path) == ".gitignore"]:
+            tree.git("read-tree", commit, env=private)
+            tree.git("checkout-index", "-z", "--stdin", stdin=joined(rules), env=private)
+        refuse_unignored(tree, items)
 
 
 def _matching(main: Worktree, one: Carry) -> list[str]:
@@ -201,10 +222,10 @@ def _all_ignored(main: Worktree) -> list[str]:
     return main.git(*asked, env=polling()).fields
 
 
-def _ignored(worktree: Worktree, paths: Sequence[str]) -> set[str]:
+def _ignored(worktree: Worktree, paths: Sequence[str], *how: str) -> set[str]:
     if not paths:
         return set()
-    answer = worktree.git("check-ignore", "-z", "--stdin", stdin=joined(paths), env=polling(), accept=(0, 1))
+    answer = worktree.git("check-ignore", "-z", "--stdin", *how, stdin=joined(paths), env=polling(), accept=(0, 1))
     return set(answer.fields)
 
 

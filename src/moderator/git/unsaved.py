@@ -129,7 +129,8 @@ def look(
     same = _same_name(repository)
     survey = _Survey(worktree.tree, known, measure, same, settled_at(worktree.git_dir))  # for what git never tells of
     contents.ignored = left_beside(worktree, [*contents.ignored, *sorted(survey.overlooked)])
-    carried = empty_as_carried(worktree, survey.empty)
+    # Nobody made those: they were carried, or stand where a submodule is not checked out.
+    made = empty_as_carried(worktree, survey.empty) | {one.path for one in entries if one.mode == "160000"}
     nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
     if not nested and os.path.isdir(modules := os.path.join(worktree.git_dir, "modules")):
         nested = [modules]
@@ -148,7 +149,7 @@ def look(
         nested=tuple(nested),
         objects=_only_named_here(repository, worktree, ref, {contents.head, *pinned}),
         special=tuple(survey.special),
-        empty=tuple(path for path in survey.empty if path not in carried),
+        empty=tuple(path for path in survey.empty if path not in made),
         size=survey.size if measure else None,
     )
 
