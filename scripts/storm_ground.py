@@ -183,9 +183,12 @@ class Ledger:
         }
 
     def gone(self, *folders: Path) -> set[str]:
-        """Return what is neither a file below the folders nor reachable from a ref or a standing worktree."""
+        """Return what is neither a file below the folders nor reachable from a ref or a standing worktree.
+
+        The HEAD of every entry counts as a ref, also of one whose tree is gone: git collects nothing of it.
+        """
         found = {object_id for folder in folders for _, object_id in contents(folder, (".git",))}
-        found |= {line.split()[0] for line in self._objects("--objects", "--glob=refs/*", "--reflog")}
+        found |= {line.split()[0] for line in self._objects("--objects", "--all", "--reflog")}
         standing = set()
         entries = self._common / "worktrees"
         for entry in sorted(entries.iterdir()) if entries.is_dir() else ():

@@ -37,6 +37,23 @@ def test_the_machine_notices_a_loss() -> None:
     assert "written as number 1 " in row.losses[0]
 
 
+def test_a_head_without_a_tree_keeps_its_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits on a detached HEAD outlive the tree, deleted by hand, and `gc`, also once no log names them any more."""
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2020-01-01T00:00:00Z")
+    machine = storm_ledger.LedgerMachine()
+    try:
+        machine.begin()
+        for step in (machine.detach_and_commit, machine.delete_by_hand):
+            step("t0")
+        for _ in range(2):
+            machine.collect_garbage()
+            machine.everything_is_found()
+            machine.clean("t0", rescue=True)
+        assert not list((machine.repository / ".git").glob("worktrees/*"))
+    finally:
+        machine.teardown()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_nothing_is_lost_in_hundreds_of_orders() -> None:

@@ -625,7 +625,8 @@ def test_undo_leaves_a_branch_alone_that_somebody_took(
         manager.empty_trash()
     git(repo, "switch", "--quiet", "own")
     git(repo, "commit", "--quiet", "--allow-empty", "--message", "since")
-    manager.undo_removal().release()
+    said = moderator(repo, "undo").stdout
+    assert f"  its HEAD is on no branch, at {head[:12]}; to go to the task's branch: git -C {tree} switch " in said
     assert (stands(repo, tree)[0], stands(repo, tree)[2]) == (f"{head}\n", "")
 
 
@@ -785,6 +786,78 @@ def test_commits_of_a_submodule_that_was_taken_out_of_a_submodule_refuse(
         manager.check_removal("t", rescue=True)
     assert caught.value.findings == (f"submodule lib/modules/in: commits that are at no remote: {lost}",)
     assert (manager.rescues(), manager.removals()) == ([], [])
+
+
+_AT_RENAME: dict[str, Callable[[], object]] = {}
+"""What somebody does in the very moment in which a tree is renamed, by its path."""
+
+
+def _at_rename(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "os.rename" and (action := _AT_RENAME.pop(str(arguments[0]), None)):
+        action()
+
+
+sys.addaudithook(_at_rename)
+
+
+def _same_size_and_time(path: Path) -> None:
+    before = path.stat()
+    path.write_text("z" * before.st_size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param(lambda tree: (tree / "new").write_text("mine"), id="new"),
+        pytest.param(lambda tree: (tree / ".env").write_text("mine"), id="ignored"),
+        pytest.param(lambda tree: _same_size_and_time(tree / "README.md"), id="size and time as before"),
+        pytest.param(lambda tree: _same_size_and_time(tree / "src/a.py"), id="hidden"),
+        pytest.param(lambda tree: _same_size_and_time(tree / "src/b.py"), id="rescued before"),
+        pytest.param(lambda tree: git(tree, "rm", "--quiet", "--cached", "README.md"), id="staged"),
+        pytest.param(lambda tree: git(tree, "commit", "--quiet", "--allow-empty", "-m", "mine"), id="commit"),
+        pytest.param(lambda tree: _same_size_and_time(tree / "lib/lines"), id="in lib"),
+        pytest.param(lambda tree: _same_size_and_time(tree / "lib/l"), id="in lib, hidden"),
+        pytest.param(lambda tree: git(tree / "lib", "commit", "-q", "--allow-empty", "-m", "mine"), id="commit in lib"),
+    ],
+)
+def test_what_is_written_in_the_moment_of_the_rename_is_seen(
+    tmp_path: Path, repo: Path, manager: GitManager, library: Path, request: pytest.FixtureRequest, action: Spoil
+) -> None:
+    """Between the first look and the second nothing goes unseen: the workspace is back where it was, and holds it."""
+    if "lib" in request.node.callspec.id:
+        tree = with_submodule(tmp_path, repo, manager, library)
+        git(tree / "lib", "update-index", "--skip-worktree", "l")
+    else:
+        tree = Path(made(tmp_path, manager).path)
+    git(tree, "update-index", "--assume-unchanged", "src/a.py")
+    (tree / "src/b.py").write_text("my edit\n")
+    time.sleep(0.06)  # what was written is old enough to be told from what is written now
+    seen: list[object] = []
+    _AT_RENAME[str(tree)] = lambda: seen.extend([action(tree), listing(tree)])
+    with pytest.raises(WouldLoseWork, match="changed while it was being removed"):
+        manager.remove_workspace("t", rescue=True)
+    assert (listing(tree), manager.removals()) == (seen[1], [])
+
+
+@pytest.mark.parametrize("with_repository", [True, False], ids=["with a repository inside", "without"])
+def test_a_tree_that_was_written_a_moment_ago_is_removed(
+    tmp_path: Path, repo: Path, manager: GitManager, library: Path, with_repository: bool
+) -> None:
+    """What is as young as the look itself is looked at again, and not taken for what somebody writes meanwhile."""
+    tree = with_submodule(tmp_path, repo, manager, library) if with_repository else Path(made(tmp_path, manager).path)
+    (tree / "new").write_text("mine")
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    assert git(repo, "show", f"refs/moderator/rescue/{removal.rescue}^3:new") == "mine"
+
+
+def test_a_touched_tree_is_removed(tmp_path: Path, manager: GitManager) -> None:
+    """A file that was written anew with the same bytes in between is no new work: the whole second look tells."""
+    tree = Path(made(tmp_path, manager).path)
+    time.sleep(0.06)
+    _AT_RENAME[str(tree)] = lambda: (tree / "README.md").write_bytes((tree / "README.md").read_bytes())
+    assert manager.remove_workspace("t") is not None
 
 
 @pytest.mark.parametrize("gone", ["lib", "."], ids=["its tree", "the workspace"])

@@ -6,6 +6,7 @@ import click
 
 from moderator.cli.options import json_option, opened, repo_option
 from moderator.cli.output import page, print_json
+from moderator.errors import to_type
 from moderator.reports.text import one_line
 
 
@@ -17,8 +18,12 @@ def undo_command(task: str | None, as_json: bool, repo: str) -> None:
     """Bring back the workspace that was removed last, or TASK's that was: its files, what was staged, its branch."""
     git, _ = opened(repo)
     with git.undo_removal(task) as workspace:
-        pass
+        stand = git.stand_of_checkout(workspace.path) if workspace.level.isolates_directory else None
     if as_json:
         print_json({"task_id": workspace.task_id, "path": workspace.path, "branch": workspace.branch})
         return
     page(f"{one_line(workspace.task_id)} is back in {one_line(workspace.path)}")
+    if stand and workspace.branch and stand.ref != f"refs/heads/{workspace.branch}":
+        where = stand.ref.removeprefix("refs/heads/") or f"no branch, at {stand.commit[:12]}"
+        back = to_type("git", "-C", workspace.path, "switch", workspace.branch)
+        page(f"  its HEAD is on {one_line(where)}; to go to the task's branch: {back}")

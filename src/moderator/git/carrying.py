@@ -27,9 +27,10 @@ _CLONE = 0x40049409
 """FICLONE of ioctl_ficlonerange(2)."""
 _NO_CLONES = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM, errno.EACCES)
 _PIECE = 2**20  # bytes that are copied at once
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_BY_LINK = getattr(os, "O_NOFOLLOW", 0)
+_READ = os.O_RDONLY | _NOT_BY_LINK | getattr(os, "O_NONBLOCK", 0)
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_BY_LINK
 _PATIENCE = 2.5  # seconds for the clock of a file system to move on: some count in steps of 4 ms, some in two seconds
 
 
@@ -105,7 +106,7 @@ class _Copying:
             os.symlink(item.source, place)
             self._note(item.path, os.lstat(place), placed=False)
             return
-        above, target = os.open(os.path.dirname(item.source), _FOLDER & ~os.O_NOFOLLOW), -1
+        above, target = os.open(os.path.dirname(item.source), _FOLDER), -1
         try:
             target = os.open(os.path.dirname(place), _FOLDER)
             found = os.stat(os.path.basename(item.source), dir_fd=above, follow_symlinks=False)
@@ -136,7 +137,7 @@ class _Copying:
         self, above: int, name: str, target: int, new: str, path: str, found: os.stat_result, placed: bool
     ) -> None:
         os.mkdir(new, 0o700, dir_fd=target)
-        source, copy = os.open(name, _FOLDER, dir_fd=above), -1
+        source, copy = os.open(name, _FOLDER | _NOT_BY_LINK, dir_fd=above), -1
         try:
             copy = os.open(new, _FOLDER, dir_fd=target)
             self._note(path, os.fstat(copy), placed)

@@ -84,7 +84,7 @@ class Answer:
     @property
     def fields(self) -> list[str]:
         """The output of a `-z` command as a list of paths or values."""
-        return [os.fsdecode(part) for part in self.out.split(b"\0")[:-1]]
+        return os.fsdecode(self.out).split("\0")[:-1]
 
 
 _LOCAL_NAMES = frozenset(map(os.fsencode, LOCAL_ENVIRONMENT))

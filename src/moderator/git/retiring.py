@@ -33,12 +33,23 @@ from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.rescuing import Rescuable, make_rescue, sort_out
-from moderator.git.trash import enter_again, into_trash, retire_entry, retired_of, tidy_trash_beside, trash_of
-from moderator.git.unsaved import Unsaved, look, notes_of
+from moderator.git.survey import Watch
+from moderator.git.trash import (
+    enter_again,
+    into_trash,
+    retire_entry,
+    retired_of,
+    tidy_trash_beside,
+    trash_beside,
+    trash_of,
+)
+from moderator.git.unsaved import Unsaved, look, look_again, notes_of
 from moderator.git.values import Keeping, Removal
 
 _DAY = 86400.0  # seconds
 _GLANCE = 1.0  # seconds that a look at a workspace may take
+_LOOKS = 3  # at a workspace with repositories inside, until nothing changes meanwhile
+_A_MOMENT = 0.1  # seconds between them
 
 
 @dataclass(frozen=True)
@@ -88,25 +99,25 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
     Raises WouldLoseWork with everything that would be lost, PersonNeeded if the worktree is not as we made it or is locked.
     """
     entry = entry_dir(repository, record)
-    unsaved = check_retirement(repository, record, wish)
+    unsaved, steady = _watched_look(repository, record, wish)
     before = _Look.at(worktree_of(repository, record), unsaved)
     kept = _keep(repository, record, worktree_of(repository, record), unsaved, wish)
     trash = into_trash(record)
     try:
         # From here on nobody should write: what is younger was written by a straggler, whenever it was noticed.
         renamed_at = os.lstat(trash).st_ctime
-        # git may be asked about submodules no longer: they find their way home by where the tree was.
-        there = Worktree(trash, entry)
-        again = look(repository, there, _held_by(repository, record, wish), submodules=False)
+        there, held = Worktree(trash, entry), _held_by(repository, record, wish)
+        again = look_again(repository, there, held, unsaved) if steady else None
+        if again is None:
+            if unsaved.nested:  # which cannot be asked any longer: they find their way home by where the tree was
+                raise _written_to(record)
+            again = look(repository, there, held, submodules=False)
         if busy := _at_work_in(trash):
             raise _worked_in(record, busy)
         if not before.holds(_Look.at(there, again)):
-            _refuse_loss(record, again.findings, wish)
-            raise WouldLoseWork(
-                f"the workspace of task {record.task_id!r} changed while it was being removed",
-                ["something writes in it"],
-                hint="end what works there, and try again",
-            )
+            if not wish.rescue:  # otherwise what was found is held already, and is not what somebody just wrote
+                _refuse_loss(record, again.findings, wish)
+            raise _written_to(record)
         if person_lock(repository, record):
             _refuse_unless_ours(repository, record, entry)
         removal = replace(_removal(repository, record, wish, kept, unsaved.contents), renamed_at=renamed_at)
@@ -123,6 +134,26 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
         undo_retiring(record)
         raise
     return removal
+
+
+def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[Unsaved, bool]:
+    """Return what `check_retirement` does, and whether it holds for one moment: nothing was written while it was looked at."""
+    for _ in range(_LOOKS):
+        watch = Watch.begin(trash_beside(record.path))
+        unsaved = check_retirement(repository, record, wish)
+        steady = watch is not None and unsaved.survey is not None and watch.covers(unsaved.survey.stamps.values())
+        if steady or not unsaved.nested:
+            return unsaved, steady
+        time.sleep(_A_MOMENT)
+    raise _written_to(record)
+
+
+def _written_to(record: Record) -> WouldLoseWork:
+    return WouldLoseWork(
+        f"the workspace of task {record.task_id!r} changed while it was being removed",
+        ["something writes in it"],
+        hint="end what works there, and try again",
+    )
 
 
 def check_retirement(repository: Repository, record: Record, wish: Wish, measure: bool = False) -> Unsaved:

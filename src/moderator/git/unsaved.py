@@ -7,15 +7,17 @@ skip-worktree, bytes that a filter takes away before git compares, repositories 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import os
 import re
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from moderator.errors import GitFailed
 from moderator.git.carried import empty_as_carried, left_beside
@@ -24,6 +26,7 @@ from moderator.git.contents import IGNORED, Contents, Worktree, shown
 from moderator.git.entries import CARRIED
 from moderator.git.exact import copy_index, joined
 from moderator.git.repository import Repository
+from moderator.git.survey import Survey
 
 HIDDEN = "changed, but hidden by assume-unchanged or skip-worktree"
 CONVERTED = "other bytes than git compares, by a filter or line endings"
@@ -46,7 +49,7 @@ class Unsaved:
     endings make equal for git, `nested` repositories of their own, `objects` what nothing but the worktree's administrative
     directory names, by kind.  `special` are sockets, pipes and devices, `empty` directories without anything in them.
     `verbatim` files are in a commit as they are, but a checkout would convert them.  On request: `left` is what a removal would
-    leave to the trash, for no commit can or should hold it, `size` is in bytes.
+    leave to the trash, for no commit can or should hold it, `size` is in bytes.  `survey` stamps what is in the tree.
     """
 
     contents: Contents
@@ -60,6 +63,7 @@ class Unsaved:
     empty: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     size: int | None = None
+    survey: Survey | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def nothing(cls) -> Unsaved:
@@ -113,31 +117,34 @@ def look(
     repository: Repository,
     worktree: Worktree,
     ref: str | None,
-    pinned: Sequence[str] = (),
     measure: bool = False,
     submodules: bool = True,
 ) -> Unsaved:
     """Return what would be gone if the tree and its administrative directory were.
 
-    `ref` is the ref that stays and holds the workspace's commits; `pinned` are commits that must be held too.  `measure` adds
+    `ref` is the ref that stays and holds the workspace's commits; `measure` adds
     up the size of the tree; `submodules=False` does not ask git what is in them.
     """
-    contents = worktree.contents(submodules=submodules)
-    entries = list(_entries(worktree))
+    with ThreadPoolExecutor(2) as others:  # git looks while we do: `Watch` tells what was written meanwhile
+        status = others.submit(worktree.contents, submodules=submodules)
+        listed = others.submit(_entries, worktree)
+        survey = _surveyed(worktree, settled_at(worktree.git_dir))
+        contents, entries = status.result(), listed.result()
     flagged = _flagged(worktree, entries)
-    known = [*(one.path for one in entries), *contents.untracked, *contents.ignored]
     same = _same_name(repository)
-    survey = _Survey(worktree.tree, known, measure, same, settled_at(worktree.git_dir))  # for what git never tells of
-    contents.ignored = left_beside(worktree, [*contents.ignored, *sorted(survey.overlooked)])
+    known = itertools.chain(entries, contents.untracked, contents.ignored)
+    contents.ignored = left_beside(worktree, [*contents.ignored, *sorted(survey.overlooked(known, same))])
     # Nobody made those: they were carried, or stand where a submodule is not checked out.
-    made = empty_as_carried(worktree, survey.empty) | {one.path for one in entries if one.mode == "160000"}
+    made = empty_as_carried(worktree, survey.empty)
+    made |= {path for path in survey.empty if entries.get(path, "")[2:].startswith("160000 ")}
     nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
-    if not nested and os.path.isdir(modules := os.path.join(worktree.git_dir, "modules")):
+    if not nested and os.path.isdir(modules := _modules_of(worktree)):
         nested = [modules]
+    young = set(map(same, survey.young)) if same else survey.young
     converted, verbatim = _converted(
         repository,
         worktree,
-        [one for one in entries if (same(one.path) if same else one.path) in survey.young],
+        {path: line for path, line in entries.items() if (same(path) if same else path) in young},
         {*contents.uncommitted, *flagged},
     )
     return Unsaved(
@@ -147,11 +154,36 @@ def look(
         converted=tuple(converted),
         verbatim=tuple(verbatim),
         nested=tuple(nested),
-        objects=_only_named_here(repository, worktree, ref, {contents.head, *pinned}),
+        objects=_only_named_here(repository, worktree, ref, {contents.head}),
         special=tuple(survey.special),
         empty=tuple(path for path in survey.empty if path not in made),
         size=survey.size if measure else None,
+        survey=survey,
     )
+
+
+def look_again(repository: Repository, worktree: Worktree, ref: str | None, before: Unsaved) -> Unsaved | None:
+    """Return what would be gone by now with a tree that may have been renamed; None if something in it was written since.
+
+    `before` is what a look that a `Watch` covers found: what no stamp tells apart from then is as it was.
+    """
+    survey = _surveyed(worktree)
+    head = worktree.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1), env=polling()).text
+    if before.survey is None or survey.stamps != before.survey.stamps or head != before.contents.head:
+        return None
+    objects = _only_named_here(repository, worktree, ref, {head})
+    return replace(before, operation=worktree.operation, objects=objects, survey=survey)
+
+
+def _surveyed(worktree: Worktree, since: float = math.inf) -> Survey:
+    survey = Survey(worktree.tree, since)
+    survey.stamp_repositories(worktree.tree, _modules_of(worktree))
+    return survey
+
+
+def _modules_of(worktree: Worktree) -> str:
+    """Return where the repositories of a worktree's submodules are."""
+    return os.path.join(worktree.git_dir, "modules")
 
 
 def unseen(repository: Repository, worktree: Worktree, contents: Contents) -> tuple[list[str], list[str]]:
@@ -159,61 +191,10 @@ def unseen(repository: Repository, worktree: Worktree, contents: Contents) -> tu
 
     `contents` is what git does tell of the worktree.
     """
-    entries = list(_entries(worktree))
+    entries = _entries(worktree)
     flagged = _flagged(worktree, entries)
     converted, _ = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
     return _differing(worktree, flagged), converted
-
-
-class _Survey:
-    """One walk through a tree, without following links and without entering repositories' own directories.
-
-    `known` are the paths that git told of.  `overlooked` are files that it did not: its account of a tracked file that has
-    become a directory has gaps, and nothing may hang on there being no others.
-    `young` is what was written after `since`.
-    """
-
-    def __init__(
-        self, tree: str, known: Iterable[str], measure: bool, same: Callable[[str], str] | None, since: float
-    ) -> None:
-        self.nested: list[str] = []
-        self.special: list[str] = []
-        self.empty: list[str] = []
-        self.overlooked: list[str] = []
-        self.young: set[str] = set()
-        self.size = 0
-        known = set(map(same, known) if same else known)
-        folders = [("", False)]
-        while folders:
-            inside, told = folders.pop()
-            try:
-                entries = list(os.scandir(os.path.join(tree, inside)))
-            except OSError:  # git has warned of it
-                continue
-            if not entries and inside:
-                self.empty.append(inside)
-            if inside and any(entry.name == ".git" for entry in entries):
-                self.nested.append(inside)
-                told = True
-            for entry in entries:
-                name = entry.name
-                if name == ".git":
-                    continue
-                path = f"{inside}{os.sep}{name}" if inside else name
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append((path, told or (same(f"{path}/") if same else f"{path}/") in known))
-                elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
-                    self.special.append(path)
-                elif not told and (same(path) if same else path) not in known:
-                    self.overlooked.append(path)
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except OSError:  # it has gone this moment, and the second look will tell
-                    continue
-                if measure:
-                    self.size += found.st_blocks * 512
-                if found.st_ctime > since or found.st_mtime > since:
-                    self.young.add(same(path) if same else path)
 
 
 def _same_name(repository: Repository) -> Callable[[str], str] | None:
@@ -223,25 +204,19 @@ def _same_name(repository: Repository) -> Callable[[str], str] | None:
     return None
 
 
-class _Entry(NamedTuple):
-    """One entry of the index.  `flagged`: git does not look at its file."""
+def _entries(worktree: Worktree) -> dict[str, str]:
+    """Return the lines of the index by their paths: a tag, mode, blob, stage; of a path in conflict, one of its sides.
 
-    path: str
-    mode: str
-    blob: str
-    flagged: bool
-
-
-def _entries(worktree: Worktree) -> Iterator[_Entry]:
-    for line in worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields:
-        tag, _, rest = line.partition(" ")
-        described, _, path = rest.partition("\t")
-        mode, blob, _ = described.split(" ")
-        yield _Entry(path, mode, blob, tag.islower() or tag == "S")
+    They are taken apart only where they are looked at closely: there may be a million.
+    """
+    lines = worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields
+    return {line.partition("\t")[2]: line for line in lines}
 
 
-def _flagged(worktree: Worktree, entries: Iterable[_Entry]) -> list[str]:
-    return [one.path for one in entries if one.flagged and os.path.lexists(os.path.join(worktree.tree, one.path))]
+def _flagged(worktree: Worktree, entries: Mapping[str, str]) -> list[str]:
+    """Return the files that are there and that git does not look at."""
+    flagged = [path for path, line in entries.items() if line[0].islower() or line[0] == "S"]
+    return [path for path in flagged if os.path.lexists(os.path.join(worktree.tree, path))]
 
 
 def _differing(worktree: Worktree, paths: Sequence[str]) -> list[str]:
@@ -272,14 +247,16 @@ def settled_at(git_dir: str) -> float:
 
 
 def _converted(
-    repository: Repository, worktree: Worktree, entries: Iterable[_Entry], known: Collection[str]
+    repository: Repository, worktree: Worktree, entries: Mapping[str, str], known: Collection[str]
 ) -> tuple[list[str], list[str]]:
     """Find tracked files that git takes for unchanged though no checkout would give their bytes.
 
     Apart from those whose very bytes are in the index, which come second.  `entries` are of what was written since the
     worktree was made; of that only what attributes or settings convert is read.
     """
-    touched = {one.path: one.blob for one in entries if one.mode.startswith("100") and one.path not in known}
+    touched = {
+        path: line.split(" ", 3)[2] for path, line in entries.items() if line[2:5] == "100" and path not in known
+    }
     converting = _with_conversions(repository, worktree, touched) if touched else {}
     if not converting:
         return [], []

@@ -65,12 +65,14 @@ def run(
     started = time.monotonic()
     token = os.urandom(16).hex()
     table = table_from_now()
+    environment = {name: _encoded(value) for name, value in env.items()}
+    # A moderator inside a task of another one: the outer must find our processes by its own token too.
+    environment[_TOKEN] = _encoded(f"{env[_TOKEN]}-{token}" if _TOKEN in env else token)
     try:
         child = subprocess.Popen(
-            list(command),
+            [_encoded(word) for word in command],
             cwd=cwd,
-            # A moderator inside a task of another one: the outer must find our processes by its own token too.
-            env={**env, _TOKEN: f"{env[_TOKEN]}-{token}" if _TOKEN in env else token},
+            env=environment,
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -88,6 +90,14 @@ def run(
         with suppress(subprocess.TimeoutExpired):
             child.wait(_PATIENCE)
         raise
+
+
+def _encoded(word: str) -> bytes:
+    """Return a text as the system takes it: what the locale has no bytes for came from a task list, which is UTF-8."""
+    try:
+        return os.fsencode(word)
+    except UnicodeEncodeError:
+        return word.encode("utf-8", "surrogateescape")
 
 
 def _see_through(

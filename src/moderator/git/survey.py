@@ -1,0 +1,162 @@
+"""One walk through a tree: what git never tells of, and stamps by which a later walk tells that nothing was written since.
+
+A stamp holds the time of change, which no program can set: a file with the same stamp is the same file with the same bytes, if
+it was not changed within a tick of its file system's clock of being stamped.  `Watch` tells whether that can have been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from moderator.git.trash import GARBAGE
+
+_TICK = 0.05  # seconds by which times of files may be behind the clock, with a wide margin
+_COARSE_TICK = 2.0  # the same where only whole seconds are noted
+_SECOND = 10**9  # nanoseconds
+
+Stamp = tuple[int, int, int, int]
+"""Mode, inode, time of change in nanoseconds, size."""
+
+
+class Survey:
+    """What is in a tree, without following links and without entering repositories' own directories.
+
+    `files` are those that git has to tell of: not in a directory that `told` names, which it tells of as a whole, nor in a
+    repository of its own (`nested`).  `young` is what was written after `since`, in unix seconds; `special` are sockets, pipes
+    and devices; `empty` directories without anything in them.  `size` is in bytes.  All paths are below the tree.
+    """
+
+    def __init__(self, tree: str, since: float = float("inf")) -> None:
+        self.files: list[str] = []
+        self.nested: list[str] = []
+        self.special: list[str] = []
+        self.empty: list[str] = []
+        self.young: set[str] = set()
+        self.stamps: dict[str, Stamp] = {}
+        self.size = 0
+        self._walk(tree, int(min(since, 2.0**33) * _SECOND))
+        with contextlib.suppress(OSError):  # its time of change tells of a rename too, which is no change in it
+            found = os.lstat(tree)
+            self.stamps[""] = (found.st_mode, found.st_ino, 0, 0)
+
+    def _walk(self, tree: str, since: int) -> None:
+        is_folder, is_file, is_link = stat.S_ISDIR, stat.S_ISREG, stat.S_ISLNK
+        stamps, files, young, blocks = self.stamps, self.files, self.young, 0
+        folders = [""]
+        while folders:
+            inside = folders.pop()
+            try:
+                with os.scandir(os.path.join(tree, inside)) as found_here:
+                    entries = list(found_here)
+            except OSError:  # git has warned of it
+                continue
+            if inside:
+                if not entries:
+                    self.empty.append(inside)
+                elif any(entry.name == ".git" for entry in entries):
+                    self.nested.append(inside)
+            above = inside + os.sep if inside else ""
+            for entry in entries:
+                if (name := entry.name) == ".git":
+                    continue
+                path = above + name
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except OSError:  # it has gone this moment, and the second look will tell
+                    continue
+                mode, changed = found.st_mode, found.st_ctime_ns
+                stamps[path] = (mode, found.st_ino, changed, found.st_size)
+                blocks += found.st_blocks
+                if changed > since or found.st_mtime_ns > since:
+                    young.add(path)
+                if is_file(mode) or is_link(mode):
+                    files.append(path)
+                elif is_folder(mode):
+                    folders.append(path)
+                else:
+                    self.special.append(path)
+        self.size = blocks * 512
+
+    def overlooked(self, known: Iterable[str], same: Callable[[str], str] | None) -> list[str]:
+        """Return the files that git did not tell of; `known` are those it told of, directories among them ending in a `/`.
+
+        Its account of a tracked file that has become a directory has gaps, and nothing may hang on there being no others.
+        `same` makes two names of one file equal.
+        """
+        told = set(map(same, known) if same else known)
+        unknown = [path for path in self.files if (same(path) if same else path) not in told]
+        if not unknown:
+            return []
+        whole = {path for path in told if path.endswith("/")} | {
+            f"{same(path) if same else path}/" for path in self.nested
+        }
+        return [
+            path for path in unknown if not any(f"{above}/" in whole for above in _above(same(path) if same else path))
+        ]
+
+    def stamp_repositories(self, tree: str, modules: str) -> None:
+        """Stamp what the repositories inside the tree note of themselves too, in their own directories or in `modules`.
+
+        Not their objects, of which one that nothing names is nobody's work.
+        """
+        for folder in (*(os.path.join(tree, path, ".git") for path in self.nested), modules):
+            for where, folders, names in os.walk(folder):
+                folders[:] = [name for name in folders if name != "objects"]
+                for path in (os.path.join(where, name) for name in names):
+                    with contextlib.suppress(OSError):
+                        self.stamps[os.path.relpath(path, tree) if folder != modules else path] = _stamp(os.lstat(path))
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return (found.st_mode, found.st_ino, found.st_ctime_ns, found.st_size)
+
+
+def _above(path: str) -> Iterable[str]:
+    while path := os.path.dirname(path):
+        yield path
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A moment from which on nothing in a tree goes unnoticed: when it began, by the clock of the tree's own file system."""
+
+    began: float
+    ahead: float
+
+    @classmethod
+    def begin(cls, folder: str) -> Watch | None:
+        """Begin; `folder` is on the tree's file system.  None if it does not take the file that asks for the time."""
+        asked = os.path.join(folder, f"clock-{secrets.token_hex(4)}{GARBAGE}")
+        try:
+            os.makedirs(folder, exist_ok=True)
+            os.close(os.open(asked, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            try:
+                return cls(os.lstat(asked).st_ctime, _ahead())
+            finally:
+                os.unlink(asked)
+                with contextlib.suppress(OSError):  # only if nothing else is in it
+                    os.rmdir(folder)
+        except OSError:
+            return None
+
+    def covers(self, stamps: Iterable[Stamp]) -> bool:
+        """Whether everything that was stamped since then has been as it is since before: not one was changed meanwhile.
+
+        Not where the clock was set meanwhile.
+        """
+        if abs(_ahead() - self.ahead) > _TICK / 2:
+            return False
+        times = [changed for _, _, changed, _ in stamps]
+        tick = _TICK if any(changed % _SECOND for changed in times) else _COARSE_TICK
+        return max(times, default=0) < (self.began - tick) * _SECOND
+
+
+def _ahead() -> float:
+    """Return by how much the clock that can be set is ahead of the one that cannot."""
+    return time.time() - time.monotonic()

@@ -1,0 +1,323 @@
+"""Every kind of repository, through a whole day's work: run, list, diff, clean; what cannot be served says so.
+
+Each is a throwaway that really has the property, made by git itself.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from commandline import document, moderator, task_list
+from repos import Executable, Symlink, git, make_repository
+
+FILES = {
+    "README.md": "# Sample\n",
+    "src/a.txt": "a\n",
+    "src/größe.txt": "groß\n",
+    "tool": Executable("#!/bin/sh\n"),
+    "link": Symlink("README.md"),
+    ".gitignore": "cache/\n",
+}
+COMMITS = [("first", FILES), ("second", {"src/b.txt": "b\n"})]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A repository as a person has it: where he stands in it, and what his machine sets."""
+
+    where: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    files: int = 7
+    """How many files a workspace of it has."""
+
+
+Build = Callable[[Path], Kind]
+KINDS: list[Build] = []
+
+
+def kind(build: Build) -> Build:
+    KINDS.append(build)
+    return build
+
+
+def cloned(folder: Path, *options: str) -> Path:
+    source = make_repository(folder / "source", COMMITS)
+    git(source, "config", "uploadpack.allowFilter", "true")
+    git(folder, "clone", "--quiet", *options, f"file://{source}", folder / "repo")
+    return folder / "repo"
+
+
+@kind
+def bare(folder: Path) -> Kind:
+    return Kind(make_repository(folder / "repo.git", COMMITS, bare=True))
+
+
+@kind
+def worktree_of_a_bare_one(folder: Path) -> Kind:
+    git(make_repository(folder / "repo.git", COMMITS, bare=True), "worktree", "add", "--quiet", folder / "tree", "main")
+    return Kind(folder / "tree")
+
+
+@kind
+def linked_worktree(folder: Path) -> Kind:
+    git(make_repository(folder / "repo", COMMITS), "worktree", "add", "--quiet", folder / "linked", "-b", "side")
+    return Kind(folder / "linked")
+
+
+@kind
+def submodule(folder: Path) -> Kind:
+    library = make_repository(folder / "library", COMMITS)
+    repo = make_repository(folder / "repo")
+    git(repo, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", library, "lib")
+    return Kind(repo / "lib")
+
+
+@kind
+def separate_git_directory(folder: Path) -> Kind:
+    source = make_repository(folder / "source", COMMITS)
+    git(folder, "clone", "--quiet", "--separate-git-dir", folder / "elsewhere.git", source, folder / "repo")
+    return Kind(folder / "repo")
+
+
+@kind
+def reached_through_a_link(folder: Path) -> Kind:
+    make_repository(folder / "real/repo", COMMITS)
+    (folder / "link").symlink_to("real")
+    return Kind(folder / "link/repo/src")
+
+
+@kind
+def shallow(folder: Path) -> Kind:
+    return Kind(cloned(folder, "--depth=1"))
+
+
+@kind
+def partial_without_blobs(folder: Path) -> Kind:
+    return Kind(cloned(folder, "--filter=blob:none"))
+
+
+@kind
+def partial_without_trees(folder: Path) -> Kind:
+    return Kind(cloned(folder, "--filter=tree:0", "--no-checkout"))
+
+
+@kind
+def sparse(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    git(repo, "sparse-checkout", "set", "--cone", "src")
+    return Kind(repo)
+
+
+@kind
+def borrowing_objects(folder: Path) -> Kind:
+    source = make_repository(folder / "source", COMMITS)
+    git(folder, "clone", "--quiet", "--shared", source, folder / "repo")
+    return Kind(folder / "repo")
+
+
+@kind
+def sha256(folder: Path) -> Kind:
+    repo = folder / "repo"
+    git(folder, "init", "--quiet", "--object-format=sha256", repo)
+    for name in ("src/a.txt", "src/b.txt", "README.md", ".gitignore", "tool", "link", "src/c.txt"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).write_text("cache/\n" if name == ".gitignore" else f"{name}\n")
+    git(repo, "add", "--all")
+    git(repo, "commit", "--quiet", "--message", "first")
+    return Kind(repo)
+
+
+@kind
+def reftable(folder: Path) -> Kind:
+    made = subprocess.run(["git", "init", "--quiet", "--ref-format=reftable", folder / "repo"], capture_output=True)
+    if made.returncode:
+        pytest.skip("this git knows no reftable")
+    source = make_repository(folder / "source", COMMITS)
+    git(folder / "repo", "pull", "--quiet", source, "main")
+    return Kind(folder / "repo")
+
+
+@kind
+def settings_for_each_worktree(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    git(repo, "config", "extensions.worktreeConfig", "true")
+    git(repo, "config", "--worktree", "core.sparseCheckout", "false")
+    return Kind(repo)
+
+
+@kind
+def several_remotes(folder: Path) -> Kind:
+    repo = cloned(folder)
+    for name in ("fork", "upstream"):
+        git(repo, "remote", "add", name, folder / "source")
+        git(repo, "fetch", "--quiet", name)
+    git(repo, "config", "checkout.defaultRemote", "fork")
+    git(repo, "config", "push.default", "current")
+    return Kind(repo)
+
+
+@kind
+def lines_ending_as_on_windows(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    git(repo, "config", "core.autocrlf", "true")
+    git(repo, "rm", "--quiet", "--cached", "-r", ".")
+    git(repo, "reset", "--quiet", "--hard")
+    return Kind(repo)
+
+
+@kind
+def attributes_and_a_filter(folder: Path) -> Kind:
+    attributes = "*.txt eol=crlf\nREADME.md filter=upper ident\n"
+    repo = make_repository(
+        folder / "repo", [("first", {**FILES, "README.md": "# sample\n", ".gitattributes": attributes})]
+    )
+    git(repo, "config", "filter.upper.smudge", "tr a-z A-Z")
+    git(repo, "config", "filter.upper.clean", "tr A-Z a-z")
+    return Kind(repo)
+
+
+@kind
+def names_that_differ_in_case(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", [("first", {**FILES, "SRC/A.txt": "other\n"})])
+    return Kind(repo)
+
+
+@kind
+def no_links(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    git(repo, "config", "core.symlinks", "false")
+    (repo / "link").unlink()
+    git(repo, "checkout", "--quiet", "--", "link")
+    return Kind(repo)
+
+
+@kind
+def long_paths(folder: Path) -> Kind:
+    deep = "/".join(["d" * 100] * 20)
+    return Kind(make_repository(folder / "repo", [("first", {**FILES, f"{deep}/{'f' * 200}": "deep\n"})]))
+
+
+@kind
+def an_index_in_parts_and_a_cache(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    for name in ("core.splitIndex", "core.untrackedCache", "feature.manyFiles", "fetch.writeCommitGraph"):
+        git(repo, "config", name, "true")
+    git(repo, "update-index", "--split-index", "--untracked-cache")
+    return Kind(repo)
+
+
+@kind
+def hooks_that_fail(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    for name in ("pre-commit", "post-checkout", "prepare-commit-msg", "commit-msg", "reference-transaction"):
+        hook = repo / ".git/hooks" / name
+        hook.write_text("#!/bin/sh\necho 'the hook ran' >&2\nexit 1\n")
+        hook.chmod(0o755)
+    return Kind(repo)
+
+
+@kind
+def signing_without_a_key(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    for name in ("commit.gpgSign", "tag.gpgSign"):
+        git(repo, "config", name, "true")
+    git(repo, "config", "gpg.program", "false")
+    return Kind(repo)
+
+
+@kind
+def nobody_to_commit_as(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    (folder / "empty").write_text("[user]\n\tuseConfigOnly = true\n")
+    return Kind(repo, {"GIT_CONFIG_GLOBAL": str(folder / "empty"), "HOME": str(folder)})
+
+
+@kind
+def locale_without_utf8(folder: Path) -> Kind:
+    return Kind(
+        make_repository(folder / "repo", COMMITS), {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    )
+
+
+@kind
+def detached(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    git(repo, "switch", "--quiet", "--detach", "main~0")
+    return Kind(repo)
+
+
+@kind
+def packed_with_replaced_commits(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    other = git(repo, "commit-tree", "main~1^{tree}", "-m", "other")
+    git(repo, "replace", git(repo, "rev-parse", "main~1"), other)
+    git(repo, "gc", "--quiet")
+    return Kind(repo)
+
+
+def visible(folder: Path) -> dict[str, object]:
+    """What is checked out in a folder, and where HEAD is, as git tells."""
+    if (
+        subprocess.run(["git", "rev-parse", "--is-inside-work-tree"], cwd=folder, capture_output=True).stdout
+        != b"true\n"
+    ):
+        return {}
+    return {"status": git(folder, "status", "--porcelain"), "head": git(folder, "rev-parse", "HEAD")}
+
+
+@pytest.mark.parametrize("build", KINDS, ids=lambda build: build.__name__)
+def test_a_day_in_a_repository_of_this_kind(tmp_path: Path, build: Build) -> None:
+    """Tasks run, their work is told and kept, unsaved work is rescued, byte for byte, and the person's own stays as it is."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    here = build(folder)
+
+    def ours(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        done = moderator(here.where, *arguments, **here.environment)
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    before = visible(here.where)
+    tasks = task_list(
+        tmp_path / "tasks.json",
+        {"id": "edit", "run": "printf 'mine\\n' >> src/a.txt; mkdir -p cache; echo o > cache/o; echo neu > 'neü.txt'"},
+        {"id": "look", "run": ["git", "status", "--porcelain"]},
+    )
+    run = document(ours("run", tasks, "--json", "-j", "2"))
+    assert {one["task_id"]: one["outcome"] for one in run["results"]} == {"edit": "succeeded", "look": "unchanged"}
+    assert "the hook ran" not in str(run)
+    edited, looked = (Path(one["path"]) for one in run["results"])
+    tracked = git(looked, "ls-files", "-z", "-v").split("\0")[:-1]
+    assert (git(looked, "status", "--porcelain"), len(tracked)) == ("", here.files)
+    assert [line for line in tracked if not os.path.lexists(looked / line[2:])] == []
+    assert "mine" in ours("diff", "edit").stdout
+    listed = document(ours("list", "--status", "--json"))["workspaces"]
+    assert {one["task_id"]: one["dirty"] for one in listed} == {"edit": False, "look": False}
+    (edited / "src/a.txt").write_bytes(b"not committed\r\n")
+    (edited / "untracked").write_text("not tracked")
+    assert ours("clean", "--all").stdout.count("removed ") == 2
+    assert not edited.exists()
+    rescue = git(here.where, "for-each-ref", "--format=%(refname)", "refs/moderator/rescue/edit/")
+    assert git(here.where, "cat-file", "blob", f"{rescue}:src/a.txt") == "not committed\r"
+    assert git(here.where, "cat-file", "blob", f"{rescue}^3:untracked") == "not tracked"
+    assert (edited.parent / ".trash" / os.listdir(edited.parent / ".trash")[0] / "cache/o").read_text() == "o\n"
+    assert visible(here.where) == before
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can give a repository away")
+def test_a_repository_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """Git does not trust it, and neither is anything made: the error says what to type."""
+    repo = make_repository(tmp_path / "repo", COMMITS)
+    for path in [repo, *repo.rglob("*")]:
+        os.lchown(path, 12345, 12345)
+    done = moderator(repo, "list")
+    assert done.returncode == 2, done.stderr
+    assert f"git config --global --add safe.directory {repo}" in done.stderr
+    git(tmp_path, "config", "--global", "--add", "safe.directory", repo)
+    assert moderator(repo, "list").returncode == 0
