@@ -236,6 +236,21 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
             "2:35: idle_timeout must be a number of seconds, not the text '5'; write it without quotes",
         ),
         ("{id: x, run: y, idle_timeout: true}", "2:35: idle_timeout must be a number of seconds, not true"),
+        (
+            "{id: x, run: y, carry: .env}",
+            "2:28: carry must be a list of paths, or of {path: PATH, by: copy|clone|link}, not the text '.env'",
+        ),
+        (
+            "{id: x, run: y, carry: [/etc]}",
+            "2:29: a part of carry must be relative to the top of the repository, not the text '/etc'",
+        ),
+        ("{id: x, run: y, carry: [{by: copy}]}", "2:29: a part of carry has no 'path'"),
+        (
+            "{id: x, run: y, carry: [{path: a, by: hard}]}",
+            "2:43: by must be one of 'clone', 'copy', 'link', not the text 'hard'",
+        ),
+        ("{id: x, run: y, submodules: on}", "2:33: submodules must be true or false, not the text 'on'; write true"),
+        ("{id: x, run: y, smudge: off}", "2:29: smudge must be one of 'run', 'skip', not the text 'off'"),
         ("{id: x, run: y, timout: 3}", "2:21: unknown key 'timout'; did you mean 'timeout'?"),
         (
             "{id: x, run: y, colour: red}",

@@ -70,11 +70,11 @@ def fault_in_path(path: str) -> str:
     """Return what a path to carry must be and is not, "" if it can be one."""
     parts = PurePosixPath(path).parts
     if path.startswith("/"):
-        return "a path from the top of the repository, not an absolute one"
+        return "relative to the top of the repository"
     if ".." in parts:
         return "a path inside the repository, without '..'"
     if not parts or "\0" in path or "\n" in path:
         return "the path of something that git ignores, such as .env or node_modules"
     if ".git" in (part.casefold() for part in parts):
-        return "the path of something that git ignores; what is git's own is nobody's to carry"
+        return "the path of something that git ignores, and nothing of git's own"
     return ""

@@ -125,12 +125,14 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
         return Fault(path, f"a key must be text, not {shown(value)}; put it in quotes", at_key=True)
     section, depth = _innermost_section(path)
     if kind == "extra_forbidden":
-        return Fault(path, unknown_key(path[-1], ".".join(path[:-1]), section.model_fields), at_key=True)
+        return Fault(path, unknown_key(path[-1], _spoken(path[:-1]), section.model_fields), at_key=True)
     if kind == "missing":
-        return Fault(path[:-1], f"{'.'.join(path[:-1])} has no '{path[-1]}'")
+        return Fault(path[:-1], f"{_spoken(path[:-1])} has no '{path[-1]}'")
     name = ".".join(path if full_names else path[depth:] or path[-1:])
-    if isinstance(details["loc"][-1], int):
-        name = f"{'item' if path[0] == 'carry' else 'word'} {details['loc'][-1] + 1} of {name.rpartition('.')[0] or path[-2]}"
+    if path[:1] == ("carry",) and len(path) > 1 and path[-1] != "by":
+        name = _spoken(path[:2])
+    elif isinstance(details["loc"][-1], int):
+        name = f"word {details['loc'][-1] + 1} of {name.rpartition('.')[0]}"
     if kind == _OURS:
         wanted, wanted_kind = context["wanted"], context.get("kind")
     else:
@@ -139,6 +141,11 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
     if "choices" in context and isinstance(value, str):
         sentence += did_you_mean(value, context["choices"], otherwise="")
     return Fault(path, sentence)
+
+
+def _spoken(path: tuple[str, ...]) -> str:
+    """Return what a section is called: with its keys, or as an item of what is carried."""
+    return f"item {int(path[1]) + 1} of carry" if path[:1] == ("carry",) and len(path) > 1 else ".".join(path)
 
 
 def _innermost_section(path: tuple[str, ...]) -> tuple[type[BaseModel], int]:

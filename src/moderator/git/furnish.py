@@ -14,18 +14,23 @@ from moderator.git.submodules import check_out_submodules
 
 @dataclass(frozen=True)
 class Needs:
-    """`items` are to be carried, `unfiltered` are the filters that are to be left out.  False where there is nothing to do."""
+    """`items` are to be carried, `unfiltered` are the filters that are to be left out, `skips` says whether any would be.
+
+    False where there is nothing to do.
+    """
 
     repository: Repository
     items: tuple[Item, ...]
     unfiltered: tuple[str, ...]
     submodules: bool
+    skips: bool
 
     @classmethod
     def of(cls, repository: Repository, furnishing: Furnishing) -> Needs:
         """Find what is asked for.  Raises ConfigurationError for what cannot be followed."""
-        unfiltered = filters.converting(replace(repository).settings) if furnishing.smudge == "skip" else []
-        return cls(repository, tuple(selected(repository, furnishing)), tuple(unfiltered), furnishing.submodules)
+        skips = furnishing.smudge == "skip"
+        unfiltered = tuple(filters.converting(replace(repository).settings)) if skips else ()
+        return cls(repository, tuple(selected(repository, furnishing)), unfiltered, furnishing.submodules, skips)
 
     def __bool__(self) -> bool:
         return bool(self.items or self.unfiltered or self.submodules)
@@ -35,6 +40,6 @@ class Needs:
         refuse_unignored(worktree, self.items)
         filters.refuse_unstable(worktree, self.unfiltered)
         if self.submodules:
-            check_out_submodules(self.repository, worktree, commit, bool(self.unfiltered))
+            check_out_submodules(self.repository, worktree, commit, self.skips)
         if self.items:
             carrying.carry(worktree, self.items)

@@ -204,7 +204,7 @@ def _names_in(folder: str) -> list[str]:
 def _included(main: Worktree) -> list[str]:
     """Return what `.worktreeinclude` names and git ignores.  It need not match anything: the file is written for everybody."""
     listed = os.path.join(main.tree, INCLUDE_FILE)
-    if not os.path.isfile(listed) or os.path.islink(listed):
+    if not os.path.isfile(listed):
         return []
     asked = ("ls-files", "-z", "--others", "--ignored", "--directory")
     matching = main.git(*asked, f"--exclude-from={listed}", env=polling()).fields

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ MADE = "moderator.submodule"
 _NOT_TYPED = {"GIT_PROTOCOL_FROM_USER": "0"}
 """How git-submodule(1) asks for URLs: nobody typed them, a commit names them."""
 _cores = os.cpu_count() or 1
+_turns = threading.BoundedSemaphore(_cores)  # for all workspaces together: more at once only makes each of them slower
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,29 @@ def _settings(answer: Answer) -> dict[str, list[str]]:
 
 def _check_out(one: _Submodule, main: str, unfiltered: bool) -> None:
     inside = Worktree(one.tree, one.git_dir, one.around.descriptors)
+    with _turns:
+        _make(one, inside, main)
+        settings = _settings(run_git("--git-dir=.", "config", "--list", "-z", cwd=one.git_dir))
+        converting = filters.converting(settings) if unfiltered else []
+        answer = inside.git(
+            "read-tree", "-m", "-u", one.commit, settings=filters.left_out(converting), accept=(0, 128)
+        )  # fmt: skip
+        if answer.code:
+            raise filters.failed(answer.err, one.tree) or GitFailed(
+                f"the submodule at {printable(one.path)!r} cannot be checked out", cause=answer.err.strip()
+            )
+        filters.refuse_unstable(inside, converting)
+    for deeper in _submodules(inside, one.commit, one.store, settings):
+        _check_out(deeper, main, unfiltered)
+
+
+def _make(one: _Submodule, inside: Worktree, main: str) -> None:
+    """Make the git directory, with the commit in it, and the file in the tree that names it."""
     try:
         _refuse_another_around(one)
         os.makedirs(one.git_dir)
         Path(one.git_dir, MADE).write_bytes(os.fsencode(one.path))
-        borrowed = os.path.isdir(os.path.join(one.store, "objects"))
-        if borrowed:
+        if os.path.isdir(os.path.join(one.store, "objects")):
             _borrow(one)
         else:
             _begin_anew(one)
@@ -132,18 +151,6 @@ def _check_out(one: _Submodule, main: str, unfiltered: bool) -> None:
             hint="check permissions and space",
             cause=str(error),
         ) from error
-    settings = _settings(run_git("--git-dir=.", "config", "--list", "-z", cwd=one.git_dir))
-    converting = filters.converting(settings) if unfiltered else []
-    answer = inside.git(
-        "read-tree", "-m", "-u", one.commit, settings=filters.left_out(converting), accept=(0, 128)
-    )  # fmt: skip
-    if answer.code:
-        raise filters.failed(answer.err, one.tree) or GitFailed(
-            f"the submodule at {printable(one.path)!r} cannot be checked out", cause=answer.err.strip()
-        )
-    filters.refuse_unstable(inside, converting)
-    for deeper in _submodules(inside, one.commit, one.store, settings):
-        _check_out(deeper, main, unfiltered)
 
 
 def _refuse_another_around(one: _Submodule) -> None:
