@@ -341,8 +341,11 @@ def test_what_somebody_wrote_into_a_half_made_workspace_stays(repository: Path) 
     assert (removal.half_made, sorted(removal.left)) == (True, ["deps/b.js", "note"])
 
 
-def test_a_folder_that_holds_a_worktree_or_the_workspaces_is_refused(repository: Path) -> None:
-    """A copied pointer would let two trees write into one entry; and nothing can be carried into itself."""
+def test_a_pipe_a_worktree_and_the_workspaces_themselves_are_refused(repository: Path) -> None:
+    """A copied pointer would let two trees write into one entry, and nothing can be carried into itself."""
+    os.mkfifo(repository / "build/pipe")
+    with pytest.raises(ConfigurationError, match="'build/pipe' is neither a file nor a folder"):
+        furnished(repository, Furnishing((Carry("build/pipe"),)))
     git(repository, "worktree", "add", "-q", "--detach", "build/tree")
     with pytest.raises(ConfigurationError, match=r"'build' .* 'build/tree' is a worktree"):
         furnished(repository, Furnishing((Carry("build"),)))

@@ -46,6 +46,10 @@ class Note(NamedTuple):
         return _parts(self.path)
 
     @property
+    def is_placed(self) -> bool:
+        return self.changed != _UNKNOWN
+
+    @property
     def line(self) -> bytes:
         numbers = f"{self.inode} {self.mode} {self.size} {self.modified} {self.changed} "
         return numbers.encode() + os.fsencode(self.path) + b"\0"
@@ -55,7 +59,7 @@ class Note(NamedTuple):
         if stat.S_ISDIR(self.mode):
             return stat.S_ISDIR(found.st_mode) and found.st_ino == self.inode
         now = Note.of(self.path, found)
-        return now == self or (self.changed == _UNKNOWN and now._replace(changed=_UNKNOWN) == self)
+        return now == self or (not self.is_placed and now._replace(changed=_UNKNOWN) == self)
 
 
 def notes_in(entry: str) -> Iterator[Note]:

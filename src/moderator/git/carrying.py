@@ -86,8 +86,9 @@ def _staged(worktree: Worktree, staging: str, items: Sequence[Item]) -> list[tup
             if os.path.lexists(target) and not (item.is_folder and item.by != "link" and os.path.isdir(target)):
                 continue
             place = os.path.join(staging, str(number))
-            with contextlib.suppress(FileNotFoundError):  # it has gone this moment
+            with contextlib.suppress(FileNotFoundError):
                 _Copying(item, notes).copy_to(place)
+            if os.path.lexists(place):  # otherwise it has gone this moment
                 staged.append((item, place))
     return staged
 
@@ -259,6 +260,8 @@ def _note_places(worktree: Worktree, placed: set[str]) -> None:
         for note in notes_in(worktree.git_dir):
             if note.path in placed:
                 note = Note.of(note.path, os.lstat(os.path.join(worktree.tree, note.path)))
+            elif not note.is_placed:  # something was in its place
+                continue
             youngest = max(youngest, note.changed)
             file.write(note.line)
         pointer, deadline = os.path.join(worktree.tree, ".git"), time.monotonic() + _PATIENCE

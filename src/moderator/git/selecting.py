@@ -247,6 +247,8 @@ def _item(main: Worktree, path: str, one: Carry) -> Item:
                 f"{printable(path)!r} is a symbolic link that leads out of the repository, to {printable(leads_to)!r}",
                 "put a file of its own there, or let the task find it where it is",
             )
+    elif one.by != "link" and not (os.path.isfile(source) or os.path.isdir(source)):
+        raise _refused(one, f"{printable(path)!r} is neither a file nor a folder", "carry it by link")
     elif not os.access(source, os.R_OK):
         raise EnvironmentProblem(
             f"{printable(source)!r} is to be carried into workspaces and cannot be read",

@@ -26,6 +26,7 @@ MADE = "moderator.submodule"
 """A file in the git directory of a submodule that we checked out; it has the path in the tree around it."""
 _NOT_TYPED = {"GIT_PROTOCOL_FROM_USER": "0"}
 """How git-submodule(1) asks for URLs: nobody typed them, a commit names them."""
+_PACKED_ANEW = 100  # times that objects are looked for in packs which somebody packs anew meanwhile
 _cores = os.cpu_count() or 1
 _turns = threading.BoundedSemaphore(_cores)  # for all workspaces together: more at once only makes each of them slower
 
@@ -79,6 +80,7 @@ def _submodules(
         return
     told = _settings(listed)
     names = {values[-1]: key for key, values in told.items() if key.startswith("submodule.") and key.endswith(".path")}
+    said = {**told, **settings}
     for line in around.git("ls-files", "-s", "-t", "-z", env=polling()).fields:
         tag, _, rest = line.partition(" ")
         described, _, path = rest.partition("\t")
@@ -87,9 +89,8 @@ def _submodules(
             continue
         key = names[path].removesuffix(".path")
         name = key.removeprefix("submodule.")
-        said = {**told, **settings}
 
-        def value(what: str, key: str = key, said: Mapping[str, Sequence[str]] = said) -> str:
+        def value(what: str, key: str = key) -> str:
             return said.get(f"{key}.{what}", [""])[-1]
 
         if value("update") == "none" or value("active").lower() in ("false", "no", "off", "0"):
@@ -178,9 +179,8 @@ def _borrow(one: _Submodule) -> None:
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(os.path.join(one.store, name), os.path.join(one.git_dir, name))
     os.makedirs(os.path.join(one.git_dir, "refs", "heads"))
-    Path(one.git_dir, "HEAD").write_text(
-        "ref: refs/heads/none-yet\n", "ascii"
-    )  # git fetches nowhere without one that is sound
+    # git does nothing in a directory without a HEAD, and fetches nothing into one whose HEAD names what is not there.
+    Path(one.git_dir, "HEAD").write_text("ref: refs/heads/none-yet\n", "ascii")
     _link_objects(os.path.join(one.store, "objects"), os.path.join(one.git_dir, "objects"))
     told = run_git(
         f"--git-dir={one.store}", f"--work-tree={one.store}", "for-each-ref",
@@ -198,8 +198,9 @@ def _link_objects(source: str, target: str) -> None:
         if len(folder) == 2:
             os.makedirs(os.path.join(target, folder), exist_ok=True)
             _link_files(os.path.join(source, folder), os.path.join(target, folder), lambda name: "_" not in name)
-    while not _link_files(os.path.join(source, "pack"), os.path.join(target, "pack"), _is_of_pack):
-        pass  # one has been packed anew this moment
+    for _ in range(_PACKED_ANEW):
+        if _link_files(os.path.join(source, "pack"), os.path.join(target, "pack"), _is_of_pack):
+            break
     with contextlib.suppress(FileNotFoundError):
         lines = Path(source, "info", "alternates").read_bytes().splitlines()
         os.makedirs(os.path.join(target, "info"))
@@ -313,6 +314,11 @@ def _enter(one: _Submodule) -> None:
     """Let the tree and its git directory name each other, in git's own way: relative to where they really are."""
     os.makedirs(one.tree, exist_ok=True)
     tree, git_dir = os.path.realpath(one.tree), os.path.realpath(one.git_dir)
+    if tree != os.path.join(os.path.realpath(one.around.tree), one.path):
+        raise EnvironmentProblem(
+            f"the submodule at {printable(one.path)!r} would be elsewhere: a symbolic link is on the way",
+            hint="correct the commit that has both",
+        )
     with open(os.path.join(tree, ".git"), "xb") as pointer:
         pointer.write(os.fsencode(f"gitdir: {os.path.relpath(git_dir, tree)}\n"))
     _set(git_dir, "core.worktree", os.path.relpath(tree, git_dir))
