@@ -24,6 +24,7 @@ from moderator.errors import (
     WorkspaceOccupied,
     WouldLoseWork,
 )
+from moderator.git import retiring
 from moderator.git.manager import GitManager
 from moderator.git.trash import delete
 from moderator.git.values import Keeping, Workspace
@@ -303,7 +304,7 @@ def test_what_no_commit_holds_stays_in_the_trash(tmp_path: Path, repo: Path) -> 
     removal = manager.remove_workspace("t", rescue=True)
     assert removal is not None and removal.kept_until is not None
     assert sorted(removal.left) == [".env", "big", "cache/", "pipe", "sock", "src/a.py"]
-    assert manager.find_rescue("t").left == removal.left
+    assert (manager.find_rescue("t").left, manager.find_rescue("t").untracked) == (removal.left, ())
     assert manager.empty_trash()
     assert manager.trash_of(removal) == str(tree.parent / ".trash" / removal.id)
     secrets = git(repo, "rev-list", "--all", "--objects")
@@ -838,6 +839,86 @@ def test_what_is_written_in_the_moment_of_the_rename_is_seen(
     with pytest.raises(WouldLoseWork, match="changed while it was being removed"):
         manager.remove_workspace("t", rescue=True)
     assert (listing(tree), manager.removals()) == (seen[1], [])
+
+
+@pytest.mark.parametrize("rescue", [True, False])
+def test_an_index_that_is_written_and_written_back_is_seen(
+    tmp_path: Path, manager: GitManager, monkeypatch: pytest.MonkeyPatch, rescue: bool
+) -> None:
+    """What was staged when git looked, and is not any more when the index is read again, refuses: it is nowhere else."""
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "new.txt").write_text("mine")
+    if not rescue:
+        git(tree, "add", "new.txt")
+        git(tree, "commit", "--quiet", "--message", "mine")
+    look = retiring.check_retirement
+
+    def disturbed(*arguments: object, **named: object) -> object:
+        """The real look, after which somebody stages in this very moment what was not staged before."""
+        found = look(*arguments, **named)  # type: ignore[arg-type]
+        git(tree, "add", "--all")
+        git(tree, "reset", "--quiet")
+        git(tree, "update-index", "--add", "--cacheinfo", f"100644,{git(tree, 'hash-object', '-w', tree / '.git')},staged")
+        return found
+
+    time.sleep(0.06)
+    monkeypatch.setattr(retiring, "check_retirement", disturbed)
+    with pytest.raises(WouldLoseWork, match="changed while it was being removed"):
+        manager.remove_workspace("t", rescue=rescue)
+    assert (tree / "new.txt").read_text() == "mine"
+
+
+def test_permissions_that_no_checkout_gives_come_back(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """A tracked file that is otherwise as committed keeps its permissions through removal and undo, also made again."""
+    tree = Path(made(tmp_path, manager).path)
+    git(tree, "config", "core.fileMode", "false")
+    for path, mode in (("src/a.py", 0o600), ("tool", 0o755), ("docs", 0o700)):
+        (tree / path).chmod(mode)
+    before = state(tree)["files"]
+    removal = manager.remove_workspace("t", rescue=True)
+    assert removal is not None
+    assert (removal.rescue, removal.modes) == (None, {"src/a.py": 0o600, "tool": 0o755, "docs": 0o700})
+    assert not (tree.parent / ".trash").exists()
+    manager.undo_removal().release()
+    assert state(tree)["files"] == before
+    (tree / "README.md").write_text("edited")
+    before = state(tree)["files"]
+    manager.remove_workspace("t", rescue=True)
+    manager.undo_removal().release()
+    assert state(tree)["files"] == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("where", ["src", "vol"])
+def test_what_is_mounted_in_a_workspace_is_never_deleted(tmp_path: Path, manager: GitManager, where: str) -> None:
+    """A directory of a person's that is mounted there refuses the removal; one that is mounted in the trash is passed by."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "data").write_text("precious")
+    tree = Path(made(tmp_path, manager).path)
+    (tree / where).mkdir(exist_ok=True)
+    place = tree / where
+
+    def mounted() -> bool:
+        return subprocess.run(["mount", "--bind", theirs, place], capture_output=True).returncode == 0
+
+    if not mounted():
+        pytest.skip("this machine does not let anybody mount")
+    try:
+        with pytest.raises(PersonNeeded, match="something is mounted") as caught:
+            manager.remove_workspace("t", rescue=True)
+        assert caught.value.hint == f"its files are somebody else's; umount {place}, and try again"
+        subprocess.run(["umount", place], check=True)
+        garbage = tree.parent / ".trash/old.deleting"
+        place = garbage / "deep"
+        place.mkdir(parents=True)
+        assert mounted()
+        assert not manager.empty_trash()
+        assert not delete(str(garbage))
+    finally:
+        subprocess.run(["umount", place], capture_output=True)
+    assert (theirs / "data").read_text() == "precious"
+    assert manager.empty_trash()
 
 
 @pytest.mark.parametrize("with_repository", [True, False], ids=["with a repository inside", "without"])

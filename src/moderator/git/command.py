@@ -14,9 +14,9 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
 
@@ -129,15 +129,9 @@ def run_git(
     Raises GitFailed for an exit code that is not in `accept`, NotARepository where git refuses the repository,
     EnvironmentProblem if there is no git, no such directory, no space or no time left.
     """
-    options = {**_OWN_SETTINGS, **(settings or {})}
-    if not hooks:
-        options |= _NO_HOOKS
-    if not signing:
-        options |= _NO_SIGNING
-    command = [*_BACKGROUND, "git"] if background else ["git"]
-    for name, value in options.items():
-        command += ("-c", f"{name}={value}")
-    command += arguments
+    command = _command(arguments, settings, hooks, signing)
+    if background:
+        command = [*_BACKGROUND, *command]
     environment = scrubbed_environment({**_FIXED_ENVIRONMENT, **(env or {})})
     deadline = time.monotonic() + _PATIENCE
     pause = 0.01
@@ -149,6 +143,59 @@ def run_git(
             raise _failure(arguments, cwd, answer)
         time.sleep(random.uniform(0, pause))
         pause = min(pause * 2, 1.0)
+
+
+@contextlib.contextmanager
+def git_beside(
+    *arguments: str,
+    cwd: str,
+    env: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+    descriptors: Sequence[int] = (),
+) -> Iterator[Callable[[], Answer]]:
+    """Start a git command and go on; the function that is given waits for its answer, and raises as `run_git` does.
+
+    Whoever leaves the `with` without it, by Ctrl-C say, leaves no process behind.
+    """
+    environment = scrubbed_environment({**_FIXED_ENVIRONMENT, **(env or {})})
+    with _memory() as out, _memory() as err:  # nobody empties a pipe meanwhile
+        command = _command(arguments, settings)
+        process = _started(command, cwd, environment, descriptors, (subprocess.DEVNULL, out, err))
+
+        def answer() -> Answer:
+            code = process.wait()
+            for stream in (out, err):
+                stream.seek(0)
+            told = Answer(code, out.read(), err.read().decode("utf-8", "replace"))
+            if code:
+                raise _failure(arguments, cwd, told)
+            return told
+
+        try:
+            yield answer
+        finally:
+            if process.poll() is None:
+                _end(process)
+
+
+def _memory() -> IO[bytes]:
+    """Return a file that needs no space on any disk, where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("moderator"), "w+b")
+    import tempfile
+
+    return tempfile.TemporaryFile()
+
+
+def _command(
+    arguments: Sequence[str], settings: Mapping[str, str] | None, hooks: bool = False, signing: bool = False
+) -> list[str]:
+    options = {**_OWN_SETTINGS, **(settings or {})}
+    if not hooks:
+        options |= _NO_HOOKS
+    if not signing:
+        options |= _NO_SIGNING
+    return ["git", *(word for name, value in options.items() for word in ("-c", f"{name}={value}")), *arguments]
 
 
 def polling(env: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -195,8 +242,30 @@ def _piped(
     timeout: float | None,
     streams: tuple[Any, Any, Any],
 ) -> Answer:
+    process = _started(command, cwd, environment, descriptors, streams)
     try:
-        process = subprocess.Popen(
+        out, err = process.communicate(stdin or None, timeout)
+    except subprocess.TimeoutExpired as error:
+        _end(process)
+        raise EnvironmentProblem(
+            f"git in {cwd!r} did not end within {timeout:g} seconds",
+            hint="look what keeps git waiting",
+        ) from error
+    except BaseException:  # KeyboardInterrupt: no child outlives its caller
+        _end(process)
+        raise
+    return Answer(process.returncode, out or b"", (err or b"").decode("utf-8", "replace"))
+
+
+def _started(
+    command: list[str],
+    cwd: str,
+    environment: dict[bytes, bytes],
+    descriptors: Sequence[int],
+    streams: tuple[Any, Any, Any],
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
             command,
             cwd=cwd,
             env=environment,
@@ -220,18 +289,6 @@ def _piped(
             hint="check the directory and the machine's limits",
             cause=str(error),
         ) from error
-    try:
-        out, err = process.communicate(stdin or None, timeout)
-    except subprocess.TimeoutExpired as error:
-        _end(process)
-        raise EnvironmentProblem(
-            f"git in {cwd!r} did not end within {timeout:g} seconds",
-            hint="look what keeps git waiting",
-        ) from error
-    except BaseException:  # KeyboardInterrupt: no child outlives its caller
-        _end(process)
-        raise
-    return Answer(process.returncode, out or b"", (err or b"").decode("utf-8", "replace"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -6,11 +6,13 @@ Nothing here changes anything.  The user's own settings are overruled where they
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from moderator.git.command import Answer, polling, run_git
+from moderator.git.command import Answer, git_beside, polling, run_git
 from moderator.git.values import Counts
 
 _TELLING_ALL = {
@@ -78,13 +80,16 @@ class Worktree:
     def git(self, *arguments: str, settings: dict[str, str] | None = None, **options: object) -> Answer:
         options.setdefault("descriptors", self.descriptors)
         return run_git(
-            f"--git-dir={self.git_dir}",
-            f"--work-tree={self.tree}",
+            *self._itself,
             *arguments,
             cwd=self.tree,
             settings={**_TELLING_ALL, **(settings or {})},
             **options,  # type: ignore[arg-type]
         )
+
+    @property
+    def _itself(self) -> tuple[str, str]:
+        return (f"--git-dir={self.git_dir}", f"--work-tree={self.tree}")
 
     def contents(self, ignored: bool = True, refresh: bool = False, submodules: bool = True) -> Contents:
         """Return everything in the tree that is in no commit.
@@ -92,16 +97,26 @@ class Worktree:
         `refresh` lets git note in the index what it found unchanged, for whoever has the worktree to himself: files that
         are as young as the index are read anew by every look until one of them is allowed to.
         """
-        answer = self.git(
-            "status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--no-renames",
-            "--ignored=matching" if ignored else "--ignored=no",
-            f"--ignore-submodules={'none' if submodules else 'all'}",
-            env={} if refresh else polling(),
+        return _told(self.git(*_status(ignored, submodules), env={} if refresh else polling()))
+
+    @contextlib.contextmanager
+    def looked_at(self, submodules: bool) -> Iterator[tuple[Callable[[], Contents], Callable[[], list[str]]]]:
+        """Let git look while the caller does; what is given waits for its `contents`, and for the lines of the index.
+
+        These are as `git ls-files -v -s` writes them: a tag that says whether git looks at the file, mode, blob, stage, a tab,
+        the path.
+        """
+        with (
+            self._beside(*_status(True, submodules)) as status,
+            self._beside("ls-files", "-v", "-s", "-z") as listed,
+        ):
+            yield lambda: _told(status()), lambda: listed().fields
+
+    def _beside(self, *arguments: str) -> AbstractContextManager[Callable[[], Answer]]:
+        return git_beside(
+            *self._itself, *arguments,
+            cwd=self.tree, env=polling(), settings=_TELLING_ALL, descriptors=self.descriptors,
         )  # fmt: skip
-        contents = _parsed(answer.fields)
-        # A directory that git may not read is only warned of, and what is in it not told.
-        contents.warnings = [line for line in answer.err.splitlines() if line.startswith("warning: could not open")]
-        return contents
 
     @property
     def operation(self) -> str | None:
@@ -111,6 +126,21 @@ class Worktree:
         except OSError:
             return None
         return next((operation for name, operation in _OPERATIONS.items() if name in there), None)
+
+
+def _status(ignored: bool, submodules: bool) -> tuple[str, ...]:
+    return (
+        "status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--no-renames",
+        "--ignored=matching" if ignored else "--ignored=no",
+        f"--ignore-submodules={'none' if submodules else 'all'}",
+    )  # fmt: skip
+
+
+def _told(answer: Answer) -> Contents:
+    contents = _parsed(answer.fields)
+    # A directory that git may not read is only warned of, and what is in it not told.
+    contents.warnings = [line for line in answer.err.splitlines() if line.startswith("warning: could not open")]
+    return contents
 
 
 def _parsed(entries: Iterable[str]) -> Contents:

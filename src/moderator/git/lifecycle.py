@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from moderator.context import ExecutionContext, IsolationLevel
@@ -338,7 +338,7 @@ class Lifecycle:
             stays = tip is not None or removal.branch_missing
             stood = removal.head_ref if removal.head else record.ref if record.branch else ""
             start = worktrees.Start(removal.tip, head, stays, stood)
-            back = self.bring_back(new, start, described, lease)
+            back = self.bring_back(new, start, described, lease, removal.modes)
         else:
             self._restore_ref(record, removal.tip, tip)
             back = replace(record, state=READY)
@@ -395,9 +395,14 @@ class Lifecycle:
         return self._ready(record)
 
     def bring_back(
-        self, record: Record, start: worktrees.Start, described: rescues.Described | None, lease: leases.Lease
+        self,
+        record: Record,
+        start: worktrees.Start,
+        described: rescues.Described | None,
+        lease: leases.Lease,
+        modes: Mapping[str, int] | None = None,
     ) -> Record:
-        """Make a workspace that holds what a rescue describes; None: just the files of `start`."""
+        """Make a workspace that holds what a rescue describes; None: just the files of `start`, with these permissions."""
         self._refuse_if_taken(record)
         worktrees.check_place(self._repository, record.task_id, record.path)
         self._registry.claim(record)
@@ -413,6 +418,7 @@ class Lifecycle:
                 restoring.lay_out(self._repository, described, worktree, record.branch)
             else:
                 self._place_head(record, entry, own, start.head_ref, start.head)
+                restoring.set_modes(worktree.tree, modes or {})
             os.unlink(os.path.join(worktree.git_dir, entries.RESTORING))
             return self._ready(record)
         except BaseException:

@@ -110,7 +110,11 @@ def _removal(values: dict[str, Any], name: str) -> Removal:
     written.branch(values.get("head_ref", ""))
     if values["id"] != name or os.sep in values.get("returning", ""):
         raise ValueError("it bears another's name")
-    known = {"removed_at": written.moment(values["removed_at"]), "left": written.paths(values["left"])}
+    known = {
+        "removed_at": written.moment(values["removed_at"]),
+        "left": written.paths(values["left"]),
+        "modes": written.modes(values.get("modes", {})),
+    }
     return Removal(**{**values, **known})
 
 

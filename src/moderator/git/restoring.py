@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from moderator.git.contents import Worktree
@@ -42,11 +43,15 @@ def lay_out(repository: Repository, described: Described, worktree: Worktree, br
         if beyond_link(worktree.tree, path):
             continue
         os.makedirs(os.path.join(worktree.tree, path), exist_ok=True)
-    modes = {**values.get("empty", {}), **values.get("modes", {}), **values.get("folders", {})}
+    set_modes(worktree.tree, {**values.get("empty", {}), **values.get("modes", {}), **values.get("folders", {})})
+
+
+def set_modes(tree: str, modes: Mapping[str, int]) -> None:
+    """Give files and folders in a tree the permissions they had, as far as they are there."""
     for path, mode in sorted(modes.items(), reverse=True):  # what is in a folder before the folder
-        there = os.path.join(worktree.tree, path)
+        there = os.path.join(tree, path)
         with contextlib.suppress(OSError):
-            if not os.path.islink(there) and not beyond_link(worktree.tree, path):
+            if not os.path.islink(there) and not beyond_link(tree, path):
                 os.chmod(there, mode)
 
 

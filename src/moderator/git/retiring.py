@@ -28,12 +28,13 @@ from moderator.git.entries import (
     require_home,
     worktree_of,
 )
+from moderator.git.mounts import mounts_in
 from moderator.git.nested import is_untouched, refuse_nested
 from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.rescuing import Rescuable, make_rescue, sort_out
-from moderator.git.survey import Watch
+from moderator.git.survey import Stamp, Watch, stamp
 from moderator.git.trash import (
     enter_again,
     into_trash,
@@ -49,7 +50,9 @@ from moderator.git.values import Keeping, Removal
 _DAY = 86400.0  # seconds
 _GLANCE = 1.0  # seconds that a look at a workspace may take
 _LOOKS = 3  # at a workspace with repositories inside, until nothing changes meanwhile
-_A_MOMENT = 0.1  # seconds between them
+
+_Notes = dict[str, tuple[Stamp, bytes]]
+"""What an administrative directory says, by file: stamps and digests."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
     Raises WouldLoseWork with everything that would be lost, PersonNeeded if the worktree is not as we made it or is locked.
     """
     entry = entry_dir(repository, record)
-    unsaved, steady = _watched_look(repository, record, wish)
-    before = _Look.at(worktree_of(repository, record), unsaved)
+    unsaved, notes, steady = _watched_look(repository, record, wish)
+    before = _Look.at(worktree_of(repository, record), unsaved, notes)
     kept = _keep(repository, record, worktree_of(repository, record), unsaved, wish)
     trash = into_trash(record)
     try:
@@ -114,13 +117,14 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
             again = look(repository, there, held, submodules=False)
         if busy := _at_work_in(trash):
             raise _worked_in(record, busy)
-        if not before.holds(_Look.at(there, again)):
+        if not before.holds(_Look.at(there, again, _notes(entry))):
             if not wish.rescue:  # otherwise what was found is held already, and is not what somebody just wrote
                 _refuse_loss(record, again.findings, wish)
             raise _written_to(record)
         if person_lock(repository, record):
             _refuse_unless_ours(repository, record, entry)
-        removal = replace(_removal(repository, record, wish, kept, unsaved.contents), renamed_at=renamed_at)
+        removal = _removal(repository, record, wish, kept, unsaved.contents)
+        removal = replace(removal, renamed_at=renamed_at, modes=unsaved.modes)
         removals.write(removal, record)
         try:
             retire_entry(repository, record, entry)
@@ -136,15 +140,20 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
     return removal
 
 
-def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[Unsaved, bool]:
-    """Return what `check_retirement` does, and whether it holds for one moment: nothing was written while it was looked at."""
+def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[Unsaved, _Notes, bool]:
+    """Return what `check_retirement` does, what the entry noted before, and whether nothing was written meanwhile.
+
+    A repository inside the tree cannot be asked again when that is renamed, so it is waited for until nothing is.
+    """
     for _ in range(_LOOKS):
         watch = Watch.begin(trash_beside(record.path))
+        notes = _notes(entry_dir(repository, record))
         unsaved = check_retirement(repository, record, wish)
-        steady = watch is not None and unsaved.survey is not None and watch.covers(unsaved.survey.stamps.values())
+        stamps = unsaved.survey.stamps.values() if unsaved.survey else ()
+        steady = watch.covers(stamps)
         if steady or not unsaved.nested:
-            return unsaved, steady
-        time.sleep(_A_MOMENT)
+            return unsaved, notes, steady
+        watch.pause(stamps)
     raise _written_to(record)
 
 
@@ -334,11 +343,11 @@ class _Look:
 
     unsaved: Unsaved
     stamps: tuple[tuple[int, ...], ...]
-    notes: dict[str, bytes]
+    notes: _Notes
     named: frozenset[str]
 
     @classmethod
-    def at(cls, worktree: Worktree, unsaved: Unsaved) -> _Look:
+    def at(cls, worktree: Worktree, unsaved: Unsaved, notes: _Notes) -> _Look:
         contents = unsaved.contents
         modified = [path for path in contents.modified if path not in contents.gitlinks]
         plain = replace(contents, modified=modified, gitlinks=set(), became_repositories=[])
@@ -346,17 +355,26 @@ class _Look:
         return cls(
             replace(unsaved, contents=plain, objects={}, size=None),
             tuple(_stamp(os.path.join(worktree.tree, path)) for path in paths if path not in contents.gitlinks),
-            {
-                name: _digest(os.path.join(worktree.git_dir, name))
-                for name in notes_of(worktree.git_dir)
-                if _is_told(name)
-            },
+            notes,
             frozenset(name for names in unsaved.objects.values() for name in names),
         )
 
     def holds(self, later: _Look) -> bool:
         """Whether a later look found nothing that this one had not."""
         return replace(later, named=self.named) == self and later.named <= self.named
+
+
+def _notes(git_dir: str) -> _Notes:
+    """Note what an administrative directory says.
+
+    By stamps too, and before the first look: an index that is written and written back meanwhile is another one.
+    """
+    found: _Notes = {}
+    for name in filter(_is_told, notes_of(git_dir)):
+        path = os.path.join(git_dir, name)
+        with contextlib.suppress(OSError):
+            found[name] = stamp(path), _digest(path)
+    return found
 
 
 def _is_told(note: str) -> bool:
@@ -413,6 +431,11 @@ def _refuse_unless_ours(repository: Repository, record: Record, entry: str) -> N
         raise PersonNeeded(
             f"{shown!r} and its entry in the repository do not point at each other, so it may be somebody else's",
             hint=f"look at {shown}/.git; git worktree repair mends a moved worktree, moderator doctor explains",
+        )
+    if mounted := mounts_in(record.path):
+        raise PersonNeeded(
+            f"something is mounted in the workspace of task {record.task_id!r}: {printable(mounted[0])}",
+            hint=f"its files are somebody else's; {to_type('umount', mounted[0])}, and try again",
         )
     if busy := _at_work_in(record.path):
         raise _worked_in(record, busy)

@@ -1,7 +1,8 @@
 """One walk through a tree: what git never tells of, and stamps by which a later walk tells that nothing was written since.
 
 A stamp holds the time of change, which no program can set: a file with the same stamp is the same file with the same bytes, if
-it was not changed within a tick of its file system's clock of being stamped.  `Watch` tells whether that can have been.
+it was not changed within a tick of its file system's clock of being stamped.  `Watch` tells whether that can have been.  What
+alone changes bytes without a trace is a program that has the file mapped into its memory and wrote to that place before.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from moderator.git.trash import GARBAGE
@@ -97,7 +98,7 @@ class Survey:
             f"{same(path) if same else path}/" for path in self.nested
         }
         return [
-            path for path in unknown if not any(f"{above}/" in whole for above in _above(same(path) if same else path))
+            path for path in unknown if not any(f"{folder}/" in whole for folder in above(same(path) if same else path))
         ]
 
     def stamp_repositories(self, tree: str, modules: str) -> None:
@@ -107,54 +108,72 @@ class Survey:
         """
         for folder in (*(os.path.join(tree, path, ".git") for path in self.nested), modules):
             for where, folders, names in os.walk(folder):
-                folders[:] = [name for name in folders if name != "objects"]
-                for path in (os.path.join(where, name) for name in names):
+                if "HEAD" in names and "objects" in folders:  # elsewhere it is a name like any other
+                    folders.remove("objects")
+                # The shared part of an index is touched by everybody who reads it.
+                for path in (os.path.join(where, name) for name in names if not name.startswith("sharedindex.")):
                     with contextlib.suppress(OSError):
-                        self.stamps[os.path.relpath(path, tree) if folder != modules else path] = _stamp(os.lstat(path))
+                        self.stamps[os.path.relpath(path, tree) if folder != modules else path] = stamp(path)
 
 
-def _stamp(found: os.stat_result) -> Stamp:
+def stamp(path: str) -> Stamp:
+    """Return the stamp of one file or link.  Raises OSError."""
+    found = os.lstat(path)
     return (found.st_mode, found.st_ino, found.st_ctime_ns, found.st_size)
 
 
-def _above(path: str) -> Iterable[str]:
+def above(path: str) -> Iterator[str]:
+    """Yield the folders that a path is in, the nearest first."""
     while path := os.path.dirname(path):
         yield path
 
 
 @dataclass(frozen=True)
 class Watch:
-    """A moment from which on nothing in a tree goes unnoticed: when it began, by the clock of the tree's own file system."""
+    """A moment from which on nothing in a tree goes unnoticed.
+
+    `began` is when, by the clock of the tree's own file system; `at` by one that nobody can set, `ahead` by how much this
+    machine's other clock was ahead of that.  All in seconds.
+    """
 
     began: float
+    at: float
     ahead: float
 
     @classmethod
-    def begin(cls, folder: str) -> Watch | None:
-        """Begin; `folder` is on the tree's file system.  None if it does not take the file that asks for the time."""
+    def begin(cls, folder: str) -> Watch:
+        """Begin; `folder` is on the tree's file system.  One that takes no file more is asked nothing: our own clock has to do."""
         asked = os.path.join(folder, f"clock-{secrets.token_hex(4)}{GARBAGE}")
-        try:
+        began = time.time()
+        with contextlib.suppress(OSError):
             os.makedirs(folder, exist_ok=True)
             os.close(os.open(asked, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            try:
-                return cls(os.lstat(asked).st_ctime, _ahead())
-            finally:
-                os.unlink(asked)
-                with contextlib.suppress(OSError):  # only if nothing else is in it
-                    os.rmdir(folder)
-        except OSError:
-            return None
+            began = os.lstat(asked).st_ctime
+            os.unlink(asked)
+        with contextlib.suppress(OSError):  # only if nothing else is in it
+            os.rmdir(folder)
+        return cls(began, time.monotonic(), _ahead())
 
-    def covers(self, stamps: Iterable[Stamp]) -> bool:
+    def covers(self, stamps: Collection[Stamp]) -> bool:
         """Whether everything that was stamped since then has been as it is since before: not one was changed meanwhile.
 
         Not where the clock was set meanwhile.
         """
         if abs(_ahead() - self.ahead) > _TICK / 2:
             return False
-        times = [changed for _, _, changed, _ in stamps]
-        tick = _TICK if any(changed % _SECOND for changed in times) else _COARSE_TICK
-        return max(times, default=0) < (self.began - tick) * _SECOND
+        tick = _tick(stamps)
+        first = (self.began - tick) * _SECOND
+        last = (self.began + time.monotonic() - self.at + tick) * _SECOND
+        # What is younger than now was changed when the clock was ahead, so not since.
+        return not any(first <= changed <= last for _, _, changed, _ in stamps)
+
+    def pause(self, stamps: Collection[Stamp]) -> None:
+        """Wait until what was changed last is old enough for another watch to cover it."""
+        time.sleep(2 * _tick(stamps))
+
+
+def _tick(stamps: Collection[Stamp]) -> float:
+    return _TICK if any(changed % _SECOND for _, _, changed, _ in stamps) else _COARSE_TICK
 
 
 def _ahead() -> float:

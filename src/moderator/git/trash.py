@@ -14,6 +14,7 @@ import time
 from moderator.errors import EnvironmentProblem
 from moderator.git.contents import printable
 from moderator.git.entries import entry_dir
+from moderator.git.mounts import mounts_in
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 
@@ -101,9 +102,10 @@ def delete(folder: str, deadline: float = math.inf) -> bool:
     """Delete what was proven to hold nothing of its own; return whether all of it is gone.
 
     What cannot be deleted stays, and so does what is left at `deadline`, a time of `time.monotonic`: the rest can go later.
-    Nothing is deleted through a symbolic link that took the place of one of our folders: it leads to somebody else's files.
+    Nothing is deleted through a symbolic link that took the place of one of our folders, nor where something is mounted: these
+    lead to somebody else's files.
     """
-    if leads_elsewhere(os.path.dirname(folder)):
+    if leads_elsewhere(os.path.dirname(folder)) or mounts_in(folder):
         return False
     if os.path.islink(folder) or not os.path.isdir(folder):
         with contextlib.suppress(OSError):

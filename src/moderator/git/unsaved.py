@@ -15,7 +15,6 @@ import stat
 import tempfile
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from moderator.git.contents import IGNORED, Contents, Worktree, shown
 from moderator.git.entries import CARRIED
 from moderator.git.exact import copy_index, joined
 from moderator.git.repository import Repository
-from moderator.git.survey import Survey
+from moderator.git.survey import Survey, above
 
 HIDDEN = "changed, but hidden by assume-unchanged or skip-worktree"
 CONVERTED = "other bytes than git compares, by a filter or line endings"
@@ -48,8 +47,9 @@ class Unsaved:
     `hidden` are changed files with a flag that keeps git from looking, `converted` files whose bytes a filter or the line
     endings make equal for git, `nested` repositories of their own, `objects` what nothing but the worktree's administrative
     directory names, by kind.  `special` are sockets, pipes and devices, `empty` directories without anything in them.
-    `verbatim` files are in a commit as they are, but a checkout would convert them.  On request: `left` is what a removal would
-    leave to the trash, for no commit can or should hold it, `size` is in bytes.  `survey` stamps what is in the tree.
+    `verbatim` files are in a commit as they are, but a checkout would convert them.  `modes` are the permissions of tracked
+    files, and of the folders they are in, that a checkout would not give.  On request: `left` is what a removal would leave to
+    the trash, for no commit can or should hold it, `size` is in bytes.  `survey` stamps what is in the tree.
     """
 
     contents: Contents
@@ -61,6 +61,7 @@ class Unsaved:
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     special: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
+    modes: Mapping[str, int] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     size: int | None = None
     survey: Survey | None = field(default=None, compare=False, repr=False)
@@ -125,11 +126,9 @@ def look(
     `ref` is the ref that stays and holds the workspace's commits; `measure` adds
     up the size of the tree; `submodules=False` does not ask git what is in them.
     """
-    with ThreadPoolExecutor(2) as others:  # git looks while we do: `Watch` tells what was written meanwhile
-        status = others.submit(worktree.contents, submodules=submodules)
-        listed = others.submit(_entries, worktree)
+    with worktree.looked_at(submodules) as (contents_told, index_told):  # `Watch` tells what was written meanwhile
         survey = _surveyed(worktree, settled_at(worktree.git_dir))
-        contents, entries = status.result(), listed.result()
+        contents, entries = contents_told(), _by_path(index_told())
     flagged = _flagged(worktree, entries)
     same = _same_name(repository)
     known = itertools.chain(entries, contents.untracked, contents.ignored)
@@ -157,6 +156,7 @@ def look(
         objects=_only_named_here(repository, worktree, ref, {contents.head}),
         special=tuple(survey.special),
         empty=tuple(path for path in survey.empty if path not in made),
+        modes=_other_modes(worktree, entries, survey),
         size=survey.size if measure else None,
         survey=survey,
     )
@@ -191,7 +191,7 @@ def unseen(repository: Repository, worktree: Worktree, contents: Contents) -> tu
 
     `contents` is what git does tell of the worktree.
     """
-    entries = _entries(worktree)
+    entries = _by_path(worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields)
     flagged = _flagged(worktree, entries)
     converted, _ = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
     return _differing(worktree, flagged), converted
@@ -204,13 +204,34 @@ def _same_name(repository: Repository) -> Callable[[str], str] | None:
     return None
 
 
-def _entries(worktree: Worktree) -> dict[str, str]:
-    """Return the lines of the index by their paths: a tag, mode, blob, stage; of a path in conflict, one of its sides.
+def _by_path(lines: Iterable[str]) -> dict[str, str]:
+    """Return the lines of the index by their paths; of a path in conflict, one of its sides.
 
     They are taken apart only where they are looked at closely: there may be a million.
     """
-    lines = worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields
     return {line.partition("\t")[2]: line for line in lines}
+
+
+def _other_modes(worktree: Worktree, entries: Mapping[str, str], survey: Survey) -> dict[str, int]:
+    """Return the permissions of what is tracked, and of the folders that it is in, where no checkout of ours gives them."""
+    try:  # a file of the same making, which nobody writes to
+        plain = os.lstat(os.path.join(worktree.git_dir, "commondir")).st_mode & 0o666
+    except OSError:
+        return {}
+    executable = plain | (plain & 0o444) >> 2
+    wanted = {"100644": stat.S_IFREG | plain, "100755": stat.S_IFREG | executable}
+    folder, stamps = stat.S_IFDIR | executable, survey.stamps
+    found = {
+        path: stamps[path][0]
+        for path, line in entries.items()
+        # Bits that a parent folder hands down, such as its group, come again by themselves.
+        if path in stamps and (stamps[path][0] & ~0o7000) != wanted.get(line[2:8]) and stat.S_ISREG(stamps[path][0])
+    }
+    other = [path for path, one in stamps.items() if path and stat.S_ISDIR(one[0]) and one[0] & ~0o7000 != folder]
+    if other:
+        around = {path for entry in entries for path in above(entry)}
+        found |= {path: stamps[path][0] for path in other if path in around}
+    return {path: stat.S_IMODE(mode) for path, mode in found.items()}
 
 
 def _flagged(worktree: Worktree, entries: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,7 @@ Paths and names are `str` in which bytes that are no UTF-8 survive as surrogates
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -250,7 +250,7 @@ class Removal:
     `kept_until` (unix seconds); None if it need not be kept.  `branch_deleted`: the branch went too.  `set_aside`: its task
     began anew under the same names.  `half_made`: it never became whole.  `renamed_at` is when its tree left its place, by the
     file system's clock, or was last found to have been written to since; `returning` is the entry under which it is being
-    brought back.
+    brought back.  `modes` are the permissions in its tree that no checkout gives.
     """
 
     id: str
@@ -272,6 +272,7 @@ class Removal:
     head: str | None = None
     head_ref: str = ""
     branch_missing: bool = False
+    modes: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the removal as JSON takes it."""
