@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderator.errors import ConfigurationError, WouldLoseWork
+from moderator.execution import retrying
 from moderator.furnishing import NOTHING, Carry, Furnishing, fault_in_path
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
 from moderator.git.values import Workspace
+from moderator.models import Task
 from repos import git, make_repository
 from runs import shell, words
 from workspaces import context, files, killed_before, listing
@@ -226,19 +228,28 @@ def test_removal_tells_what_was_carried_from_new_work(repository: Path) -> None:
     )  # fmt: skip
 
 
-def test_a_task_and_an_attempt_after_it_get_what_was_asked_for(repository: Path) -> None:
+def test_a_task_and_an_attempt_after_it_get_what_was_asked_for(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a task's own words and the configuration's the task's count; what is left of it goes with its workspace."""
     from moderator import Orchestrator
 
-    config = {"carry": [".env", {"path": "build/cache", "by": "link"}], "keep": "never"}
+    monkeypatch.setattr(retrying, "SHORTEST_PAUSE", 0.01)
+    backends = {
+        "bad": {"argv": ["sh", "-c", "rm .env; echo rate limit >&2; exit 1"], "retry": ["rate limit"]},
+        "good": {"argv": ["sh", "-c", "test -f .env"]},
+    }
+    config = {"carry": [".env", {"path": "build/cache", "by": "link"}], "keep": "never", "backends": backends}
     tasks = [
         shell("one", "test -f .env && test -L build/cache && test ! -e deps && echo > new.txt"),
         shell("two", "test -f deps/b.js && test ! -e .env && echo x > deps/a.log", carry=[Carry("deps")]),
         shell("three", "test ! -e .env", carry=[]),
+        Task("four", "Look twice", prompt="Is it there?", backend=("bad", "good")),
     ]
     summary = Orchestrator(config, repository).run(tasks)
-    assert [words(one) for one in summary.results] == ["succeeded", "unchanged", "unchanged"]
-    assert [one.notes for one in summary.results] == [
+    assert [words(one) for one in summary.results] == ["succeeded", "unchanged", "unchanged", "unchanged"]
+    assert summary.results[3].attempt == 2
+    assert [one.notes for one in summary.results[:3]] == [
         [],
         ["what git ignores stays in the trash for a time (moderator rescue list): deps/a.log"],
         [],
@@ -248,10 +259,10 @@ def test_a_task_and_an_attempt_after_it_get_what_was_asked_for(repository: Path)
         planned = Orchestrator({"carry": ["nope"]}, repository)
         if wrong:
             with pytest.raises(ConfigurationError, match="config: item 1 of carry: 'nope' cannot be carried"):
-                planned.plan([shell("four")], level=level)
+                planned.plan([shell("five")], level=level)
         else:
             git(repository, "stash", "-q", "-u")
-            assert planned.plan([shell("four")], level=level).tasks
+            assert planned.plan([shell("five")], level=level).tasks
 
 
 @pytest.mark.parametrize("recycle", ["pristine", "keep_ignored"])
