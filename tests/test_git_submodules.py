@@ -151,6 +151,15 @@ def test_what_is_switched_off_stays_empty(repository: Path) -> None:
     assert removal and removal.rescue is None
 
 
+def test_a_submodule_that_moved_on_is_a_change(repository: Path) -> None:
+    """Also by a commit that leaves no trace in the tree: a task that did no more than that has done something."""
+    manager = GitManager(repository, furnishing=WITH)
+    with manager.create_workspace(context(repository.parent, "one"), fresh=True) as workspace:
+        git(Path(workspace.path, "other"), "commit", "-q", "--allow-empty", "-m", "mine")
+        assert manager.commit(workspace, "moved on")
+    assert [change.path for change in manager.diff("one")] == ["other"]
+
+
 @pytest.mark.parametrize(
     "step",
     [
