@@ -11,6 +11,7 @@ HOUSE = Path(moderator.__file__).parent
 
 LAYERS = {
     "errors": 0,
+    "furnishing": 0,
     "document": 1,
     "models": 1,
     "naming": 1,

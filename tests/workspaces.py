@@ -61,6 +61,7 @@ def files(folder: Path | str) -> dict[str, bytes | str]:
 _DRIVER = """
 import os, signal, subprocess, sys
 from moderator.context import ExecutionContext, IsolationLevel
+from moderator.furnishing import Carry, Furnishing
 from moderator.git import pool
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
@@ -111,6 +112,9 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 {
     "create": lambda: manager.create_workspace(context),
+    "furnish": lambda: manager.create_workspace(
+        context, furnishing=Furnishing((Carry("deps"), Carry(".env")), submodules=True)
+    ),
     "remove": lambda: manager.remove_workspace(context),
     "rescue": lambda: manager.remove_workspace(context, rescue=True),
     "undo": manager.undo_removal,
@@ -126,8 +130,9 @@ def killed_before(
 ) -> str | None:
     """Kill a process just before its n-th change of the disk or git command that makes one, or the first with these words in it.
 
-    `action` is create, remove, rescue (a removal of a workspace with work in it) or undo (of that), recycle (a removal of one with
-    committed work and an ignored file, to the pool), fill (the pool, to two spares) or drain.
+    `action` is create, furnish (that, with `deps`, `.env` and submodules), remove, rescue (a removal of a workspace with work in
+    it) or undo (of that), recycle (a removal of one with committed work and an ignored file, to the pool), fill (the pool, to two
+    spares) or drain.
 
     Return what it was about to do; None if it has done all before.
     """

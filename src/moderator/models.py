@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from moderator.furnishing import Carry, Furnishing, as_plain
+
 
 class TaskStatus(Enum):
     """Where a task is on its way."""
@@ -73,6 +75,7 @@ class Task:
     `verify` is a command, like `run`, that must end with 0 in the workspace afterwards.  `max_attempts` is how often the task
     is tried when its backend fails for reasons of its own; None means the router's.  `variant_of` is the task that this one
     is one of several attempts at, "" if it is none.  `sparse` are the directories that its workspace has, none: all of them.
+    `carry`, `submodules` and `smudge` are what its workspace gets beside them (see Furnishing); None: what the repository's do.
     """
 
     id: str
@@ -89,6 +92,9 @@ class Task:
     max_attempts: int | None = None
     variant_of: str = ""
     sparse: list[str] = field(default_factory=list)
+    carry: list[Carry | str] | None = None
+    submodules: bool | None = None
+    smudge: str | None = None
 
     @property
     def digest(self) -> str:
@@ -113,7 +119,14 @@ class Task:
             "max_attempts": self.max_attempts,
             "variant_of": self.variant_of,
             "sparse": list(self.sparse),
+            "carry": None if self.carry is None else [as_plain(one) for one in self.carry],
+            "submodules": self.submodules,
+            "smudge": self.smudge,
         }
+
+    def furnishing(self, common: Furnishing) -> Furnishing:
+        """Return what the task's workspace gets beside its checkout, where every other gets `common`."""
+        return common.with_own(self.carry, self.submodules, self.smudge)
 
 
 def _listed(value: str | Sequence[str] | None) -> str | list[str] | None:

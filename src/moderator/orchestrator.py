@@ -19,6 +19,7 @@ from moderator.errors import (
     AggregateExecutionError,
     BackendUnavailable,
     CheckoutNotClean,
+    ConfigurationError,
     EnvironmentProblem,
     ModeratorError,
     NotARepository,
@@ -117,6 +118,7 @@ class Orchestrator:
             CommitStyle(self.config.commit_hooks, self.config.commit_sign),
             Keeping(self.config.trash_days, self.config.rescue_largest_file * 1e6),
             pool_limits(self.config),
+            self.config.furnishing,
         )
         cache = Path(self.git.state_root, "programs.json")
         self.router = BackendRouter(self.config, backends, environment=environment, cache=cache)
@@ -167,9 +169,26 @@ class Orchestrator:
         elif fresh:
             plan = afresh(plan, leftovers.task_ids)
         leftovers.refuse_taken(plan)
+        self._refuse_unfit_furnishing(plan)
         if not plan.level.isolates_directory and plan.to_run:
             self._require_checkout(plan)
         return self._with_backends(plan)
+
+    def _refuse_unfit_furnishing(self, plan: Plan) -> None:
+        """Raise ConfigurationError, or PlanError with all there are, for what workspaces of the plan cannot get."""
+        if not plan.level.isolates_directory:
+            return
+        problems: dict[str, ConfigurationError] = {}
+        for wanted in dict.fromkeys(one.task.furnishing(self.git.furnishing) for one in plan.to_run):
+            try:
+                self.git.check_furnishing(wanted, plan.base_commit)
+            except ConfigurationError as error:
+                problems.setdefault(error.message, error)
+        if len(problems) > 1:
+            hint = "\n".join(dict.fromkeys(problem.hint for problem in problems.values()))
+            raise PlanError("these tasks cannot be run", list(problems), hint=hint)
+        for problem in problems.values():
+            raise problem
 
     def _with_backends(self, plan: Plan) -> Plan:
         """Return the plan with who is there to do each task.  Raises BackendUnavailable, naming each and why, if nobody is."""

@@ -24,6 +24,7 @@ from moderator.document import (
     Place,
     ScalarNode,
     is_null,
+    listed,
     mismatch,
     plain_value,
     quoted,
@@ -31,6 +32,7 @@ from moderator.document import (
     unknown_key,
 )
 from moderator.errors import InvalidTaskId, PlanError
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry, fault_in_path
 from moderator.models import Task
 from moderator.naming import task_slug
 
@@ -303,6 +305,53 @@ def _sparse(node: Node, name: str, complaints: Complaints) -> list[str]:
     return []
 
 
+def _carry(node: Node, name: str, complaints: Complaints) -> list[Carry | str]:
+    if not isinstance(node, ListNode):
+        _complain(node, name, "a list of paths, or of {path: PATH, by: copy|clone|link}", complaints)
+        return []
+    found: list[Carry | str] = []
+    for item in node.items:
+        said = item
+        by: str | None = CARRY_WAYS[0]
+        if isinstance(item, MappingNode):
+            for key, (at, _) in item.entries.items():
+                if key not in ("path", "by"):
+                    complaints.add(unknown_key(key, name, ("path", "by")), at)
+            if not is_null(item.get("by")):
+                by = _choice(item.entries["by"][1], "by", complaints, CARRY_WAYS)
+            if (path_node := item.get("path")) is None:
+                complaints.add(f"a part of {name} has no 'path'", item)
+                continue
+            said = path_node
+        path = _text(said, f"a part of {name}", complaints)
+        if path is None or by is None:
+            continue
+        if fault := fault_in_path(path):
+            _complain(said, f"a part of {name}", fault, complaints)
+        found.append(Carry(path, by, f"{complaints.source}:{said.place.line}:{said.place.column}"))
+    return found
+
+
+def _flag(node: Node, name: str, complaints: Complaints) -> bool | None:
+    value = plain_value(node)
+    if isinstance(value, bool):
+        return value
+    _complain(node, name, "true or false", complaints, bool)
+    return None
+
+
+def _smudge(node: Node, name: str, complaints: Complaints) -> str | None:
+    return _choice(node, name, complaints, SMUDGE_CHOICES)
+
+
+def _choice(node: Node, name: str, complaints: Complaints, choices: Sequence[str]) -> str | None:
+    value = plain_value(node)
+    if isinstance(value, str) and value.lower() in choices:
+        return value.lower()
+    _complain(node, name, f"one of {listed(choices)}", complaints)
+    return None
+
+
 def _attempts(node: Node, name: str, complaints: Complaints) -> int | None:
     return _whole(node, name, complaints, 1, _MOST_ATTEMPTS)
 
@@ -358,6 +407,9 @@ _READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
     "max_attempts": _attempts,
     "variants": _variants_wanted,
     "sparse": _sparse,
+    "carry": _carry,
+    "submodules": _flag,
+    "smudge": _smudge,
     "env": _env,
     "acceptance_criteria": _criteria,
 }

@@ -24,6 +24,7 @@ from moderator.document import (
     shown_node,
 )
 from moderator.errors import ConfigurationError
+from moderator.furnishing import Carry
 
 _FLAT_SECTIONS = ("commit", "rescue", "trash", "clean", "pool")
 """Sections whose keys are fields of Config itself: `commit: {hooks: ...}` is `commit_hooks`."""
@@ -145,6 +146,12 @@ def _config(sources: Sequence[_Source], others: Collection[str]) -> Config:
         parallel["isolation_level"] = IsolationLevel(parallel["isolation_level"])
     if "kinds" in routing:
         routing["kinds"] = tuple((rule["kind"], tuple(rule.get("words", ()))) for rule in routing["kinds"])
+    if items := merged.get("carry"):
+        merged["carry"] = tuple(
+            Carry(**item, where=place) for item, place in zip(items, _carry_places(sources), strict=True)
+        )
+    elif items is not None:
+        merged["carry"] = ()
     if entries:
         from moderator.config.backends import resolved  # here and below: most configurations name none
 
@@ -152,6 +159,17 @@ def _config(sources: Sequence[_Source], others: Collection[str]) -> Config:
     return Config(
         parallel=ParallelConfig(**parallel), backend_routing=BackendRoutingConfig(**routing), **below, **merged
     )
+
+
+def _carry_places(sources: Sequence[_Source]) -> list[str]:
+    """Return where each item to carry is written, in the file that had the last word."""
+    source = next(source for source in reversed(sources) if source.sets(("carry",)))
+    found = []
+    for number in range(len(source.given["carry"])):
+        place = _place_of(source.root, ("carry", str(number)), at_key=False)
+        name = source.complaints.source
+        found.append(f"{name}:{place.line}:{place.column}" if place else f"{name}: item {number + 1} of carry")
+    return found
 
 
 def _look_across(

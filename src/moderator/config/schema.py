@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import UnionType
 from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -36,6 +37,7 @@ from moderator.config.settings import (
 )
 from moderator.context import IsolationLevel
 from moderator.document import did_you_mean, listed, mismatch, shown, unknown_key
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, fault_in_path
 
 _OURS = "ours"
 """The type of the errors that we raise ourselves: their context says what a value must be, in our words."""
@@ -123,11 +125,13 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
         return Fault(path, f"a key must be text, not {shown(value)}; put it in quotes", at_key=True)
     section, depth = _innermost_section(path)
     if kind == "extra_forbidden":
-        return Fault(path, unknown_key(path[-1], ".".join(path[:-1]), section.model_fields), at_key=True)
+        return Fault(path, unknown_key(path[-1], _spoken(path[:-1]), section.model_fields), at_key=True)
     if kind == "missing":
-        return Fault(path[:-1], f"{'.'.join(path[:-1])} has no '{path[-1]}'")
+        return Fault(path[:-1], f"{_spoken(path[:-1])} has no '{path[-1]}'")
     name = ".".join(path if full_names else path[depth:] or path[-1:])
-    if isinstance(details["loc"][-1], int):
+    if path[:1] == ("carry",) and len(path) > 1 and path[-1] != "by":
+        name = _spoken(path[:2])
+    elif isinstance(details["loc"][-1], int):
         name = f"word {details['loc'][-1] + 1} of {name.rpartition('.')[0]}"
     if kind == _OURS:
         wanted, wanted_kind = context["wanted"], context.get("kind")
@@ -137,6 +141,11 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
     if "choices" in context and isinstance(value, str):
         sentence += did_you_mean(value, context["choices"], otherwise="")
     return Fault(path, sentence)
+
+
+def _spoken(path: tuple[str, ...]) -> str:
+    """Return what a section is called: with its keys, or as an item of what is carried."""
+    return f"item {int(path[1]) + 1} of carry" if path[:1] == ("carry",) and len(path) > 1 else ".".join(path)
 
 
 def _innermost_section(path: tuple[str, ...]) -> tuple[type[BaseModel], int]:
@@ -154,6 +163,8 @@ def _innermost_section(path: tuple[str, ...]) -> tuple[type[BaseModel], int]:
 def _within(annotation: Any) -> tuple[type[BaseModel] | None, int]:
     """Return the section that a field is, or is a list or a mapping of, and how many keys lead into one."""
     steps = 1
+    if get_origin(annotation) is UnionType:
+        annotation = get_args(annotation)[0]
     if get_origin(annotation) in (list, dict):
         annotation, steps = get_args(annotation)[-1], 2
     if get_origin(annotation) is Annotated:
@@ -223,6 +234,23 @@ def _spares(value: Any) -> int | str:
         return value
     wanted = f"a whole number from 0 to {MOST_SPARES}, or auto"
     raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted, "kind": int})
+
+
+def _carry(value: Any) -> Any:
+    """An item to carry: a path, or a mapping of it and the way."""
+    if isinstance(value, str):
+        return {"path": value}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise PydanticCustomError(
+        _OURS, "{wanted}", {"wanted": "a path, or {path: PATH, by: copy|clone|link}", "kind": str}
+    )
+
+
+def _carried(path: str) -> str:
+    if fault := fault_in_path(path):
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": fault})
+    return path
 
 
 def _pattern(text: str) -> str:
@@ -375,6 +403,11 @@ class _Pool(_Section):
     max_size: _Megabytes | None = Config.pool_max_size
 
 
+class _Carry(_Section):
+    path: Annotated[_Text, AfterValidator(_carried)]
+    by: Annotated[str, _one_of(CARRY_WAYS)] = CARRY_WAYS[0]
+
+
 class _File(_Section):
     gear3: Annotated[_Gear3, BeforeValidator(_section)] = Field(default_factory=_Gear3)
     root: Annotated[_Text | None, BeforeValidator(_path)] = Config.root
@@ -387,6 +420,9 @@ class _File(_Section):
     sandbox: _Sandbox = Config.sandbox
     pool: Annotated[_Pool, BeforeValidator(_section)] = Field(default_factory=_Pool)
     recycle: Annotated[str, _one_of(RECYCLE_CHOICES)] = Config.recycle
+    carry: list[Annotated[_Carry, BeforeValidator(_carry)]] | None = None
+    submodules: bool = Config.submodules
+    smudge: Annotated[str, _one_of(SMUDGE_CHOICES)] = Config.smudge
     prompt_template: _Template = Config.prompt_template
     backends: Annotated[dict[str, Annotated[_Backend, BeforeValidator(_section)]], BeforeValidator(_section)] = Field(
         default_factory=dict

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moderator.context import IsolationLevel
+from moderator.furnishing import SMUDGE_CHOICES, Carry, Furnishing
 
 FEWEST_WORKERS = 1
 MOST_WORKERS = 32
@@ -159,6 +160,8 @@ class Config:
     `pool_size`: how many spare worktrees are kept ready; "auto": as many as there are cores, where a checkout takes long.
     `pool_refill`: whether a run leaves a process behind that makes new ones.  `pool_days`, `pool_max_size`: how many days old, and
     how many megabytes together, they may be.  `recycle`: which workspaces become spares when they are removed.
+    `carry`, `submodules`, `smudge`: what new workspaces get beside their checkout (see Furnishing); no `carry` at all, None, is
+    what `.worktreeinclude` names, an empty one is nothing.
     `prompt_template`: what an agent is told, with placeholders.
     `backends`: those that were configured, by name; those that are shipped come on top.
     """
@@ -180,5 +183,13 @@ class Config:
     pool_days: float = 7.0
     pool_max_size: float | None = None
     recycle: str = "none"
+    carry: tuple[Carry, ...] | None = None
+    submodules: bool = False
+    smudge: str = SMUDGE_CHOICES[0]
     prompt_template: str = PROMPT_TEMPLATE
     backends: Mapping[str, BackendConfig] = field(default_factory=dict, hash=False)
+
+    @property
+    def furnishing(self) -> Furnishing:
+        """What new workspaces get beside their checkout."""
+        return Furnishing(included=True).with_own(self.carry, self.submodules, self.smudge)

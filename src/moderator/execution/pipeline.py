@@ -207,7 +207,10 @@ class _Steps:
         place, job.place = job.place, None
         if place is None:
             context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
-            place = HeldPlace(everything.git, everything.supervisor, context, everything.base_commit, self._task.sparse)
+            git, furnishing = everything.git, self._task.furnishing(everything.git.furnishing)
+            place = HeldPlace(
+                git, everything.supervisor, context, everything.base_commit, self._task.sparse, furnishing
+            )
         try:
             self._workspace, self._has_workspace = place.workspace, True
             result = self._run_in(place.workspace, job.backend)

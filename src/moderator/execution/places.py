@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import CheckoutNotClean
+from moderator.furnishing import Furnishing
 from moderator.git.manager import GitManager
 from moderator.git.values import Rescue, Stand, Workspace
 from moderator.process import Supervisor
@@ -31,8 +32,9 @@ class HeldPlace:
         context: ExecutionContext,
         base: str,
         directories: Sequence[str] = (),
+        furnishing: Furnishing | None = None,
     ) -> None:
-        """Make the workspace, with these directories only if there are any.
+        """Make the workspace, with these directories only if there are any, and with what is given beside its checkout.
 
         Raises what `GitManager.create_workspace` does, also where there is one already.
         """
@@ -41,6 +43,7 @@ class HeldPlace:
         self._context = context
         self._base = base
         self._directories = directories
+        self._furnishing = furnishing
         self._names: list[str] = []
         self.workspace = self._made()
 
@@ -64,7 +67,9 @@ class HeldPlace:
         return rescue
 
     def _made(self) -> Workspace:
-        workspace = self._git.create_workspace(self._context, self._base, fresh=True, directories=self._directories)
+        workspace = self._git.create_workspace(
+            self._context, self._base, fresh=True, directories=self._directories, furnishing=self._furnishing
+        )
         try:
             self._stand = None if workspace.level.isolates_directory else self._git.stand_of_checkout(workspace.path)
             for number, descriptor in enumerate(self._git.lease_descriptors(workspace)):

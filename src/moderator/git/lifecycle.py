@@ -22,8 +22,22 @@ from moderator.errors import (
     WorkspaceOccupied,
     to_type,
 )
-from moderator.git import branches, entries, leases, rescues, rescuing, restoring, retiring, sparse, trash, worktrees
+from moderator.furnishing import NOTHING, Furnishing
+from moderator.git import (
+    branches,
+    carrying,
+    entries,
+    leases,
+    rescues,
+    rescuing,
+    restoring,
+    retiring,
+    sparse,
+    trash,
+    worktrees,
+)
 from moderator.git.contents import Worktree, printable
+from moderator.git.furnish import Needs
 from moderator.git.pool import Pool, PoolLimits
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry
 from moderator.git.removals import Removals
@@ -61,6 +75,7 @@ class Lifecycle:
         lease: leases.Lease,
         fresh: bool,
         directories: Sequence[str] = (),
+        furnishing: Furnishing = NOTHING,
     ) -> Record:
         """Return the record of the context's workspace: the one that is there already, unless `fresh`, or a new one."""
         settled = self._settled(context, base)
@@ -69,7 +84,7 @@ class Lifecycle:
                 f"task {settled.task_id!r} has a workspace already, made meanwhile or by an earlier run",
                 hint=f"look at it: {to_type('moderator', 'show', settled.task_id)}",
             )
-        return settled or self._made(context, base, lease, sparse.sound(directories))
+        return settled or self._made(context, base, lease, sparse.sound(directories), furnishing)
 
     def _settled(self, context: ExecutionContext, base: str | None) -> Record | None:
         """Return the workspace that is there already, after mending what a dead process left; None if there is none."""
@@ -149,7 +164,12 @@ class Lifecycle:
         return retiring.snapshot(self._repository, record, wish, entries.worktree_of(self._repository, spare))
 
     def _made(
-        self, context: ExecutionContext, base: str | None, lease: leases.Lease, directories: Sequence[str]
+        self,
+        context: ExecutionContext,
+        base: str | None,
+        lease: leases.Lease,
+        directories: Sequence[str],
+        furnishing: Furnishing,
     ) -> Record:
         level = context.isolation_level
         fork = self._base(base if base is not None else context.base_branch)
@@ -180,17 +200,27 @@ class Lifecycle:
             self.require_checkout_at(context.working_directory, fork)
         if directories:
             sparse.require_present(self._repository, fork.commit, directories)
-        with contextlib.nullcontext() if directories else self.pool.reserved(record) as spare:
+        needs = Needs.of(self._repository, furnishing if path else NOTHING)
+        anew = directories or needs.unfiltered
+        with contextlib.nullcontext() if anew else self.pool.reserved(record) as spare:
+            if spare and spare.keeps_ignored and carrying.stand_in(spare.path, needs.items):
+                spare = None  # what an earlier task left there would pass for what is carried
             if spare:
                 record = replace(record, entry=spare.entry)
             self._registry.claim(record)
             try:
                 if spare:
-                    self.pool.hand_out(spare, record)
+                    self.pool.hand_out(spare, record, whole=not needs)
                 elif path:
-                    worktrees.publish(self._repository, record, lease, directories=directories)
+                    worktrees.publish(
+                        self._repository, record, lease,
+                        directories=directories, whole=not needs, unfiltered=needs.unfiltered,
+                    )  # fmt: skip
                 else:
                     branches.create_branch(self._repository, record)
+                if needs:
+                    needs.meet(entries.worktree_of(self._repository, record, (lease.descriptor,)), record.base)
+                    worktrees.finish(self._repository, record)
                 return self._ready(record)
             except BaseException:
                 # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.

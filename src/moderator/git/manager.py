@@ -25,10 +25,12 @@ from moderator.errors import (
     UnknownWorkspace,
     to_type,
 )
-from moderator.git import branches, committing, entries, history, leases, locking, rescues
+from moderator.furnishing import NOTHING, Furnishing
+from moderator.git import branches, committing, entries, history, leases, locking, rescues, selecting
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
+from moderator.git.furnish import Needs
 from moderator.git.holds import Holds
 from moderator.git.inspection import Inspector, measured
 from moderator.git.lifecycle import Lifecycle, checkout_at
@@ -60,17 +62,19 @@ class GitManager:
         style: CommitStyle | None = None,
         keeping: Keeping | None = None,
         pool: PoolLimits | None = None,
+        furnishing: Furnishing = NOTHING,
     ) -> None:
         """Open the repository that `repository`, any directory inside it, belongs to.
 
         Linked worktrees and bare repositories will do.  `style` is how commits are made, `keeping` how much is kept of what is
-        removed, `pool` how many spares there may be.  Raises NotARepository, or EnvironmentProblem if git is missing or older
-        than 2.38.
+        removed, `pool` how many spares there may be, `furnishing` what new workspaces get beside their checkout.  Raises
+        NotARepository, or EnvironmentProblem if git is missing or older than 2.38.
         """
         self._repository = Repository.open(repository)
         require_git()
         self._registry = Registry(self._repository.ours)
         self._style = style or CommitStyle()
+        self.furnishing = furnishing
         self._holds = Holds()
         self._removals = Removals(self._repository.ours)
         keeping = keeping or Keeping()
@@ -159,6 +163,7 @@ class GitManager:
         *,
         fresh: bool = False,
         directories: Sequence[str] = (),
+        furnishing: Furnishing | None = None,
     ) -> Workspace:
         """Make the context's names real and return the workspace, leased.
 
@@ -166,12 +171,13 @@ class GitManager:
         `with` ends, `release` is called, or this process ends.  Asked again for the same task it returns the same
         workspace; what a dead process left half-made is made again.  `fresh` refuses a workspace that is there already: for
         whoever must know that nobody has worked in it.  `directories` are those of the tree that are checked out, with the
-        files on the way to them (a new worktree only); none: everything.
+        files on the way to them (a new worktree only); none: everything.  `furnishing` is what a new worktree gets beside its
+        checkout; None: the manager's own.
 
         Raises WorkspaceBusy if another process holds it, IsolationError if the names belong to another task,
         WorkspaceOccupied if a branch, foreign files or a symbolic link is in the way, UnknownRevision for a base
-        that names no commit, UsageError for a directory that it does not have, CheckoutNotClean for level BRANCH in a checkout
-        with changes, EnvironmentProblem.
+        that names no commit, UsageError for a directory that it does not have, ConfigurationError for what cannot be carried,
+        CheckoutNotClean for level BRANCH in a checkout with changes, EnvironmentProblem.
         """
         level = context.isolation_level
         if level is IsolationLevel.NONE:
@@ -188,7 +194,9 @@ class GitManager:
             try:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
-                record = self._lifecycle.make(context, base, hold.lease, fresh, directories)
+                record = self._lifecycle.make(
+                    context, base, hold.lease, fresh, directories, self.furnishing if furnishing is None else furnishing
+                )
                 if fresh and record.path:
                     self._note_untouched(record)
             except BaseException:
@@ -198,6 +206,11 @@ class GitManager:
                 release()
                 raise
         return _workspace(record, context, release)
+
+    def check_furnishing(self, furnishing: Furnishing, base: str) -> None:
+        """Raise ConfigurationError if workspaces of a commit cannot get this, as far as it can be known before one is made."""
+        needs = Needs.of(self._repository, furnishing)
+        selecting.refuse_unignored_at(self._repository, base, needs.items)
 
     def workspaces(self) -> list[Workspace]:
         """Return every workspace of this repository, by name.  They are not leased."""

@@ -23,11 +23,13 @@ from pathlib import Path
 from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.git import leases, worktrees
 from moderator.git.branches import create_branch
+from moderator.git.carried import TakenOut, take_out
 from moderator.git.contents import Worktree
 from moderator.git.entries import (
     ASIDE,
     RESTORING,
     SPARE,
+    UNFILTERED,
     entry_dir,
     files_of_entry,
     is_of_another,
@@ -53,7 +55,7 @@ from moderator.git.spares import (
     place_of,
     why_no_spares,
 )
-from moderator.git.trash import rename_into, retired_of, tidy_trash_beside, trash_of
+from moderator.git.trash import GARBAGE, delete, rename_into, retired_of, tidy_trash_beside, trash_of
 from moderator.git.unsaved import settle, settled_at
 
 _SAME_SECOND = 1.05  # seconds after which git can tell a file that was written before its index from one written after
@@ -212,10 +214,11 @@ class Pool:
         _replace(Path(entry, "HEAD"), commit)
         return replace(spare, commit=commit, seal=None)
 
-    def hand_out(self, spare: Spare, record: Record) -> None:
+    def hand_out(self, spare: Spare, record: Record, whole: bool = True) -> None:
         """Put a spare under a task's name, whose record is claimed and has the spare's entry.
 
-        Until the last step the workspace is not whole: whoever finds it half-way takes it away and makes it anew.
+        Until the last step the workspace is not whole: whoever finds it half-way takes it away and makes it anew.  With
+        `whole=False` it is not either until the caller says so (`worktrees.finish`).
         """
         entry = entry_dir(self._repository, record)
         if record.branch:  # the only step that somebody can be in the way of: until then the spare is whole
@@ -231,7 +234,8 @@ class Pool:
             settle(entry)
             # First it is no spare any longer, then it is whole: the other way round it could be both after a crash.
             self.spares.drop(spare.entry)
-            Path(entry, RESTORING).unlink()
+            if whole:
+                Path(entry, RESTORING).unlink()
         except OSError as error:
             raise EnvironmentProblem(
                 f"a spare could not be made the workspace of task {record.task_id!r}",
@@ -356,17 +360,24 @@ class Pool:
             self._limits.recycle == "none"
             or not os.path.isdir(tree)
             or not os.path.isdir(retired)
+            or os.path.lexists(os.path.join(retired, UNFILTERED))
+            or os.path.lexists(os.path.join(retired, "modules"))
             or why_no_spares(now)
         ):
             return False
         keeps = self._limits.keeps_ignored
         spare = Spare(entry, place_of(home, entry), commit, time.time(), conversion_of(now), keeps_ignored=keeps)
+        carried: TakenOut | None = None
         with self._held(entry, _A_LOOK):
             try:
                 self.spares.write(spare)
                 if self._count(home) > max(self.size, 1):
                     raise EnvironmentProblem("the pool is full")
                 there = replace(worktrees.enter(now, spare.record, settled_at(retired)), tree=tree)
+                # What was carried is brought anew to whoever gets the spare; so it goes, and nothing may be left of it.
+                carried = take_out(tree, retired, there, f"{tree}.carried{GARBAGE}")
+                if carried is None:
+                    raise EnvironmentProblem("what was carried into it is not as it was")
                 if self._fault(spare, there) or worktrees.is_worn(now, there, only_content=keeps):
                     raise EnvironmentProblem("it is not as a new one")
                 size = bytes_in(tree)
@@ -375,10 +386,14 @@ class Pool:
                 worktrees.point_at(spare.path, entry_dir(now, spare.record))
                 self._enlist(closed(now, replace(spare, size=size)))
             except BaseException as error:
+                if carried and os.path.isdir(tree):
+                    with contextlib.suppress(OSError):
+                        carried.put_back()
                 self.give_up(spare)
                 if not isinstance(error, (ModeratorError, OSError)):
                     raise
                 return False
+        delete(carried.folder)
         tidy_trash_beside(record.path)
         return True
 

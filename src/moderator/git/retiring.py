@@ -29,7 +29,7 @@ from moderator.git.entries import (
     worktree_of,
 )
 from moderator.git.mounts import mounts_in
-from moderator.git.nested import refuse_nested
+from moderator.git.nested import is_untouched, refuse_nested
 from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
@@ -173,11 +173,17 @@ def check_retirement(repository: Repository, record: Record, wish: Wish, measure
     _refuse_unless_ours(repository, record, entry_dir(repository, record))
     worktree = worktree_of(repository, record)
     unsaved = look(repository, worktree, _held_by(repository, record, wish), measure=measure)
-    findings = [one for one in unsaved.findings if not (wish.keeps_ignored and one.startswith(IGNORED))]
+    told = _without_untouched(worktree, unsaved).findings
+    findings = [one for one in told if not (wish.keeps_ignored and one.startswith(IGNORED))]
     _refuse_loss(record, unsaved.contents.warnings if wish.rescue else findings, wish)
     if unsaved.nested:
         refuse_nested(record, worktree, unsaved)
     return unsaved
+
+
+def _without_untouched(worktree: Worktree, unsaved: Unsaved) -> Unsaved:
+    """Return what would be gone, without the submodules that we checked out and that can be had again as they are."""
+    return replace(unsaved, nested=tuple(path for path in unsaved.nested if not is_untouched(worktree, path)))
 
 
 def foreseen(repository: Repository, record: Record, wish: Wish) -> Unsaved:
@@ -186,6 +192,7 @@ def foreseen(repository: Repository, record: Record, wish: Wish) -> Unsaved:
         with _looked_at_missing(repository, record, wish) as (_, unsaved):
             return unsaved
     unsaved = check_retirement(repository, record, wish, measure=True)
+    unsaved = _without_untouched(worktree_of(repository, record), unsaved)
     if not wish.rescue:
         return unsaved
     sorted_out = sort_out(worktree_of(repository, record), unsaved, wish.keeping.largest_file)

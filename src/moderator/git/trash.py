@@ -9,12 +9,11 @@ import contextlib
 import math
 import os
 import stat
-import tempfile
 import time
 
 from moderator.errors import EnvironmentProblem
-from moderator.git.contents import Worktree, printable
-from moderator.git.entries import ASIDE, entry_dir
+from moderator.git.contents import printable
+from moderator.git.entries import entry_dir
 from moderator.git.mounts import mounts_in
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
@@ -97,27 +96,6 @@ def rename_into(source: str, target: str) -> None:
         except (FileNotFoundError, FileExistsError):
             if attempt == 9 or not os.path.lexists(source) or os.path.lexists(target):
                 raise
-
-
-def foreign_files(repository: Repository, tree: str, commit: str) -> list[str]:
-    """Return the files in a half-made tree that a checkout of the commit cannot have put there."""
-    listed = set(repository.git("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).fields)
-    return [
-        path
-        for where, _, names in os.walk(tree)
-        for name in names
-        if (path := os.path.relpath(os.path.join(where, name), tree)) not in listed and path not in (".git", ASIDE)
-    ]
-
-
-def changed_files(repository: Repository, tree: str, commit: str) -> list[str]:
-    """Return the files in a tree that are not as in the commit; those that are not there at all do not count."""
-    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
-        private = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
-        worktree = Worktree(tree, repository.common)
-        worktree.git("read-tree", commit, env=private)
-        worktree.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
-        return worktree.git("diff-files", "-z", "--name-only", "--diff-filter=d", env=private).fields
 
 
 def delete(folder: str, deadline: float = math.inf) -> bool:
