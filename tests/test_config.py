@@ -80,6 +80,12 @@ clean: {max_workspaces: 0, max_size: 2000}
 sandbox: Bwrap
 pool: {size: Auto, refill: never, days: 1, max_size: 5000}
 recycle: Pristine
+setup: [npm ci, [make, -j, "4"]]
+verify: [make, test]
+teardown: docker compose down
+setup_timeout: 30
+env: {HOME: "{tmp}", B: "{{"}
+ports: {range: 2000 - 2999, count: 3}
 prompt_template: "Do {prompt}"
 backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
 """)
@@ -103,6 +109,13 @@ backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
         pool_days=1,
         pool_max_size=5000,
         recycle="pristine",
+        setup=("npm ci", ("make", "-j", "4")),
+        verify=("make", "test"),
+        teardown=("docker compose down",),
+        setup_timeout=30,
+        env={"HOME": "{tmp}", "B": "{{"},
+        ports_range=(2000, 2999),
+        ports_count=3,
         prompt_template="Do {prompt}",
         backends={"mine": BackendConfig("mine", ("no", "{prompt}"), prompt="argument")},
     )
