@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commandline import command, document, moderator, picture, task_list
+from moderator.cli.options import agreements, configuration, require_agreement
 from moderator.config import load_config
 from moderator.config.settings import AGREED
 from moderator.errors import EnvironmentProblem, NotTrusted
+from moderator.git.manager import GitManager
 from moderator.trust import Agreements, lines_of
-from repos import git, make_repository
+from repos import make_repository
 
 VALUES: dict[str, Any] = {"setup": ["npm ci", ["make", "all"]], "verify": "make test", "env": {"A": "1"}}
 
@@ -136,7 +138,7 @@ def test_only_what_the_guests_file_brings_into_force_is_asked(tmp_path: Path) ->
     assert load_config([guest], guest=guest).asked_by_guest == {}
 
 
-def test_a_run_refuses_until_somebody_agreed(repository: Path, listed: Path, tmp_path: Path, home: Path) -> None:
+def test_a_run_refuses_until_somebody_agreed(repository: Path, listed: Path, tmp_path: Path) -> None:
     """Nothing is made before; after an agreement it runs; a change is refused and told; an agreement can be taken back."""
     before = picture(tmp_path)
     refused = moderator(repository, "run", listed)
@@ -144,46 +146,58 @@ def test_a_run_refuses_until_somebody_agreed(repository: Path, listed: Path, tmp
     assert "    setup: touch made\n  hint: moderator trust" in refused.stderr
     asked = moderator(repository, "trust")  # without a terminal
     assert (asked.returncode, asked.stdout) == (3, "setup: touch made\n")
-    shown = document(moderator(repository, "trust", "--show", "--json"))
-    assert shown == {
+    assert document(moderator(repository, "trust", "--show", "--json")) == {
         "repository": str(repository), "asked": {"setup": ["touch made"]}, "agreed": False, "changed": [],
     }  # fmt: skip
     assert moderator(repository, "run", listed, "--dry-run").returncode == 0  # executes nothing
-    assert moderator(repository, "trust", "--yes", "--show").returncode == 2
     assert moderator(repository, "trust", "--yes").stdout == "setup: touch made\nagreed to\n"
     assert moderator(repository, "run", listed, "--progress", "none").returncode == 0
-    made = Path(f"{repository}.moderator", "tasks", "one", "made")
-    assert made.exists()
-    (repository / "moderator.yaml").write_text("setup: touch evil\n")
-    refused = moderator(repository, "run", listed, "--fresh")
-    assert (refused.returncode, made.exists()) == (3, True)
-    assert 'changed: setup: ["touch evil"] (agreed to was ["touch made"])' in refused.stderr
-    (repository / "moderator.yaml").write_text("setup: touch made\n")
-    assert moderator(repository, "trust", "--revoke").stdout == "taken back\n"
-    assert moderator(repository, "run", listed, "--fresh").returncode == 3
-    # Whose word it is, not what it says, decides: a file that is named, the person's own, the task list.
-    named = tmp_path / "named.yaml"
-    named.write_text("setup: touch mine\n")
-    quiet = ("--fresh", "--progress", "none")
-    assert moderator(repository, "run", listed, "--config", named, *quiet).returncode == 0
-    assert moderator(repository, "run", listed, *quiet, MODERATOR_CONFIG=str(named)).returncode == 0
-    (repository / "moderator.yaml").unlink()
-    (home / ".config" / "moderator").mkdir(parents=True)
-    (home / ".config" / "moderator" / "config.yaml").write_text("setup: touch mine\n")
-    assert moderator(repository, "run", listed, *quiet).returncode == 0
-    assert (made.parent / "mine").exists()
-
-
-def test_the_configuration_of_a_worktree_is_nobodys_word(repository: Path, listed: Path) -> None:
-    """What a task wrote into its own worktree is not read, from wherever the command is called."""
-    assert moderator(repository, "trust", "--yes").returncode == 0
-    assert moderator(repository, "run", listed, "--progress", "none").returncode == 0
     tree = Path(f"{repository}.moderator", "tasks", "one")
+    assert (tree / "made").exists()
+    # What a task wrote into its own worktree is not read, from wherever the command is called.
     (tree / "moderator.yaml").write_text("setup: touch evil\n")
     assert moderator(tree, "trust", "--show").stdout == "setup: touch made\nagreed to\n"
+    (repository / "moderator.yaml").write_text("setup: touch evil\n")
+    refused = moderator(repository, "run", listed, "--fresh")
+    assert (refused.returncode, (tree / "made").exists()) == (3, True)
+    assert 'changed: setup: ["touch evil"] (agreed to was ["touch made"])' in refused.stderr
+    assert moderator(repository, "trust", "--revoke").stdout == "taken back\n"
+    assert moderator(repository, "trust", "--yes", "--revoke").returncode == 2
+    named = tmp_path / "named.yaml"
+    named.write_text("setup: touch mine\n")
+    assert moderator(repository, "run", listed, "--config", named, "--fresh", "--progress", "none").returncode == 0
+    assert (tree / "mine").exists()
 
 
-def test_a_person_is_asked_and_may_say_no(repository: Path, listed: Path) -> None:
+def test_whose_word_it_is_decides(
+    repository: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the person's own configuration says, or a file that he names, needs no agreement; what the repository's says does."""
+    manager = GitManager(repository)
+
+    def needs_agreement() -> bool:
+        try:
+            require_agreement(manager, configuration(manager))
+        except NotTrusted:
+            return True
+        return False
+
+    named = tmp_path / "named.yaml"
+    named.write_text("setup: touch mine\n")
+    assert needs_agreement()
+    with monkeypatch.context() as patch:
+        patch.setenv("MODERATOR_CONFIG", str(named))
+        assert not needs_agreement()
+        patch.setenv("MODERATOR_CONFIG", str(repository / "moderator.yaml"))
+        assert not needs_agreement()
+    (home / ".config" / "moderator").mkdir(parents=True)
+    (home / ".config" / "moderator" / "config.yaml").write_text("setup: touch mine\n")
+    assert needs_agreement()
+    (repository / "moderator.yaml").unlink()
+    assert not needs_agreement()
+
+
+def test_a_person_is_asked_and_may_say_no(repository: Path) -> None:
     """On a terminal the question is put; only a yes is written down."""
     for answer, code in ((b"n\n", 3), (b"y\n", 0)):
         ours, theirs = pty.openpty()
@@ -195,5 +209,5 @@ def test_a_person_is_asked_and_may_say_no(repository: Path, listed: Path) -> Non
             _, said = asking.communicate(timeout=30)
         os.close(ours)
         assert (asking.returncode, b"Execute these" in said) == (code, True)
-        assert moderator(repository, "run", listed, "--progress", "none").returncode == code
-    assert git(repository, "status", "--porcelain") == ""
+        agreed = agreements().of(str(repository))
+        assert agreed == (None if code else {"setup": ["touch made"]})

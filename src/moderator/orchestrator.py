@@ -200,8 +200,9 @@ class Orchestrator:
 
     def _standings(self) -> dict[str, Standing]:
         """Return how ready the workspaces are that are there, by task id."""
-        created, known = self.git.created(), Standings(self.git.state_root).everything()
-        return {task_id: one for task_id, one in known.items() if one.is_of(created.get(task_id, -1.0))}
+        created = self.git.created()
+        known = Standings(self.git.state_root).of_all(created)
+        return {task_id: one for task_id, one in known.items() if one.is_of(created[task_id])}
 
     def _with_commands(self, task: Task) -> Task:
         """Return a task with the commands of the configuration where it has none of its own."""

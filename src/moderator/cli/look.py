@@ -41,7 +41,7 @@ def list_command(look: bool, as_json: bool, repo: str) -> int:
     outlines, unreadable = git.overview()
     looking = look or len(outlines) <= LOOKED_INTO
     attempts = _last_attempts(git) if outlines else {}
-    standings = Standings(git.state_root).everything() if outlines else {}
+    standings = Standings(git.state_root).of_all(status.task_id for status in outlines)
     for problem in unreadable:
         say_error(problem)
     code = EnvironmentProblem.exit_code if unreadable else 0  # of one of them nobody knows

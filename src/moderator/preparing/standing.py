@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,21 +65,32 @@ class Standings:
 
     def of(self, task_id: str) -> Standing | None:
         """Return what is known of a task's workspace, None if nothing is."""
-        return self._read(self._file(task_id), task_id)
+        path = self._file(task_id)
+        try:
+            values: dict[str, Any] = json.loads(path.read_bytes())
+            if values.pop("version") != _VERSION or not isinstance(values["stage"], str):
+                raise ValueError("written by another version")
+            values["teardown"] = tuple(one if isinstance(one, str) else tuple(one) for one in values["teardown"])
+            found = Standing(**values)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return Standing(task_id, 0.0, UNCLEAR, f"{str(path)!r} cannot be read: {error}")
+        return found if found.task_id == task_id else None
 
     def of_workspace(self, workspace: Workspace) -> Standing | None:
         """Return what is known of exactly this workspace."""
         found = self.of(workspace.task_id)
         return found if found and found.is_of(workspace.created_at) else None
 
-    def everything(self) -> dict[str, Standing]:
-        """Return what is known of all workspaces, by task id."""
+    def of_all(self, task_ids: Iterable[str]) -> dict[str, Standing]:
+        """Return what is known of the workspaces of these tasks, by their ids."""
         try:
-            names = os.listdir(self._folder)
+            names = set(os.listdir(self._folder))
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        found = [self._read(self._folder / name, "") for name in names if name.endswith(".json")]
-        return {one.task_id: one for one in found if one}
+        there = [task_id for task_id in task_ids if self._file(task_id).name in names]
+        return {task_id: found for task_id in there if (found := self.of(task_id))}
 
     def write(self, standing: Standing) -> None:
         """Write down how ready a workspace is, whole or not at all."""
@@ -106,19 +117,6 @@ class Standings:
 
     def _file(self, task_id: str) -> Path:
         return self._folder / f"{key_of(task_id)}.json"
-
-    def _read(self, path: Path, task_id: str) -> Standing | None:
-        try:
-            values: dict[str, Any] = json.loads(path.read_bytes())
-            if values.pop("version") != _VERSION or not isinstance(values["stage"], str):
-                raise ValueError("written by another version")
-            values["teardown"] = tuple(one if isinstance(one, str) else tuple(one) for one in values["teardown"])
-            found = Standing(**values)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            return Standing(task_id, 0.0, UNCLEAR, f"{str(path)!r} cannot be read: {error}") if task_id else None
-        return None if task_id and found.task_id != task_id else found
 
 
 def stage_of(status: WorkspaceStatus, standing: Standing | None, attempt: AttemptRecord | None) -> str:
