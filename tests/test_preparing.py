@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from moderator.config.settings import BackendConfig
 from moderator.context import IsolationLevel
 from moderator.errors import WouldLoseWork
 from moderator.execution import retrying
+from moderator.execution.scratch import sweep_scratch
 from moderator.git.manager import GitManager
 from moderator.git.values import WorkspaceStatus
 from moderator.models import Outcome, TaskResult
@@ -191,10 +193,32 @@ def test_temporary_files_go_with_a_task_that_succeeded(tmp_path: Path) -> None:
     assert (words(done), done.notes, os.listdir(tmp_path / "tmp")) == ("unchanged", [], [])
     empty, full = execute(repository, shell("e", "exit 1"), shell("f", "echo x > $TMPDIR/x; exit 1"), **options)
     (left,) = (tmp_path / "tmp").iterdir()
-    assert (empty.notes, full.notes) == ([], [f"its temporary files stay: {left}"])
+    assert (empty.notes, full.notes) == ([], [f"its temporary files stay for a time: {left}"])
     assert len(os.path.basename(left)) < 24
     own = execute(repository, shell("own", "echo $TMPDIR", env={"TMPDIR": "/own"}), **options)[0]
     assert own.stdout == "/own\n"
+
+
+def test_what_ended_processes_left_in_their_temporary_files_goes_after_its_time(tmp_path: Path) -> None:
+    """That of a process that runs stays, and so does whatever a link leads to that is none of ours."""
+    state, names = tmp_path / "state", ("moderator-old", "moderator-young", "moderator-used", "precious")
+    (state / "scratch").mkdir(parents=True)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    for name in names:
+        (tmp_path / name / "in it").mkdir(parents=True)
+        pid = os.getpid() if name == "moderator-used" else ended.pid
+        (state / "scratch" / f"{pid}-{name}").symlink_to(tmp_path / name)
+    (state / "scratch" / f"{ended.pid}-moderator-link").symlink_to(tmp_path / "precious")
+    for link in (state / "scratch").iterdir():
+        if "young" not in link.name:
+            os.utime(link, (1.0, 1.0), follow_symlinks=False)
+    sweep_scratch(str(state), 3.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*sorted(names)[1:], "state"]
+    sweep_scratch(str(state), 0.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moderator-used", "precious", "state"]
+    assert len(list((state / "scratch").iterdir())) == 3
+    sweep_scratch(str(tmp_path / "nowhere"), 0.0)
 
 
 def test_placeholders_of_variables_are_filled_in(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from moderator.execution.filling import Filler
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import tidy
 from moderator.execution.recording import Recorder
+from moderator.execution.scratch import sweep_scratch
 from moderator.execution.sequential import SequentialExecutor
 from moderator.git.committing import CommitStyle
 from moderator.git.leases import this_process
@@ -352,6 +353,7 @@ class Orchestrator:
             leave_behind([*fill, "--repo", self.git.main_worktree or self.git.state_root], os.sep)
         with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
             self.git.empty_trash(_TIDYING, own=False)
+        sweep_scratch(self.git.state_root, self.config.trash_days)
         in_order = [results[one.task.id] for one in plan.tasks]
         held = frozenset(result.task.id for result in in_order if recorder.was_held(result))
         return RunSummary(run_id, plan, in_order, interrupted, held)

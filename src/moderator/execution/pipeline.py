@@ -319,9 +319,10 @@ class _Steps:
         everything, git = self._all, self._all.git
         self.failing = Outcome.COULD_NOT_START
         self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._job.attempt)
-        self._scratch = make_scratch(everything.environment.get("TMPDIR"))
+        self._scratch = make_scratch(git.state_root, everything.environment.get("TMPDIR"))
         block = held.ports(lambda: reserve(self._slot)) if (reserve := everything.reserve) else None
         state_dir = os.path.abspath(workspace.state_dir)
+        os.makedirs(state_dir, exist_ok=True)
         place = Place(workspace.path, workspace.branch, workspace.base, state_dir, str(self._log.parent))
         call = call_of(backend, self._task, place)
         before = git.fingerprint() if workspace.level.isolates_directory else None
@@ -388,7 +389,7 @@ class _Steps:
 
     def end_scratch(self, result: TaskResult) -> None:
         """Take the attempt's temporary files away, unless somebody may want to look at them."""
-        if self._scratch and (note := end_scratch(self._scratch, result.success)):
+        if self._scratch and (note := end_scratch(self._all.git.state_root, self._scratch, result.success)):
             result.notes.append(note)
 
     def _note_what_it_did(self, before: Fingerprint | None, ended: Ended | None = None) -> None:
