@@ -107,6 +107,14 @@ def test_what_a_set_up_changed_is_told_and_not_committed_as_the_tasks_work(tmp_p
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("setup", ["rm .git", 'rm -rf "$PWD"'])
+def test_a_set_up_that_spoils_its_workspace_has_failed(setup: str, tmp_path: Path) -> None:
+    """It ended well, but nothing could be done or kept there: the task does not begin."""
+    repository, ran = sample(tmp_path), tmp_path / "ran"
+    result = one(repository, f"touch {ran}", setup=[setup])
+    assert (words(result), ran.exists(), stage(repository)) == ("set-up failed", False, standing.SET_UP_FAILED)
+
+
 def test_a_workspace_with_what_a_set_up_left_goes_with_a_rescue(tmp_path: Path) -> None:
     """Keep: never removes it, what the set-up left is rescued; with work of the task that is in no commit it stays."""
     repository = sample(tmp_path)

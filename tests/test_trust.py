@@ -19,6 +19,7 @@ from moderator.config import load_config
 from moderator.config.settings import AGREED
 from moderator.errors import EnvironmentProblem, NotTrusted
 from moderator.git.manager import GitManager
+from moderator.machine import ports_folder, state_home
 from moderator.trust import Agreements, lines_of
 from repos import make_repository
 
@@ -211,3 +212,10 @@ def test_a_person_is_asked_and_may_say_no(repository: Path) -> None:
         assert (asking.returncode, b"Execute these" in said) == (code, True)
         agreed = agreements().of(str(repository))
         assert agreed == (None if code else {"setup": ["touch made"]})
+
+
+def test_a_persons_state_is_outside_every_repository() -> None:
+    """By the XDG convention: an absolute XDG_STATE_HOME, or below the home; ports meet by machine, whatever it is called."""
+    assert state_home({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/moderator")
+    assert state_home({"XDG_STATE_HOME": "relative", "HOME": "/h"}) == Path("/h/.local/state/moderator")
+    assert ports_folder({"HOME": "/h"}) == Path("/h/.local/state/moderator/ports", os.uname().nodename)

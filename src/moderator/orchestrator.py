@@ -127,7 +127,6 @@ class Orchestrator:
             pool_limits(self.config),
         )
         environment_now = os.environ if environment is None else environment
-        self._teardowns = Teardowns(self.git, environment_now)
         self._reserve: Callable[[int], Block] | None = None
         if (needed := ports_named(self.config.env)) > self.config.ports_count:
             raise ConfigurationError(
@@ -141,6 +140,7 @@ class Orchestrator:
         self.router = BackendRouter(self.config, backends, environment=environment, cache=cache)
         self._environment = environment
         self._cancellation = cancellation or Cancellation()
+        self._teardowns = Teardowns(self.git, environment_now, self._cancellation)
 
     def plan(
         self,

@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from moderator.document import quoted
-from moderator.errors import EnvironmentProblem, NotTrusted
+from moderator.errors import EnvironmentProblem, NotTrusted, to_type
 
 _VERSION = 1
 _LARGEST = 1 << 20  # bytes of a file that are read
-_TO_AGREE = "moderator trust   # shows them and asks"
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,13 @@ class Agreements:
             raise NotTrusted(
                 f"the configuration of the repository {_shown(repository)} would have these executed, "
                 "and nobody has agreed to that yet; nothing was started",
-                hint=_TO_AGREE,
+                hint=_to_agree(repository),
                 findings=lines_of(values),
             )
         if changed := differences(agreed, values):
             raise NotTrusted(
                 f"the configuration of the repository {_shown(repository)} is not the one that was agreed to; nothing was started",
-                hint=_TO_AGREE,
+                hint=_to_agree(repository),
                 findings=[str(one) for one in changed],
             )
 
@@ -78,7 +77,7 @@ class Agreements:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unbelievable(path, str(error)) from error
+            raise _unbelievable(repository, path, str(error)) from error
         try:
             found = json.loads(content)
             values = found["values"]
@@ -87,7 +86,7 @@ class Agreements:
             if found["digest"] != _digest(repository, values) or not isinstance(values, dict):
                 raise ValueError("its digest is not that of its values")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _unbelievable(path, f"{type(error).__name__}: {error}") from error
+            raise _unbelievable(repository, path, f"{type(error).__name__}: {error}") from error
         return values
 
     def agree(self, repository: str, values: Mapping[str, Any]) -> None:
@@ -187,10 +186,14 @@ def _read(path: Path) -> bytes:
         return file.read(_LARGEST)
 
 
-def _unbelievable(path: Path, cause: str) -> NotTrusted:
+def _to_agree(repository: str) -> str:
+    return f"{to_type('moderator', 'trust', '--repo', repository)}   # shows them and asks"
+
+
+def _unbelievable(repository: str, path: Path, cause: str) -> NotTrusted:
     return NotTrusted(
         f"what was agreed to cannot be read from {str(path)!r}, so nothing counts as agreed to",
-        hint=f"{_TO_AGREE}\nmoderator trust --revoke   # takes the file away first",
+        hint=f"{_to_agree(repository)}, and writes the file anew",
         cause=cause,
     )
 

@@ -187,9 +187,11 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         page(line)
     if plan.level.isolates_directory:
         for name in ("setup", "teardown"):
-            for commands in dict.fromkeys(tuple(map(str, getattr(one.task, name))) for one in plan.to_run):
-                if commands:
-                    page(f"{name}: {text.shortened('; '.join(commands), 110)}")
+            each = [
+                [c if isinstance(c, str) else shlex.join(c) for c in getattr(one.task, name)] for one in plan.to_run
+            ]
+            for line in dict.fromkeys("; ".join(commands) for commands in each if commands):
+                page(f"{name}: {text.shortened(line, 110)}")
     page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
 
 

@@ -53,6 +53,7 @@ def trust_command(yes: bool, show: bool, revoke: bool, as_json: bool, repo: str)
     except NotTrusted as problem:
         say_error(problem, "warning")
     wants = bool(asked) and agreed != asked
+    show = show or (as_json and not yes)  # nobody is asked about what he is not shown
     changed = [str(one) for one in differences(agreed, asked)] if agreed is not None else []
     if not as_json:
         for line in lines_of(asked):

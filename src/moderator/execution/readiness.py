@@ -48,7 +48,8 @@ def make_ready(
                 stage,
                 problem,
                 tuple(one if isinstance(one, str) else tuple(one) for one in task.teardown),
-                {name: value for name, value in env.items() if inherited.get(name) != value},
+                # Only where they are needed: variables may be secrets.
+                {name: value for name, value in env.items() if task.teardown and inherited.get(name) != value},
                 str(log_file.parent),
                 limits.timeout,
                 limits.grace,

@@ -24,8 +24,12 @@ def make_scratch(state_root: str, parent: str | None) -> str:
     folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent if parent and os.path.isdir(parent) else None)
     folder = os.path.realpath(folder)
     link = _link_to(state_root, folder)
-    link.parent.mkdir(parents=True, exist_ok=True)
-    os.symlink(folder, link)
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(folder, link)
+    except OSError:
+        os.rmdir(folder)
+        raise
     return folder
 
 
@@ -51,7 +55,7 @@ def sweep_scratch(state_root: str, days: float) -> None:
                 if time.time() - link.lstat().st_mtime < days * 86400 or _runs(int(pid)):
                     continue
                 folder = os.readlink(link)
-                if os.path.basename(folder) == name and name.startswith(_PREFIX) and _is_own(folder):
+                if os.path.basename(folder) == name and name.startswith(_PREFIX) and _is_own_folder(folder):
                     delete(folder)
                 if not os.path.lexists(folder):
                     link.unlink()
@@ -61,8 +65,8 @@ def _link_to(state_root: str, folder: str) -> Path:
     return Path(state_root, "scratch", f"{os.getpid()}-{os.path.basename(folder)}")
 
 
-def _is_own(folder: str) -> bool:
-    return not os.path.islink(folder) and os.lstat(folder).st_uid == os.getuid()
+def _is_own_folder(folder: str) -> bool:
+    return os.path.isdir(folder) and not os.path.islink(folder) and os.stat(folder).st_uid == os.getuid()
 
 
 def _runs(pid: int) -> bool:

@@ -299,8 +299,12 @@ class GitManager:
         return history.read_commit(self._repository, kept.commit) if kept.commit else None
 
     def uncommitted(self, workspace: Workspace) -> dict[str, str]:
-        """Return every path that the next commit of a worktree would take, with mode and content as git names them."""
+        """Return every path that the next commit of a worktree would take, with mode and content as git names them.
+
+        Raises PersonNeeded if the worktree is not as it was made.
+        """
         record = self._record(workspace)
+        self._lifecycle.require_tree(record)
         worktree = entries.worktree_of(self._repository, record)
         if not worktree.contents(ignored=False).uncommitted:
             return {}
