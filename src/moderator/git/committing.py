@@ -22,6 +22,9 @@ from moderator.git.repository import Repository
 
 _TRAILER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]*: ?\S")
 
+_GONE = "000000 "
+"""The mode that git gives to what is not there."""
+
 
 @dataclass(frozen=True)
 class CommitStyle:
@@ -124,13 +127,24 @@ def uncommitted_entries(repository: Repository, worktree: Worktree) -> dict[str,
 
 def _leave_out(worktree: Worktree, leaving: Mapping[str, str]) -> tuple[str, ...]:
     """Let the index say what HEAD says of each path that is exactly as it is told; return these paths."""
-    same = [(path, before) for path, before, now in _staged(worktree) if leaving.get(path) == now]
+    staged = _staged(worktree)
+    same = [(path, before) for path, before, now in staged if leaving.get(path) == now]
     if same:
+        kept = {path for path, _, now in staged if leaving.get(path) != now and not now.startswith(_GONE)}
+        around = {parent for path in kept for parent in _above(path)}
+        # What was a file and is a directory now, or the other way round, cannot be as it was beside what the task did there.
+        same = [(path, before) for path, before in same if path not in around and kept.isdisjoint(_above(path))]
         # What goes comes first: a directory may have taken the place of a file.
-        in_order = sorted(same, key=lambda one: not one[1].startswith("000000 "))
+        in_order = sorted(same, key=lambda one: not one[1].startswith(_GONE))
         lines = b"".join(f"{before}\t".encode() + os.fsencode(path) + b"\0" for path, before in in_order)
         worktree.git("update-index", "-z", "--index-info", stdin=lines, repeatable=True)
     return tuple(path for path, _ in same)
+
+
+def _above(path: str) -> list[str]:
+    """Return the directories that a path is in."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _staged(worktree: Worktree, env: Mapping[str, str] = MappingProxyType({})) -> list[tuple[str, str, str]]:
