@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,20 @@ def test_a_run_refuses_until_somebody_agreed(repository: Path, listed: Path, tmp
     named.write_text("setup: touch mine\n")
     assert moderator(repository, "run", listed, "--config", named, "--fresh", "--progress", "none").returncode == 0
     assert (tree / "mine").exists()
+
+
+def test_what_was_agreed_to_is_what_is_executed(repository: Path, listed: Path) -> None:
+    """The file is read once, for the comparison and for the run, so what stands there a moment later has no say."""
+    agreements().agree(str(repository), {"setup": ["touch made"]})
+    (repository / "moderator.yaml").unlink()
+    os.mkfifo(repository / "moderator.yaml")  # it gives what is written once: whoever read it again would wait for ever
+    giver = threading.Thread(target=(repository / "moderator.yaml").write_text, args=("setup: touch made\n",))
+    giver.start()
+    done = moderator(repository, "run", listed, "--progress", "none")
+    giver.join()
+    assert done.returncode == 0
+    tree = Path(f"{repository}.moderator", "tasks", "one")
+    assert sorted(path.name for path in tree.iterdir()) == [".git", "a.txt", "made"]
 
 
 def test_whose_word_it_is_decides(
