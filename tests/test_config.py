@@ -84,6 +84,12 @@ recycle: Pristine
 carry: [.env, {path: data/*, by: Link}]
 submodules: true
 smudge: Skip
+setup: [npm ci, [make, -j, "4"]]
+verify: [make, test]
+teardown: docker compose down
+setup_timeout: 30
+env: {HOME: "{tmp}", B: "{{"}
+ports: {range: 2000 - 2999, count: 3}
 prompt_template: "Do {prompt}"
 backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
 """)
@@ -110,6 +116,13 @@ backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
         carry=(Carry(".env"), Carry("data/*", "link")),
         submodules=True,
         smudge="skip",
+        setup=("npm ci", ("make", "-j", "4")),
+        verify=("make", "test"),
+        teardown=("docker compose down",),
+        setup_timeout=30,
+        env={"HOME": "{tmp}", "B": "{{"},
+        ports_range=(2000, 2999),
+        ports_count=3,
         prompt_template="Do {prompt}",
         backends={"mine": BackendConfig("mine", ("no", "{prompt}"), prompt="argument")},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -255,8 +256,8 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
         (
             "{id: x, run: y, colour: red}",
             "2:21: unknown key 'colour'; known here: 'id', 'description', 'kind', 'run', 'prompt', 'backend', 'verify', "
-            "'max_attempts', 'variants', 'sparse', 'carry', 'submodules', 'smudge', 'env', 'acceptance_criteria', "
-            "'prompt_file', 'timeout', 'idle_timeout'",
+            "'setup', 'teardown', 'max_attempts', 'variants', 'sparse', 'carry', 'submodules', 'smudge', 'env', "
+            "'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout', 'setup_timeout'",
         ),
         ("{id: x, run: y, env: [A]}", "2:26: env must be a mapping of names to texts, not a list"),
         ("{id: x, run: y, env: {A: }}", "2:30: env.A has no value; write '' for an empty one"),
@@ -320,8 +321,8 @@ the task list 'tasks.yaml' has 14 problems
   - tasks.yaml:3:12: 'id' can have no default; give every task its own
   - tasks.yaml:3:28: timeout must be positive, not 0
   - tasks.yaml:3:31: unknown key 'retries' in 'defaults'; known here: 'description', 'kind', 'run', \
-'prompt', 'backend', 'verify', 'max_attempts', 'variants', 'sparse', 'carry', 'submodules', \
-'smudge', 'env', 'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout'
+'prompt', 'backend', 'verify', 'setup', 'teardown', 'max_attempts', 'variants', 'sparse', 'carry', 'submodules', \
+'smudge', 'env', 'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout', 'setup_timeout'
   - tasks.yaml:7:5: task 'a' has neither 'run' nor 'prompt': say what to execute, or what to ask an agent for
   - tasks.yaml:7:9: the id 'a' is taken, by the task in line 5; give every task its own
   - tasks.yaml:8:5: unknown key 'runs'; did you mean 'run'?
@@ -362,7 +363,9 @@ TASKS = st.lists(
         description=TEXTS.map(str.strip),
         acceptance_criteria=st.lists(TEXTS, max_size=3),
         run=TEXTS | st.lists(TEXTS, min_size=1, max_size=3),
-        env=st.dictionaries(NAMES, TEXTS | st.just(""), max_size=3),
+        env=st.dictionaries(
+            NAMES, (TEXTS | st.just("")).map(lambda text: re.sub("[{}]", r"\g<0>\g<0>", text)), max_size=3
+        ),
         timeout=SECONDS,
         idle_timeout=SECONDS,
         kind=TEXTS.map(str.strip) | st.just(""),
@@ -374,6 +377,9 @@ TASKS = st.lists(
         | st.lists(st.builds(Carry, st.sampled_from((".env", "a b/*", "node_modules/")), st.sampled_from(CARRY_WAYS))),
         submodules=st.none() | st.booleans(),
         smudge=st.none() | st.sampled_from(SMUDGE_CHOICES),
+        setup=st.lists(TEXTS | st.lists(TEXTS, min_size=1, max_size=3), max_size=3),
+        teardown=st.lists(TEXTS | st.lists(TEXTS, min_size=1, max_size=3), max_size=3),
+        setup_timeout=SECONDS,
     ),
     min_size=1,
     max_size=3,

@@ -33,8 +33,9 @@ from moderator.document import (
 )
 from moderator.errors import InvalidTaskId, PlanError
 from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry, fault_in_path
-from moderator.models import Task
+from moderator.models import ENV_PLACEHOLDERS, Command, Task
 from moderator.naming import task_slug
+from moderator.templates import faults_of
 
 EXAMPLE = "tasks: [{id: task_001, run: make test}]"
 _LONGEST_PROMPT = 1024 * 1024  # bytes of a prompt's file
@@ -386,8 +387,19 @@ def _env(node: Node, name: str, complaints: Complaints) -> dict[str, str]:
         if is_null(value):
             complaints.add(f"env.{variable} has no value; write '' for an empty one", value)
         else:
-            variables[variable] = _text(value, f"env.{variable}", complaints, may_be_blank=True) or ""
+            text = _text(value, f"env.{variable}", complaints, may_be_blank=True) or ""
+            for fault in faults_of(text, ENV_PLACEHOLDERS):
+                complaints.add(f"env.{variable}: {fault}; for a brace itself write '{{{{'", value)
+            variables[variable] = text
     return variables
+
+
+def _commands(node: Node, name: str, complaints: Complaints) -> list[Command]:
+    """Read commands that run one after the other; a single one needs no list."""
+    if not isinstance(node, ListNode):
+        command = _run(node, name, complaints)
+        return [] if command is None else [command]
+    return [one for item in node.items if (one := _run(item, f"a command of {name}", complaints)) is not None]
 
 
 def _criteria(node: Node, name: str, complaints: Complaints) -> list[str]:
@@ -404,6 +416,8 @@ _READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
     "prompt": _prompt,
     "backend": _backend,
     "verify": _run,
+    "setup": _commands,
+    "teardown": _commands,
     "max_attempts": _attempts,
     "variants": _variants_wanted,
     "sparse": _sparse,
@@ -414,7 +428,7 @@ _READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
     "acceptance_criteria": _criteria,
 }
 """What can be in a task beside its id; a key without a value counts as not written."""
-_LIMITS = ("timeout", "idle_timeout")
+_LIMITS = ("timeout", "idle_timeout", "setup_timeout")
 """Limits in seconds; one without a value takes back what the defaults say."""
 
 

@@ -30,6 +30,7 @@ _COMMANDS = {
     "pool": ("moderator.cli.pool", "Show, fill or drain the pool of spare worktrees."),
     "lock": ("moderator.cli.lock", "Keep a workspace from being removed."),
     "unlock": ("moderator.cli.lock", "Take that back."),
+    "trust": ("moderator.cli.trust", "Agree to what the repository's own configuration would have executed."),
     "doctor": ("moderator.cli.doctor", "Find what is wrong, explain it, and mend what is safe to mend."),
 }
 

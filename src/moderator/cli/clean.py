@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moderator.cli.clean_facts import GONE, decided, side_by_side
-from moderator.cli.options import json_option, opened, repo_option
-from moderator.cli.output import page, print_json, say_error
+from moderator.cli.options import json_option, opened, repo_option, teardowns
+from moderator.cli.output import page, print_json, say, say_error
 from moderator.errors import (
     ModeratorError,
     PersonNeeded,
@@ -129,6 +129,7 @@ class _Cleaning:
         self._answers = answers
         self._dry_run = dry_run
         self._as_json = as_json
+        self._teardowns = teardowns(git)
         self._entries: list[dict[str, Any]] = []
         self.codes: set[int] = set()
 
@@ -226,7 +227,15 @@ class _Cleaning:
     def _remove(self, workspace: Workspace, entry: dict[str, Any]) -> None:
         by_quota = self._selection.is_empty
         reason = f"clean {self._selection}".rstrip() if not by_quota else "clean, for the quota"
-        removal = self._git.remove_workspace(workspace, rescue=not by_quota, reason=reason, later=True)
+        before = self._teardowns.of(workspace.task_id)
+        try:
+            removal = self._git.remove_workspace(
+                workspace, rescue=not by_quota, reason=reason, later=True, before=before
+            )
+        finally:
+            for note in before.notes if before else ():
+                entry.setdefault("notes", []).append(note)
+                say("warning", one_line(f"{workspace.task_id}: {note}"), "yellow")
         if removal is None:
             return
         removal, refusal = self._without_branch(removal)

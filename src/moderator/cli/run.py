@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from moderator.cli.options import configuration, json_option, repo_option
+from moderator.cli.options import configuration, json_option, repo_option, require_agreement
 from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
 from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
@@ -53,6 +53,12 @@ _CODES = {
     "--keep", type=click.Choice(["always", "failed", "never"]), help="Whose workspaces stay (default: always)."
 )
 @click.option("--resume", is_flag=True, help="Continue the last run of this file; what is finished stays finished.")
+@click.option(
+    "--resume-setup",
+    multiple=True,
+    metavar="TASK",
+    help="Resume, and repeat the set-up of TASK in its workspace as it is instead of in a new one; may be given again.",
+)
 @click.option("--fresh", is_flag=True, help="Start anew; what earlier runs left under the tasks' names is set aside.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
 @click.option("--progress", type=click.Choice(["auto", "live", "plain", "none"]), default="auto", show_default=True)
@@ -73,10 +79,13 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         if not 0 < timeout < float("inf"):
             raise ConfigurationError(f"--timeout must be positive, not {timeout:g}", hint="give seconds, such as 600")
         config = replace(config, parallel=replace(config.parallel, timeout=timeout))
+    if not dry_run:
+        require_agreement(git, config)
     listed = read_tasks(Path(tasks_file))
     if not listed.tasks:
         raise listed.refusal()
     cancellation = Cancellation()
+    resuming = choices["resume"] or bool(choices["resume_setup"])
     orchestrator = Orchestrator(config, repo, cancellation=cancellation)
     source = os.path.realpath(tasks_file) if os.path.isfile(tasks_file) else ""  # what came through a pipe is gone
     try:
@@ -88,7 +97,8 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
             keep=choices["keep"],
             where=listed.where,
             source=source,
-            resume=choices["resume"],
+            resume=resuming,
+            set_up_again=choices["resume_setup"],
             fresh=choices["fresh"],
         )
     except ModeratorError as error:
@@ -100,7 +110,7 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         raise listed.refusal(getattr(error, "problems", None) or [error.message]) from error
     if listed.problems:
         raise listed.refusal()
-    if choices["resume"]:
+    if resuming:
         say_what_is_resumed(plan, tasks_file, notes_only=as_json)
     if dry_run:
         _show_plan(plan, as_json)
@@ -175,6 +185,13 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
     heads += ("COMMAND OR PROMPT" if agents else "COMMAND",)
     for line in text.table(heads, rows, right=(0,)):
         page(line)
+    if plan.level.isolates_directory:
+        for name in ("setup", "teardown"):
+            each = [
+                [c if isinstance(c, str) else shlex.join(c) for c in getattr(one.task, name)] for one in plan.to_run
+            ]
+            for line in dict.fromkeys("; ".join(commands) for commands in each if commands):
+                page(f"{name}: {text.shortened(line, 110)}")
     page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
 
 

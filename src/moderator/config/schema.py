@@ -23,7 +23,10 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from moderator.config.backends import faults_in_template
 from moderator.config.settings import (
     FEWEST_WORKERS,
+    HIGHEST_PORT,
     KEEP_CHOICES,
+    LOWEST_PORT,
+    MOST_PORTS,
     MOST_SPARES,
     MOST_WORKERS,
     PARSERS,
@@ -38,6 +41,8 @@ from moderator.config.settings import (
 from moderator.context import IsolationLevel
 from moderator.document import did_you_mean, listed, mismatch, shown, unknown_key
 from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, fault_in_path
+from moderator.models import ENV_PLACEHOLDERS, Command
+from moderator.templates import faults_of
 
 _OURS = "ours"
 """The type of the errors that we raise ourselves: their context says what a value must be, in our words."""
@@ -277,6 +282,57 @@ def _variables(variables: dict[str, str]) -> dict[str, str]:
     return variables
 
 
+def _command(value: Any) -> Command | None:
+    """A line of the shell, or a list of words."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value.strip() and "\0" not in value:
+        return value
+    if (
+        isinstance(value, list | tuple)
+        and value
+        and all(isinstance(word, str) and "\0" not in word for word in value)
+        and value[0].strip()
+    ):
+        return tuple(value)
+    raise PydanticCustomError(_OURS, "{wanted}", {"wanted": "text for the shell, or a list of words", "kind": str})
+
+
+def _commands(value: Any) -> tuple[Command, ...]:
+    """Commands that run one after the other; a single one needs no list."""
+    if value is None or isinstance(value, str):
+        value = [] if value is None else [value]
+    if not isinstance(value, list | tuple):
+        wanted = "text for the shell, or a list of commands"
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted, "kind": str})
+    try:
+        found = [_command(one) for one in value]
+    except PydanticCustomError:
+        found = [None]
+    if None in found:
+        wanted = "a list of commands, each of them text for the shell or a list of words"
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
+    return tuple(one for one in found if one is not None)
+
+
+def _filled_in(variables: dict[str, str]) -> dict[str, str]:
+    """Variables of tasks, whose values are templates."""
+    for name, text in variables.items():
+        if faults := faults_of(text, ENV_PLACEHOLDERS):
+            wanted = f"a mapping of variables ({name}: {faults[0]}; for a brace itself write '{{{{')"
+            raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
+    return variables
+
+
+def _port_range(value: Any) -> tuple[int, int]:
+    """Two ports with a dash between them."""
+    found = re.fullmatch(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*", value) if isinstance(value, str) else None
+    if found and LOWEST_PORT <= int(found[1]) <= int(found[2]) <= HIGHEST_PORT:
+        return int(found[1]), int(found[2])
+    wanted = f"two ports from {LOWEST_PORT} to {HIGHEST_PORT}, such as 20000-29999"
+    raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted, "kind": str})
+
+
 def _last_is_open(rules: list[_KindRule]) -> list[_KindRule]:
     """Every task must be of some kind: the last rule has no words and so takes what is left."""
     if not rules or rules[-1].words:
@@ -322,6 +378,10 @@ _Template = Annotated[str, AfterValidator(_template)]
 _Variables = Annotated[dict[str, str], BeforeValidator(_section), AfterValidator(_variables)]
 _Spares = Annotated[Any, BeforeValidator(_spares)]
 _Row = Annotated[Any, BeforeValidator(_row)]
+_Command = Annotated[Any, BeforeValidator(_command)]
+_Commands = Annotated[Any, BeforeValidator(_commands)]
+_PortRange = Annotated[Any, BeforeValidator(_port_range)]
+_PortCount = Annotated[int, _must(lambda count: 0 <= count <= MOST_PORTS, f"between 0 (none) and {MOST_PORTS}")]
 _Level = Annotated[str, _one_of(tuple(level.value for level in IsolationLevel))]
 _Keep = Annotated[str, _one_of(KEEP_CHOICES)]
 _Sandbox = Annotated[str, _one_of(SANDBOX_CHOICES)]
@@ -408,6 +468,11 @@ class _Carry(_Section):
     by: Annotated[str, _one_of(CARRY_WAYS)] = CARRY_WAYS[0]
 
 
+class _Ports(_Section):
+    range: _PortRange = "{}-{}".format(*Config.ports_range)
+    count: _PortCount = Config.ports_count
+
+
 class _File(_Section):
     gear3: Annotated[_Gear3, BeforeValidator(_section)] = Field(default_factory=_Gear3)
     root: Annotated[_Text | None, BeforeValidator(_path)] = Config.root
@@ -424,6 +489,12 @@ class _File(_Section):
     submodules: bool = Config.submodules
     smudge: Annotated[str, _one_of(SMUDGE_CHOICES)] = Config.smudge
     prompt_template: _Template = Config.prompt_template
+    setup: _Commands = Config.setup
+    verify: _Command = Config.verify
+    teardown: _Commands = Config.teardown
+    setup_timeout: _Seconds = Config.setup_timeout
+    env: Annotated[_Variables, AfterValidator(_filled_in)] = Field(default_factory=dict)
+    ports: Annotated[_Ports, BeforeValidator(_section)] = Field(default_factory=_Ports)
     backends: Annotated[dict[str, Annotated[_Backend, BeforeValidator(_section)]], BeforeValidator(_section)] = Field(
         default_factory=dict
     )

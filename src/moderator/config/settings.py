@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from moderator.context import IsolationLevel
 from moderator.furnishing import SMUDGE_CHOICES, Carry, Furnishing
+from moderator.models import Command
 
 FEWEST_WORKERS = 1
 MOST_WORKERS = 32
 MOST_SPARES = 100
+LOWEST_PORT, HIGHEST_PORT = 1024, 65535
+MOST_PORTS = 1000
+"""How many ports one task can be given."""
 KEEP_CHOICES = ("always", "failed", "never")
 SANDBOX_CHOICES = ("none", "bwrap")
 REFILL_CHOICES = ("background", "never")
@@ -34,6 +39,8 @@ You work in {workspace}, a worktree of its own on the branch {branch}: change fi
 Do not commit, switch branches or make another worktree. What you leave in the directory is committed when you have finished.
 Nobody can answer questions: where something is unclear, take the simplest reading and say so at the end.
 """
+AGREED = ("setup", "verify", "teardown", "carry", "env")
+"""Settings by which a repository's own configuration decides what is executed, or what goes to where: see `trust`."""
 KIND_RULES = (
     ("prototyping", ("prototyp*", "spike", "proof of concept", "poc", "mock-up", "mockup", "experiment*", "try out")),
     (
@@ -163,7 +170,11 @@ class Config:
     `carry`, `submodules`, `smudge`: what new workspaces get beside their checkout (see Furnishing); no `carry` at all, None, is
     what `.worktreeinclude` names, an empty one is nothing.
     `prompt_template`: what an agent is told, with placeholders.
+    `setup`, `verify`, `teardown`: the commands of tasks that have none of their own; `setup_timeout`: seconds for all of a set-up.
+    `env`: variables of every task, with the placeholders of a task's own.
+    `ports_range`: the first and the last port that tasks may be given; `ports_count`: how many each of them gets.
     `backends`: those that were configured, by name; those that are shipped come on top.
+    `asked_by_guest`: what the file of a guest says of AGREED, as JSON takes it; nothing if nothing of it is in force.
     """
 
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
@@ -187,7 +198,15 @@ class Config:
     submodules: bool = False
     smudge: str = SMUDGE_CHOICES[0]
     prompt_template: str = PROMPT_TEMPLATE
+    setup: tuple[Command, ...] = ()
+    verify: Command | None = None
+    teardown: tuple[Command, ...] = ()
+    setup_timeout: float = 600.0
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
+    ports_range: tuple[int, int] = (20000, 29999)
+    ports_count: int = 0
     backends: Mapping[str, BackendConfig] = field(default_factory=dict, hash=False)
+    asked_by_guest: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def furnishing(self) -> Furnishing:

@@ -52,6 +52,9 @@ Target = ExecutionContext | Workspace | str
 A text that is the id of one and the branch of another is refused (AmbiguousName); `of_task` takes an id for an id.
 """
 
+Before = Callable[[Workspace], object]
+"""What is to be done with a workspace right before it is removed."""
+
 
 class GitManager:
     """Makes, inspects, commits and removes the workspaces of one repository."""
@@ -308,8 +311,29 @@ class GitManager:
         kept = self.keep(target, message, trailers)
         return history.read_commit(self._repository, kept.commit) if kept.commit else None
 
-    def keep(self, target: Target, message: str, trailers: Mapping[str, str] | None = None) -> Kept:
-        """Like `commit`, and return what an executor needs to know of it."""
+    def uncommitted(self, workspace: Workspace) -> dict[str, str]:
+        """Return every path that the next commit of a worktree would take, with mode and content as git names them.
+
+        Raises PersonNeeded if the worktree is not as it was made.
+        """
+        record = self._record(workspace)
+        self._lifecycle.require_tree(record)
+        worktree = entries.worktree_of(self._repository, record)
+        if not worktree.contents(ignored=False).uncommitted:
+            return {}
+        return committing.uncommitted_entries(self._repository, worktree)
+
+    def keep(
+        self,
+        target: Target,
+        message: str,
+        trailers: Mapping[str, str] | None = None,
+        leaving: Mapping[str, str] | None = None,
+    ) -> Kept:
+        """Like `commit`, and return what an executor needs to know of it.
+
+        What is in a worktree exactly as it was told by `uncommitted` before, and is `leaving`, stays out of the commit.
+        """
         if _is_base(target):
             return Kept(None, "")
         record = self._record(target)
@@ -326,7 +350,7 @@ class GitManager:
             return Kept(None, record.base)
         held = self._holds.descriptor(self._registry.lease_path(record.key))
         worktree = entries.worktree_of(self._repository, record, (held,) if held >= 0 else ())
-        return committing.commit_worktree(self._repository, record, worktree, text, self._style)
+        return committing.commit_worktree(self._repository, record, worktree, text, self._style, leaving or {})
 
     def diff(self, target: Target) -> list[Change]:
         """Return the paths that differ between the fork point and the workspace as it is now, untracked ones included."""
@@ -465,13 +489,16 @@ class GitManager:
         reason: str = "removed",
         later: bool = False,
         recycle: bool = False,
+        before: Before | None = None,
     ) -> Removal | None:
         """Remove a workspace with nothing lost and return what is kept of it; its branch stays.
 
         Without `rescue` it refuses unless everything is in commits reachable from refs.  With it, what is not is put into a
         rescue first, and what no commit holds (ignored files, sockets, files over the limit) stays in the trash for its time.
         `later` leaves the deletion to `empty_trash`; with `recycle` the tree goes to the pool, if that takes any (PoolLimits)
-        and it is fit for it.  None at level NONE, which has nothing to remove.
+        and it is fit for it.  `before` is called with the workspace when it is held for the removal and nothing has been found
+        that forbids that: what it leaves in the workspace is looked at as anything else.  None at level NONE, which has nothing
+        to remove.
 
         Raises WouldLoseWork (exit code 3) with everything that would be lost, PersonNeeded if somebody locked it or it is
         not as we made it, WorkspaceBusy if another process or manager holds it (what this one has given out itself is its
@@ -479,7 +506,9 @@ class GitManager:
         """
         if _is_base(target):
             return None
-        return self._safe.remove(self._record(target), rescue, reason, later=later, recycle=recycle)
+        return self._safe.remove(
+            self._record(target), rescue, reason, later=later, recycle=recycle, before=_with_workspace(before)
+        )
 
     def check_removal(self, target: Target, *, rescue: bool = False) -> Unsaved:
         """Return what the workspace holds that is in no commit, with its size on disk; nothing is removed.
@@ -488,15 +517,16 @@ class GitManager:
         """
         return self._safe.check(self._record(target), rescue)
 
-    def set_aside(self, target: Target, reason: str) -> Rescue | None:
+    def set_aside(self, target: Target, reason: str, *, before: Before | None = None) -> Rescue | None:
         """Free every name of a task, so that it can begin anew; return the rescue of what had them.
 
         The workspace, if there is one, is removed; its branch or result goes too, held by the rescue.  A context will do for
-        names under which only a branch is left.  None if there was nothing that is not held elsewhere.
+        names under which only a branch is left.  `before` is as for `remove_workspace`.  None if there was nothing that is not
+        held elsewhere.
 
         Raises what `remove_workspace` would, WorkspaceOccupied if a worktree is on the branch.
         """
-        return self._safe.set_aside(self._named_by(target), reason)
+        return self._safe.set_aside(self._named_by(target), reason, before=_with_workspace(before))
 
     def check_set_aside(self, targets: Iterable[Target]) -> None:
         """Raise what `set_aside` would for one of these, as far as it can be known before; nothing is touched."""
@@ -714,6 +744,10 @@ def _context_of(record: Record) -> ExecutionContext:
     )
 
 
+def _with_workspace(before: Before | None) -> Callable[[Record], object] | None:
+    return before and (lambda record: before(_workspace(record, _context_of(record))))
+
+
 def _workspace(record: Record, context: ExecutionContext, release: Callable[[], None] = lambda: None) -> Workspace:
     return Workspace(
         record.task_id,
@@ -725,4 +759,5 @@ def _workspace(record: Record, context: ExecutionContext, release: Callable[[], 
         record.level,
         context,
         release,
+        record.created_at,
     )

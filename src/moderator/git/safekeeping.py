@@ -56,11 +56,19 @@ class Safekeeping:
     # -- away -----------------------------------------------------------------------------------------------------
 
     def remove(
-        self, record: Record, rescue: bool, reason: str, frees: bool = False, later: bool = False, recycle: bool = False
+        self,
+        record: Record,
+        rescue: bool,
+        reason: str,
+        frees: bool = False,
+        later: bool = False,
+        recycle: bool = False,
+        before: Callable[[Record], object] | None = None,
     ) -> Removal:
         """Remove a workspace; the trash that need not be kept at all is deleted at once, unless `later`.
 
-        With `recycle` it goes to the pool instead, if it is fit for that and the pool takes any.
+        With `recycle` it goes to the pool instead, if it is fit for that and the pool takes any.  `before` is called with the
+        record of a workspace that can be removed as it stands, unless its directory is gone.
         """
         pool = self._lifecycle.pool
         keeps = recycle and not rescue and pool.limits.keeps_ignored
@@ -70,6 +78,10 @@ class Safekeeping:
             current = self._registry.find(record.task_id)
             if current is None:
                 raise unknown(record.task_id)
+            if before and current.state == READY and not (current.path and entries.is_missing(current)):
+                if current.path:
+                    retiring.check_retirement(self._repository, current, wish)
+                before(current)
             removal = self._lifecycle.retire(current, wish)
             done()
         if removal is None:  # a dead process had removed it but for its name
@@ -108,13 +120,13 @@ class Safekeeping:
             return Unsaved.nothing()
         return retiring.foreseen(self._repository, record, Wish(rescue, "", keeping=self._keeping))
 
-    def set_aside(self, record: Record, reason: str) -> Rescue | None:
+    def set_aside(self, record: Record, reason: str, before: Callable[[Record], object] | None = None) -> Rescue | None:
         """Free every name of a task; what had them is in the rescue that is returned, None if there was nothing to keep.
 
         `record` need not be registered: a branch or a result may be all that is left.
         """
         if found := self._registry.find(record.task_id):
-            made = self.remove(found, True, reason, frees=True).rescue
+            made = self.remove(found, True, reason, frees=True, before=before).rescue
             record = found
         else:
             made = None
