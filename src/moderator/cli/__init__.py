@@ -20,6 +20,7 @@ _COMMANDS = {
     "list": ("moderator.cli.look", "List the workspaces."),
     "show": ("moderator.cli.look", "Show what one task did."),
     "path": ("moderator.cli.path", "Print where a task's workspace is."),
+    "cd": ("moderator.cli.cd", "Go to a task's workspace, or to the main checkout."),
     "diff": ("moderator.cli.look", "Show what a task changed."),
     "logs": ("moderator.cli.look", "Print what a task printed."),
     "history": ("moderator.cli.look", "List past runs, or the tasks of one."),
@@ -30,6 +31,7 @@ _COMMANDS = {
     "pool": ("moderator.cli.pool", "Show, fill or drain the pool of spare worktrees."),
     "lock": ("moderator.cli.lock", "Keep a workspace from being removed."),
     "unlock": ("moderator.cli.lock", "Take that back."),
+    "shell-init": ("moderator.cli.shell_init", "Print what a shell needs for completion and for cd."),
     "doctor": ("moderator.cli.doctor", "Find what is wrong, explain it, and mend what is safe to mend."),
 }
 
@@ -44,7 +46,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(_COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
