@@ -21,6 +21,8 @@ _COMMANDS = {
     "show": ("moderator.cli.look", "Show what one task did."),
     "path": ("moderator.cli.path", "Print where a task's workspace is."),
     "cd": ("moderator.cli.cd", "Go to a task's workspace, or to the main checkout."),
+    "exec": ("moderator.cli.exec", "Run a command in a task's workspace, or in many of them."),
+    "open": ("moderator.cli.open", "Open a task's workspace in your editor, or a shell in it."),
     "diff": ("moderator.cli.look", "Show what a task changed."),
     "logs": ("moderator.cli.look", "Print what a task printed."),
     "history": ("moderator.cli.look", "List past runs, or the tasks of one."),

@@ -145,6 +145,8 @@ def _config(sources: Sequence[_Source], others: Collection[str]) -> Config:
         parallel["isolation_level"] = IsolationLevel(parallel["isolation_level"])
     if "kinds" in routing:
         routing["kinds"] = tuple((rule["kind"], tuple(rule.get("words", ()))) for rule in routing["kinds"])
+    if "open" in merged:
+        merged["open"] = tuple(merged["open"] or ())
     if entries:
         from moderator.config.backends import resolved  # here and below: most configurations name none
 

@@ -387,6 +387,7 @@ class _File(_Section):
     sandbox: _Sandbox = Config.sandbox
     pool: Annotated[_Pool, BeforeValidator(_section)] = Field(default_factory=_Pool)
     recycle: Annotated[str, _one_of(RECYCLE_CHOICES)] = Config.recycle
+    open: _Argv | None = None
     prompt_template: _Template = Config.prompt_template
     backends: Annotated[dict[str, Annotated[_Backend, BeforeValidator(_section)]], BeforeValidator(_section)] = Field(
         default_factory=dict

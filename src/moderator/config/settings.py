@@ -159,6 +159,7 @@ class Config:
     `pool_size`: how many spare worktrees are kept ready; "auto": as many as there are cores, where a checkout takes long.
     `pool_refill`: whether a run leaves a process behind that makes new ones.  `pool_days`, `pool_max_size`: how many days old, and
     how many megabytes together, they may be.  `recycle`: which workspaces become spares when they are removed.
+    `open`: what opens a workspace for a person, with {path}, {task_id} and {branch}; empty: an editor of the environment.
     `prompt_template`: what an agent is told, with placeholders.
     `backends`: those that were configured, by name; those that are shipped come on top.
     """
@@ -180,5 +181,6 @@ class Config:
     pool_days: float = 7.0
     pool_max_size: float | None = None
     recycle: str = "none"
+    open: tuple[str, ...] = ()
     prompt_template: str = PROMPT_TEMPLATE
     backends: Mapping[str, BackendConfig] = field(default_factory=dict, hash=False)

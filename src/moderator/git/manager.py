@@ -199,6 +199,38 @@ class GitManager:
                 raise
         return _workspace(record, context, release)
 
+    def hold(self, target: Target) -> Workspace:
+        """Return a workspace that is there already, leased as `create_workspace` leases it; a half-made one is not there.
+
+        Raises UnknownWorkspace, AmbiguousName, WorkspaceBusy if another process holds it, PersonNeeded if its tree is not there
+        or not as it was made.
+        """
+        record = self._record(target)
+        lease_path = self._registry.lease_path(record.key)
+        with self._holds.turn(lease_path):
+            hold = self._holds.take(lease_path, f"the workspace of task {record.task_id!r}", task_id=record.task_id)
+            release = self._holds.releaser(hold)
+            try:
+                current = self._registry.find(record.task_id)
+                current = current and self._lifecycle.recovered(current)
+                if current is None:
+                    hold.lease.forget()
+                    raise unknown(record.task_id)
+                if current.path:
+                    self._lifecycle.require_tree(current)
+                else:
+                    release = self._with_checkout(_context_of(current), release, clean=False)
+            except BaseException:
+                release()
+                raise
+        return _workspace(current, _context_of(current), release)
+
+    def require_there(self, target: Target) -> None:
+        """Raise PersonNeeded unless the workspace's tree is there and as it was made; its lease is not asked for."""
+        record = self._record(target)
+        if record.path:
+            self._lifecycle.require_tree(record)
+
     def workspaces(self) -> list[Workspace]:
         """Return every workspace of this repository, by name.  They are not leased."""
         return [_workspace(record, _context_of(record)) for record in self._registry]
