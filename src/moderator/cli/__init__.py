@@ -17,6 +17,7 @@ _COMMANDS = {
     "run": ("moderator.cli.run", "Run a list of tasks, each in its own workspace."),
     "backends": ("moderator.cli.backends", "Show what can do tasks here, and what cannot, and why."),
     "route": ("moderator.cli.backends", "Show which backend each task goes to, and why."),
+    "create": ("moderator.cli.create", "Make a workspace without a run, and print where it is."),
     "list": ("moderator.cli.look", "List the workspaces."),
     "show": ("moderator.cli.look", "Show what one task did."),
     "path": ("moderator.cli.path", "Print where a task's workspace is."),
