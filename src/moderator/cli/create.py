@@ -35,7 +35,8 @@ def create_command(task_id: str, base: str | None, level: str | None, as_json: b
     wanted = IsolationLevel.of(level or orchestrator.config.parallel.isolation_level)
     if wanted is IsolationLevel.NONE:
         raise UsageError(
-            "at level none, which the configuration asks for, a task has no workspace of its own", hint="add --level full"
+            "at level none, which the configuration asks for, a task has no workspace of its own",
+            hint="add --level full",
         )
     fork = git.resolve_base(base or "")
     context = ExecutionContext.named(orchestrator.base_context(fork.name, wanted), task_id)

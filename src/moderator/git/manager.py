@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from moderator.errors import (
     UnknownWorkspace,
     to_type,
 )
-from moderator.git import branches, committing, entries, history, leases, locking, rescues
+from moderator.git import adopting, branches, committing, entries, history, leases, locking, rescues
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
@@ -34,15 +36,17 @@ from moderator.git.inspection import Inspector, measured
 from moderator.git.lifecycle import Lifecycle, checkout_at
 from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
 from moderator.git.pool import PoolLimits, PoolStatus
-from moderator.git.registry import READY, Record, Registry, key_of, result_ref, unknown
+from moderator.git.registry import BRANCH, MAKING, READY, TREE, Record, Registry, key_of, result_ref, unknown
 from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository, require_git
-from moderator.git.safekeeping import Safekeeping
+from moderator.git.safekeeping import Safekeeping, refuse_adopted
 from moderator.git.spares import Spare
 from moderator.git.unsaved import Unsaved
 from moderator.git.untouched import Untouched
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Stand, Workspace, WorkspaceStatus
 from moderator.git.whereabouts import Whereabouts, find_whereabouts
+from moderator.git.worktrees import Start
+from moderator.naming import task_slug
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or what people type: the task's id, its exact branch, or the whole ref.
@@ -198,6 +202,52 @@ class GitManager:
                 release()
                 raise
         return _workspace(record, context, release)
+
+    def adopt(
+        self, what: str, base_context: ExecutionContext, task_id: str | None = None, base: str | None = None
+    ) -> Workspace:
+        """Make a person's linked worktree, or a branch that no worktree is on, the workspace of a task; return it, leased.
+
+        Nothing of a worktree is moved or changed; a branch gets one below the directory of `base_context`, whose state
+        directory is that of its tasks.  `task_id` defaults to the name of the branch, `base`, what that forked from, to what
+        the main worktree is on.  Raises what `adopting.find`, `refuse_other_names` and `fork_of` do, WorkspaceBusy, and before
+        anything is made.
+        """
+        found = adopting.find(self._repository, self._registry, what)
+        name = adopting.id_for(self._removals, found) if task_id is None else task_id
+        homes = {os.path.dirname(one.path) for one in self._registry if one.path and not entries.is_elsewhere(one.path)}
+        homes |= {os.path.join(root, entries.TASKS) for root in (self.default_root, base_context.working_directory)}
+        adopting.refuse_other_names(self._registry, found, name, set(map(os.path.realpath, homes)))
+        fork = adopting.fork_of(self._repository, found, base)
+        self._repository.refuse_mirror("the branches of tasks")
+        context = ExecutionContext.named(replace(base_context, git_branch=fork.name), name, IsolationLevel.FULL)
+        record = replace(
+            _unregistered(replace(context, git_branch=found.branch)),
+            path=found.tree or os.path.abspath(context.working_directory),
+            base=fork.commit,
+            entry=os.path.basename(found.entry) or entries.new_entry_id(task_slug(name)),
+            token=secrets.token_hex(16),
+            created_at=time.time(),
+            state=MAKING,
+            adopted=TREE if found.tree else BRANCH,
+        )
+        lease_path = self._registry.lease_path(record.key)
+        with self._holds.turn(lease_path):
+            hold = self._holds.take(lease_path, f"the workspace of task {name!r}", task_id=name)
+            release = self._holds.releaser(hold)
+            try:
+                if found.tree:
+                    record = self._lifecycle.take_over(record)
+                else:
+                    start = Start(found.tip, found.tip, True, record.ref)
+                    record = self._lifecycle.bring_back(record, start, None, hold.lease)
+            except BaseException:
+                with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
+                    if self._registry.owner_of_name(name) is None:
+                        hold.lease.forget()
+                release()
+                raise
+        return _workspace(record, _context_of(record), release)
 
     def hold(self, target: Target) -> Workspace:
         """Return a workspace that is there already, leased as `create_workspace` leases it; a half-made one is not there.
@@ -523,6 +573,7 @@ class GitManager:
         for record in map(self._named_by, targets):
             own = ""
             if registered := self._registry.find(record.task_id):
+                refuse_adopted(registered)
                 self._safe.check(registered, True)
                 own = entries.entry_dir(self._repository, registered) if registered.path else ""
             elif owner := self._registry.holder(record):
