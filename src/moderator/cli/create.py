@@ -9,7 +9,7 @@ import click
 from moderator.cli.options import configuration, json_option, repo_option
 from moderator.cli.output import print_bytes, print_json
 from moderator.context import ExecutionContext, IsolationLevel
-from moderator.errors import UsageError
+from moderator.errors import UsageError, WorkspaceOccupied, to_type
 
 
 @click.command("create")
@@ -41,8 +41,13 @@ def create_command(task_id: str, base: str | None, level: str | None, as_json: b
     fork = git.resolve_base(base or "")
     context = ExecutionContext.named(orchestrator.base_context(fork.name, wanted), task_id)
     existed = task_id in git.owners([task_id])
-    with git.create_workspace(context, None if base is None else fork.commit) as workspace:
-        os.makedirs(workspace.state_dir, exist_ok=True)
+    try:
+        with git.create_workspace(context, None if base is None else fork.commit) as workspace:
+            os.makedirs(workspace.state_dir, exist_ok=True)
+    except WorkspaceOccupied as error:
+        if not existed and wanted is IsolationLevel.FULL and git.existing_branches([context.git_branch]):
+            error.hint = f"take it up again: {to_type('moderator', 'adopt', context.git_branch)}\n{error.hint}"
+        raise
     if not as_json:
         print_bytes(os.fsencode(workspace.path) + b"\n")
         return

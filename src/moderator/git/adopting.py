@@ -162,8 +162,9 @@ def leave(repository: Repository, record: Record) -> None:
     """Take back what `enter` wrote, as far as it came."""
     entry = entry_dir(repository, record)
     ours = is_in_place(entry, record)
-    with contextlib.suppress(OSError):
-        os.unlink(os.path.join(entry, f"{ADOPTED}.new"))
+    for aside in (os.path.join(entry, f"{ADOPTED}.new"), locking.aside_for_us(entry, record)):
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
     if not ours:
         return
     with contextlib.suppress(OSError):

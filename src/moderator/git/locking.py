@@ -51,7 +51,7 @@ def unlock(repository: Repository, record: Record) -> str | None:
 def lock_for_us(repository: Repository, record: Record) -> None:
     """Put our own lock where nobody has put one.  Raises PersonNeeded if a person has."""
     entry = entry_dir(repository, record)
-    aside = Path(entry, f".locked.{secrets.token_hex(4)}")
+    aside = aside_for_us(entry, record)
     try:
         aside.write_bytes(os.fsencode(OUR_LOCK + ascii(record.task_id)) + b"\n")
         try:
@@ -66,6 +66,11 @@ def lock_for_us(repository: Repository, record: Record) -> None:
             aside.unlink()
     except OSError as error:
         raise _not_written(record, error) from error
+
+
+def aside_for_us(entry: str, record: Record) -> Path:
+    """Return where our own lock is written before it is put in place: what a dead process left there is written over."""
+    return Path(entry, f".locked.{record.token[:8]}")
 
 
 def _entry_of(repository: Repository, record: Record) -> str:
