@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from commandline import document, moderator, picture
 from moderator.context import ExecutionContext
-from moderator.errors import ModeratorError
+from moderator.errors import ModeratorError, UsageError
 from moderator.git.doctor.doctor import Doctor
 from moderator.git.manager import GitManager
 from moderator.git.registry import Registry
@@ -222,7 +224,7 @@ STEPS = {
 """What was done last, and what the process was about to do when it was killed."""
 
 
-def assert_adopted_or_untouched(folder: Path, action: str, step: int | str) -> bool:
+def assert_adopted_or_untouched(folder: Path, action: str, step: int | str, by_doctor: bool) -> bool:
     repository = sample(folder)
     if action == "adopt branch":
         git(repository, "worktree", "remove", "--force", folder / "mine")
@@ -231,10 +233,14 @@ def assert_adopted_or_untouched(folder: Path, action: str, step: int | str) -> b
     if what is None:
         return False
     assert own(repository, folder / "mine") == before if before else True
-    assert set(findings(repository, fix=True)) <= {"half-made", "lease-idle", "staging-leftover"}, what
-    assert findings(repository) == [], what
+    if by_doctor:
+        assert set(findings(repository, fix=True)) <= {"half-made", "lease-idle", "staging-leftover"}, what
+        assert findings(repository) == [], what
+    else:
+        with contextlib.suppress(UsageError):  # where it was adopted in effect, that is found out and said
+            adopt(repository, "mine", "t")
     manager = GitManager(repository)
-    if not manager.workspaces():
+    if by_doctor and not manager.workspaces():
         assert git(repository, "rev-parse", "mine^") == git(repository, "rev-parse", "main")
         assert "locked" not in git(repository, "worktree", "list", "--porcelain"), what
         adopt(repository, "mine", "t")
@@ -249,21 +255,36 @@ def assert_adopted_or_untouched(folder: Path, action: str, step: int | str) -> b
     return True
 
 
-@pytest.mark.parametrize("done", STEPS)
-def test_killed_while_adopting(tmp_path: Path, done: str) -> None:
+@pytest.mark.parametrize(("done", "by_doctor"), [(done, number % 2 == 0) for number, done in enumerate(STEPS)])
+def test_killed_while_adopting(tmp_path: Path, done: str, by_doctor: bool) -> None:
     """Wherever it is killed: the worktree is adopted or as it was, nothing of it has changed, and the doctor finds nothing more."""
-    assert assert_adopted_or_untouched(tmp_path, *STEPS[done])
+    assert assert_adopted_or_untouched(tmp_path, *STEPS[done], by_doctor=by_doctor)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("by_doctor", [True, False], ids=["doctor", "again"])
 @pytest.mark.parametrize("action", ["adopt tree", "adopt branch"])
-def test_killed_at_any_step_of_adopting(tmp_path: Path, action: str) -> None:
+def test_killed_at_any_step_of_adopting(tmp_path: Path, action: str, by_doctor: bool) -> None:
     """The same for every single change of the disk."""
     step = 1
-    while assert_adopted_or_untouched(tmp_path / str(step), action, step):
+    while assert_adopted_or_untouched(tmp_path / str(step), action, step, by_doctor):
         step += 1
     assert step > 10
+
+
+def test_two_adopt_one_worktree_at_once(repository: Path, tmp_path: Path) -> None:
+    """Under whatever ids: one gets it, the others are told whose it is."""
+
+    def attempt(number: int) -> str:
+        with contextlib.suppress(UsageError):
+            return adopt(repository, tmp_path / "mine", f"t{number}").task_id
+        return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        got = [one for one in pool.map(attempt, range(8)) if one]
+    assert [one.task_id for one in GitManager(repository).workspaces()] == got
+    assert (len(got), set(findings(repository)) <= {"lease-idle"}) == (1, True)
 
 
 def test_the_commands(repository: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 from moderator.cli.options import opened, repo_option
 from moderator.cli.output import say
 from moderator.errors import UsageError
+from moderator.templates import fill, names_in
 
 if TYPE_CHECKING:
     from moderator.config import Config
@@ -41,12 +42,8 @@ def _editor(config: Config, workspace: Workspace) -> list[str]:
     """Return what opens a workspace.  Raises UsageError if nothing is set."""
     if config.open:
         known = {"path": workspace.path, "task_id": workspace.task_id, "branch": workspace.branch or ""}
-        words = []
-        for word in config.open:
-            for name, value in known.items():
-                word = word.replace(f"{{{name}}}", value)
-            words.append(word)
-        return words if any("{path}" in word for word in config.open) else [*words, workspace.path]
+        words = [fill(word, known) for word in config.open]
+        return words if any("path" in names_in(word) for word in config.open) else [*words, workspace.path]
     for name in ("VISUAL", "EDITOR"):
         if editor := os.environ.get(name, "").strip():
             # As git does: what is set is a shell's line, not only the name of a program.

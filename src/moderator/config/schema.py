@@ -25,6 +25,7 @@ from moderator.config.settings import (
     KEEP_CHOICES,
     MOST_SPARES,
     MOST_WORKERS,
+    OPEN_PLACEHOLDERS,
     PARSERS,
     PROMPT_CHOICES,
     RECYCLE_CHOICES,
@@ -36,6 +37,7 @@ from moderator.config.settings import (
 )
 from moderator.context import IsolationLevel
 from moderator.document import did_you_mean, listed, mismatch, shown, unknown_key
+from moderator.templates import faults_of
 
 _OURS = "ours"
 """The type of the errors that we raise ourselves: their context says what a value must be, in our words."""
@@ -241,6 +243,12 @@ def _template(text: str) -> str:
     return text
 
 
+def _opening(words: list[str]) -> list[str]:
+    if faults := [fault for word in words for fault in faults_of(word, OPEN_PLACEHOLDERS)]:
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": f"a list of words ({faults[0]})"})
+    return words
+
+
 def _variables(variables: dict[str, str]) -> dict[str, str]:
     for name in variables:
         if not name or "=" in name or "\0" in name + variables[name] or name.startswith("MODERATOR_"):
@@ -387,7 +395,7 @@ class _File(_Section):
     sandbox: _Sandbox = Config.sandbox
     pool: Annotated[_Pool, BeforeValidator(_section)] = Field(default_factory=_Pool)
     recycle: Annotated[str, _one_of(RECYCLE_CHOICES)] = Config.recycle
-    open: _Argv | None = None
+    open: Annotated[_Argv, AfterValidator(_opening)] | None = None
     prompt_template: _Template = Config.prompt_template
     backends: Annotated[dict[str, Annotated[_Backend, BeforeValidator(_section)]], BeforeValidator(_section)] = Field(
         default_factory=dict

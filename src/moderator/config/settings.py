@@ -26,6 +26,8 @@ SPLICE = "{extra_args}"
 """The word of an `argv` in whose place the words of `extra_args` come; without it they come last."""
 PROMPT_PLACEHOLDERS = ("prompt", "description", "criteria", "workspace", "branch", "base", "task_id", "kind")
 """What can stand in braces in the template of a prompt."""
+OPEN_PLACEHOLDERS = ("path", "task_id", "branch")
+"""What can stand in braces in the words of `open`."""
 PROMPT_TEMPLATE = """\
 {prompt}
 {criteria}

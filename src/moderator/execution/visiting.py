@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderator.errors import ModeratorError, WorkspaceBusy
+from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.execution.base import new_run_id
 from moderator.execution.environment import environment_in
 from moderator.git.manager import GitManager
@@ -66,16 +66,14 @@ class Visitor:
         self._shared = shared
         self._run_id = new_run_id()
 
-    def attend(
-        self, workspace: Workspace, command: Sequence[str], given: Mapping[str, str] | None = None
-    ) -> tuple[int, str]:
+    def attend(self, workspace: Workspace, command: Sequence[str]) -> tuple[int, str]:
         """Run a command with this process's own terminal; return its exit code, and why it was not started.
 
         If this process is killed, so is the command, and only then the workspace is free.  Raises WorkspaceBusy and what else
         `GitManager.hold` does.
         """
         with Supervisor(self._run_id) as supervisor, self._held(workspace, supervisor) as held:
-            return attend(command, cwd=held.path, env=self._environment_in(held, given or {}, 0))
+            return attend(command, cwd=held.path, env=self._environment_in(held, 0))
 
     def visit(
         self,
@@ -97,12 +95,14 @@ class Visitor:
                 log = logs / f"{task_directory_name(workspace.task_id)}.log"
                 try:
                     with self._held(workspace, supervisor) as held:
-                        env = self._environment_in(held, {}, slot)
+                        env = self._environment_in(held, slot)
                         limits = Limits(grace=grace)
                         ended = run(command, cwd=held.path, env=env, log=log, limits=limits, cancellation=cancellation)
                     return Visit(workspace, log, ended)
                 except ModeratorError as problem:
                     return Visit(workspace, log, problem=problem)
+                except OSError as error:
+                    return Visit(workspace, log, problem=EnvironmentProblem(str(error)))
 
             waiting = [pool.submit(one, slot, workspace) for slot, workspace in enumerate(workspaces)]
             yield from (future.result() for future in as_completed(waiting))
@@ -124,8 +124,8 @@ class Visitor:
                 for name in names:
                     supervisor.release(name)
 
-    def _environment_in(self, workspace: Workspace, given: Mapping[str, str], slot: int) -> dict[str, str]:
+    def _environment_in(self, workspace: Workspace, slot: int) -> dict[str, str]:
         os.makedirs(workspace.state_dir, exist_ok=True)
         return environment_in(
-            workspace, self._environment, given, task_id=workspace.task_id, run_id=self._run_id, attempt=0, slot=slot
+            workspace, self._environment, {}, task_id=workspace.task_id, run_id=self._run_id, attempt=0, slot=slot
         )

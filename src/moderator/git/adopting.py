@@ -72,17 +72,12 @@ def find(repository: Repository, registry: Registry, what: str) -> Found:
             return _unmanaged(registry, Found(branch, str(repository.commit_of(f"refs/heads/{branch}"))))
         if git_dir == repository.common:
             raise _main_worktree(branch)
-        tree = tree_named_in(git_dir) or git_dir
-    elif os.path.isdir(tree):
-        tree = _top(repository, what)
-    for entry in _entries(repository):
-        if os.path.realpath(tree_named_in(entry) or entry) == os.path.realpath(tree):
-            return _fit(repository, registry, entry, os.path.realpath(tree))
+        return _fit(repository, registry, git_dir, os.path.realpath(tree_named_in(git_dir) or git_dir))
     if os.path.isdir(tree):
-        raise PersonNeeded(
-            f"no entry in the repository is that of the worktree {printable(tree)!r}",
-            hint=f"if it was moved: {to_type('git', 'worktree', 'repair', tree)}",
-        )
+        return _fit(repository, registry, *_linked_worktree(repository, what))
+    for entry in _entries(repository):
+        if os.path.realpath(tree_named_in(entry) or entry) == tree:
+            return _fit(repository, registry, entry, tree)
     raise UsageError(
         f"{what!r} is neither a worktree nor a branch of this repository",
         hint="git worktree list and git branch show them",
@@ -187,8 +182,8 @@ def _entries(repository: Repository) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in sorted(os.listdir(folder)))
 
 
-def _top(repository: Repository, what: str) -> str:
-    """Return the top of the linked worktree that a directory is in."""
+def _linked_worktree(repository: Repository, what: str) -> tuple[str, str]:
+    """Return the entry, and the top, of the linked worktree that a directory is in."""
     opened = Repository.open(what)
     if opened.common != repository.common:
         raise NotARepository(
@@ -199,7 +194,7 @@ def _top(repository: Repository, what: str) -> str:
         raise UsageError(f"{what!r} is not in a worktree", hint="git worktree list shows them")
     if opened.git_dir == repository.common:
         raise _main_worktree(None)
-    return os.path.realpath(opened.top)
+    return opened.git_dir, os.path.realpath(opened.top)
 
 
 def _main_worktree(branch: str | None) -> UsageError:

@@ -22,9 +22,11 @@ from moderator.errors import (
     ConfigurationError,
     EnvironmentProblem,
     GitFailed,
+    PersonNeeded,
     UnknownRescue,
     UnknownRevision,
     UnknownWorkspace,
+    WorkspaceBusy,
     to_type,
 )
 from moderator.git import adopting, branches, committing, entries, history, leases, locking, rescues
@@ -47,6 +49,8 @@ from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Stand
 from moderator.git.whereabouts import Whereabouts, find_whereabouts
 from moderator.git.worktrees import Start
 from moderator.naming import task_slug
+
+_PATIENCE = 10.0  # seconds to wait for somebody who adopts something at this moment
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or what people type: the task's id, its exact branch, or the whole ref.
@@ -213,6 +217,14 @@ class GitManager:
         the main worktree is on.  Raises what `adopting.find`, `refuse_other_names` and `fork_of` do, WorkspaceBusy, and before
         anything is made.
         """
+        # One at a time: two that adopt the same under two ids would both find it free.
+        with leases.held(self._repository.ours / "adopting.lock", "the adoption of worktrees here", _PATIENCE):
+            for half in [one for one in self._registry if one.adopted and one.state == MAKING]:
+                with contextlib.suppress(WorkspaceBusy, PersonNeeded, UnknownWorkspace):  # finished, or taken back
+                    self.hold(_workspace(half, _context_of(half))).release()
+            return self._adopted(what, base_context, task_id, base)
+
+    def _adopted(self, what: str, base_context: ExecutionContext, task_id: str | None, base: str | None) -> Workspace:
         found = adopting.find(self._repository, self._registry, what)
         name = adopting.id_for(self._removals, found) if task_id is None else task_id
         homes = {os.path.dirname(one.path) for one in self._registry if one.path and not entries.is_elsewhere(one.path)}

@@ -41,7 +41,7 @@ def attend(command: Sequence[str], *, cwd: str, env: Mapping[str, str]) -> tuple
     with _passing_on(pass_on):
         try:
             child = subprocess.Popen(list(command), cwd=cwd, env=dict(env))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
             return NOT_FOUND if is_missing else NOT_EXECUTABLE, why_not_started(error, command, cwd, env)
         children.append(child)

@@ -170,6 +170,7 @@ def _not_started(message: str) -> Ended:
 
 
 def why_not_started(error: Exception, command: Sequence[str], cwd: str, env: Mapping[str, str]) -> str:
+    """Return in words why a command could not be started."""
     if not command:
         return "the command is empty: give at least the name of a program"
     if not os.path.isdir(cwd):
