@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -99,14 +98,11 @@ def test_cd_without_the_function_says_how_to_get_it(repository: Path, tmp_path: 
     assert moderator(repository, "shell-init", "tcsh").returncode == 2
 
 
-def table() -> dict[str, object]:
-    return shell_init.described(commands, click.Context(commands, info_name="moderator"))
-
-
 def asked(cwd: Path, *words: str) -> list[str]:
     """What the completion of a shell that quotes by itself offers for the last of these words."""
-    helper = [sys.executable, "-I", "-S", str(completing.__file__), "fish", json.dumps(table())]
-    done = subprocess.run([*helper, "moderator", *words], cwd=cwd, capture_output=True, check=True)
+    program = shell_init.completer(shell_init.described(commands, click.Context(commands)))
+    call = [sys.executable, "-I", "-S", "-c", program, "fish", "moderator", *words]
+    done = subprocess.run(call, cwd=cwd, capture_output=True, check=True)
     return done.stdout.decode().splitlines()
 
 

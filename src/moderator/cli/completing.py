@@ -1,11 +1,12 @@
-"""What can come next on a command line: a program of its own, started by the shell at every TAB.
+"""What can come next on a command line: the program that a shell starts at every TAB.
 
-    python -I -S completing.py SHELL TABLE WORD...            # zsh, fish: the words up to the cursor, without quotes
-    python -I -S completing.py bash TABLE LINE POINT BREAKS   # bash: its COMP_LINE, COMP_POINT and COMP_WORDBREAKS
+    python -I -S -c PROGRAM SHELL WORD...            # zsh, fish: the words up to the cursor, without quotes
+    python -I -S -c PROGRAM bash LINE POINT BREAKS   # bash: its COMP_LINE, COMP_POINT and COMP_WORDBREAKS
 
-click has completion too, but it has to import click and the command first, five times what the interpreter needs to start.  So
-this imports nothing of ours and starts no git: which commands and options there are is in the TABLE that `shell-init` made, and
-task ids are read from the records beside the repository, whose format is that of `git.registry`.
+PROGRAM is made by `shell-init`: it imports this module alone and calls `run` with the table of all commands and options.  click has
+completion too, but it has to import click and the command first, five times what the interpreter needs to start.  So this
+imports nothing, not even what reads JSON, and starts no git: task ids are read from the records beside the repository, in the
+form in which `git.registry` and `git.removals` write them, a field a line.
 
 First a word is printed that says what else the shell shall complete: "+files", "+folders", "+commands", or "+" for nothing; then
 the candidates.  For bash they end with NUL and are as they go into the line; otherwise with a line break and may have a tab and
@@ -14,13 +15,11 @@ a description.  Whatever is wrong here is silence: nobody wants a traceback in t
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
 TYPE_CHECKING = False  # each import is felt at every TAB, that of `typing` too
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     Node = dict[str, Any]
@@ -94,15 +93,15 @@ def _values(kind: str | list[str], repo: str, given: list[str]) -> tuple[str, li
 
 def task_ids(repo: str) -> list[str]:
     """Return the ids of the tasks that have a workspace here, sorted; those that cannot be typed in one line are left out."""
-    return _ids(repo, "workspaces", lambda record: record["task_id"])
+    return _ids(repo, "workspaces")
 
 
 def removed_ids(repo: str) -> list[str]:
     """Return the ids of the tasks whose workspaces were removed here, sorted."""
-    return _ids(repo, "removed", lambda written: written["removal"]["task_id"])
+    return _ids(repo, "removed")
 
 
-def _ids(repo: str, folder: str, id_in: Callable[[Any], str]) -> list[str]:
+def _ids(repo: str, folder: str) -> list[str]:
     found = set()
     common = common_directory(os.path.expanduser(repo))
     records = os.path.join(common, "moderator", folder) if common else ""
@@ -110,10 +109,21 @@ def _ids(repo: str, folder: str, id_in: Callable[[Any], str]) -> list[str]:
         if name.endswith(".json"):
             try:
                 with open(os.path.join(records, name), "rb") as file:
-                    found.add(str(id_in(json.load(file))))
-            except (OSError, ValueError, KeyError, TypeError):
+                    found.add(_id_in(file.read()))
+            except (OSError, ValueError):
                 continue  # removed this moment, or damaged: moderator doctor tells
-    return sorted(one for one in found if one.isprintable())
+    return sorted(one for one in found if one and one.isprintable())
+
+
+def _id_in(record: bytes) -> str:
+    """Return the task id that a record holds, "" if it holds none."""
+    for line in record.split(b"\n"):
+        name, _, value = line.strip().rstrip(b",").partition(b": ")
+        if name == b'"task_id"' and value.startswith(b'"') and value.endswith(b'"'):
+            # Python knows all the escapes of ASCII JSON, but takes the halves of a pair of surrogates for two characters.
+            halves = value[1:-1].decode("unicode_escape")
+            return halves.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return ""
 
 
 def common_directory(folder: str) -> str:
@@ -197,25 +207,25 @@ class Typed:
         return (self.raw + rest)[self.kept :]
 
 
-def main(arguments: list[str]) -> str:
+def answer(table: Node, shell: str, *rest: str) -> str:
     """Return what is printed for a shell."""
-    shell, table, *rest = arguments
     if shell == "bash":
         line, point, breaks = rest
         typed = Typed(line[: int(point)], breaks)
         if not typed.is_plain:
             return "+\0"
-        kind, found = candidates(json.loads(table), typed.words)
+        kind, found = candidates(table, typed.words)
         replies = [typed.become(word) for word, _ in matching(found, typed.words[-1])]
         return "".join(one + "\0" for one in (kind, *replies))
-    kind, found = candidates(json.loads(table), rest)
+    kind, found = candidates(table, list(rest))
     if not any(sign in rest[-1] for sign in "'\"\\"):  # what is quoted the shell itself compares
         found = matching(found, rest[-1])
     return "".join(one + "\n" for one in (kind, *("\t".join(filter(None, pair)) for pair in found)))
 
 
-if __name__ == "__main__":
+def run(table: Node) -> None:
+    """Answer the command line of this process."""
     try:
-        sys.stdout.buffer.write(os.fsencode(main(sys.argv[1:])))
+        sys.stdout.buffer.write(os.fsencode(answer(table, *sys.argv[1:])))
     except Exception:  # noqa: BLE001 - see above
         sys.exit(1)

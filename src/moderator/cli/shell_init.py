@@ -7,7 +7,6 @@ goes into the code: at a TAB there is no time for it.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -61,7 +60,7 @@ _moderator() {
     COMPREPLY=()
     while IFS= read -r -d '' reply; do
         if [ -z "$what" ]; then what=$reply; else COMPREPLY+=("$reply"); fi
-    done < <({completing} bash {table} "$COMP_LINE" "$COMP_POINT" "$COMP_WORDBREAKS" 2>/dev/null)
+    done < <({completing} bash "$COMP_LINE" "$COMP_POINT" "$COMP_WORDBREAKS" 2>/dev/null)
     case $what in
         +files) compopt -o default ;;
         +folders) compopt -o dirnames ;;
@@ -74,7 +73,7 @@ _ZSH = """\
 _moderator() {
     local line
     local -a found names texts
-    found=("${(@f)$({completing} zsh {table} "${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
+    found=("${(@f)$({completing} zsh "${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
     case ${found[1]-} in
         +files) _files ;;
         +folders) _files -/ ;;
@@ -112,7 +111,7 @@ function moderator
     cd (string join \\n -- $directory | string collect)
 end
 function __moderator_complete
-    set -l found ({completing} fish {table} (commandline -opc) (commandline -ct) 2>/dev/null)
+    set -l found ({completing} fish (commandline -opc) (commandline -ct) 2>/dev/null)
     switch "$found[1]"
         case +files
             __fish_complete_path (commandline -ct)
@@ -146,13 +145,18 @@ def code_for(shell: str) -> str:
 
     quoted = _quoted_for_fish if shell == "fish" else shlex.quote
     program = " ".join(map(quoted, _program())) if _program()[0] != "command" else "command moderator"
-    helper = [sys.executable, "-I", "-S", os.path.abspath(completing.__file__)]
-    table = json.dumps(described(commands, click.Context(commands, info_name="moderator")), separators=(",", ":"))
+    helper = [sys.executable, "-I", "-S", "-c", completer(described(commands, click.Context(commands)))]
     template = {"bash": _FUNCTION + _BASH, "zsh": _FUNCTION + _ZSH, "fish": _FISH}[shell]
-    filled = {"program": program, "completing": " ".join(map(quoted, helper)), "table": quoted(table)}
+    filled = {"program": program, "completing": " ".join(map(quoted, helper))}
     for name, text in filled.items():
         template = template.replace(f"{{{name}}}", text)
     return template
+
+
+def completer(table: Node) -> str:
+    """Return the program that answers a TAB: `completing`, imported alone and compiled once, and the table as Python reads it."""
+    folder = os.path.dirname(os.path.abspath(completing.__file__))
+    return f"import sys\nsys.path.append({folder!r})\nimport completing\ncompleting.run({table!r})"
 
 
 def described(command: click.Command, context: click.Context) -> Node:
