@@ -84,11 +84,10 @@ class Scene:
         return sorted({os.path.realpath(home) for home in (*known, f"{top}.moderator/tasks")})
 
     def trashes(self) -> list[str]:
-        """Return the folders that removed trees go to."""
-        beside = {trash_beside(record.path) for record in self.records if record.path}
-        return sorted(
-            {os.path.realpath(one) for one in (*beside, *(trash_beside(f"{home}/x") for home in self.homes()))}
-        )
+        """Return the folders that removed trees go to; one that has become a link is named, and not what it leads to."""
+        trees = [record.path for record in self.records if record.path] + [f"{home}/any" for home in self.homes()]
+        beside = map(os.path.split, map(trash_beside, trees))
+        return sorted({os.path.join(os.path.realpath(home), name) for home, name in beside})
 
     def is_stale(self, path: str) -> bool:
         """Whether nothing was written there since this machine started, or for longer than the grace.  Raises OSError."""
