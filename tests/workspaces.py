@@ -69,7 +69,9 @@ from moderator.git.pool import PoolLimits
 folder, repository, task_id, level, action, last = sys.argv[1:]
 directory = repository if level == "branch" else folder + "/checkouts"
 base = ExecutionContext("project", directory, "main", folder + "/state")
-context = ExecutionContext.create_isolated_context(base, task_id, IsolationLevel(level))
+full = ExecutionContext("project", folder + "/checkouts", "main", folder + "/state", IsolationLevel.FULL)
+context = ExecutionContext.named if action.startswith("adopt") else ExecutionContext.create_isolated_context
+context = context(base, task_id, IsolationLevel(level))
 manager = GitManager(repository, pool=PoolLimits(2, recycle="keep_ignored"))
 pool._SAME_SECOND = 0.0
 if action in ("remove", "rescue", "undo", "recycle"):
@@ -121,6 +123,8 @@ sys.addaudithook(watch)
     "recycle": lambda: manager.remove_workspace(context, recycle=True),
     "fill": lambda: manager.fill_pool(folder + "/checkouts", "main", 2),
     "drain": manager.drain_pool,
+    "adopt tree": lambda: manager.adopt(folder + "/mine", full, task_id),
+    "adopt branch": lambda: manager.adopt("mine", full, task_id),
 }[action]()
 """
 
@@ -132,7 +136,7 @@ def killed_before(
 
     `action` is create, furnish (that, with `deps`, `.env` and submodules), remove, rescue (a removal of a workspace with work in
     it) or undo (of that), recycle (a removal of one with committed work and an ignored file, to the pool), fill (the pool, to two
-    spares) or drain.
+    spares), drain, adopt tree (the worktree `mine` in the folder) or adopt branch (the branch of that name).
 
     Return what it was about to do; None if it has done all before.
     """

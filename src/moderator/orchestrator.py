@@ -281,13 +281,7 @@ class Orchestrator:
                 fork = self.git.resolve_base(base or "")
             except UnknownRevision as error:  # told with everything else that is wrong
                 fork, no_base = Base(base or "base", "0" * 40), error
-        context = ExecutionContext(
-            project_id=os.path.basename(self.git.main_worktree or self.git.checkout or "repository"),
-            working_directory=self.root if wanted.isolates_directory else self._checkout(),
-            git_branch=fork.name,
-            state_dir=os.path.join(self.git.state_root, "state"),
-            isolation_level=wanted,
-        )
+        context = self.base_context(fork.name, wanted)
         try:
             plan = make_plan(
                 tasks,
@@ -307,6 +301,19 @@ class Orchestrator:
         if no_base is not None:
             raise no_base
         return plan
+
+    def base_context(self, branch: str, level: IsolationLevel) -> ExecutionContext:
+        """Return what the contexts of tasks that fork from a branch are derived from.
+
+        Raises NotARepository for a level that runs in the checkout where there is none.
+        """
+        return ExecutionContext(
+            project_id=os.path.basename(self.git.main_worktree or self.git.checkout or "repository"),
+            working_directory=self.root if level.isolates_directory else self._checkout(),
+            git_branch=branch,
+            state_dir=os.path.join(self.git.state_root, "state"),
+            isolation_level=level,
+        )
 
     def last_run(self, source: str) -> LastRun | None:
         """Return the newest run of the tasks that a file lists, with what is known of them; None if there is none."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moderator.cli.clean_facts import GONE, decided, side_by_side
-from moderator.cli.options import json_option, opened, repo_option, teardowns
+from moderator.cli.options import json_option, opened, repo_option, selection_options, teardowns
 from moderator.cli.output import page, print_json, say, say_error
 from moderator.errors import (
     ModeratorError,
@@ -39,13 +39,7 @@ _AT_ONCE = 0.5  # seconds of deleting for good at the end; later commands delete
 
 @click.command("clean")
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
-@click.option(
-    "--merged", is_flag=True, help="Those whose work is merged into their base branch; no commits yet is not."
-)
-@click.option("--done", is_flag=True, help="Those whose last attempt succeeded.")
-@click.option("--failed", is_flag=True, help="Those whose last attempt ended in any other way.")
-@click.option("--older-than", metavar="TIME", help="Those not used for so long: 90m, 12h, 7d, 2w.")
-@click.option("--all", "everything", is_flag=True, help="Every workspace of this repository.")
+@selection_options
 @click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="But not the N that were used last.")
 @click.option("--into", metavar="BRANCH", help="With --merged or --branches: merged into this branch instead.")
 @click.option("--branches", is_flag=True, help="Delete the branches too where they are merged.")

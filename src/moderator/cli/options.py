@@ -28,6 +28,22 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")(command)
 
 
+def selection_options(command: Command) -> Command:
+    """Say of which workspaces something is to be done, by what holds for them: see `cleaning.select`."""
+    options = (
+        click.option(
+            "--merged", is_flag=True, help="Those whose work is merged into their base branch; no commits yet is not."
+        ),
+        click.option("--done", is_flag=True, help="Those whose last attempt succeeded."),
+        click.option("--failed", is_flag=True, help="Those whose last attempt ended in any other way."),
+        click.option("--older-than", metavar="TIME", help="Those not used for so long: 90m, 12h, 7d, 2w."),
+        click.option("--all", "everything", is_flag=True, help="Every workspace of this repository."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def opened(repo: str) -> tuple[GitManager, Config]:
     """Open the repository with its configuration, which says how much is kept of what is removed."""
     from moderator.git.manager import GitManager

@@ -6,8 +6,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from moderator.cli.options import configuration, json_option, repo_option, requi
 from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
 from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
+from moderator.cli.signals import code_of, handled
 from moderator.cli.spending import Spent, spent_in
 from moderator.cli.variants import Sizes, measured, verified
 from moderator.config.settings import MOST_WORKERS
@@ -32,11 +32,6 @@ from moderator.reports.variants import Variant, side_by_side
 from moderator.taskfile import read_tasks
 
 _MEASURED = 50  # tasks up to which the table counts changed lines
-_CODES = {
-    getattr(signal, name): code
-    for name, code in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129))
-    if hasattr(signal, name)  # Windows has no SIGHUP
-}
 
 
 @click.command("run")
@@ -117,7 +112,7 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         return 0
     received: list[signal.Signals] = []
     with (
-        _handled(cancellation, received),
+        handled(cancellation, received),
         progress_shown(progress, replace(plan, tasks=plan.to_run)) as callback,
     ):
         summary = orchestrator.carry_out(plan, callback, shlex.join(sys.argv))
@@ -134,33 +129,10 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
     else:
         _show_summary(summary, orchestrator.git, repo, spent)
     if summary.interrupted:
-        return _CODES.get(received[0], 130) if received else 130
+        return code_of(received)
     if summary.is_held:
         return WorkspaceBusy.exit_code
     return 0 if summary.success else 1
-
-
-@contextmanager
-def _handled(cancellation: Cancellation, received: list[signal.Signals]) -> Iterator[None]:
-    """End the tasks in order at the first signal, at once at the second."""
-
-    def handle(number: int, _: object) -> None:
-        received.append(signal.Signals(number))
-        if len(received) == 1:
-            cancellation.cancel()
-            with suppress(OSError):  # a terminal that was closed takes no more
-                os.write(2, b"\nending the tasks that run; once more ends them at once\n")
-        else:
-            cancellation.kill()
-
-    # Who was told to ignore a signal (nohup, a background job) goes on ignoring it.
-    heeded = [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:

@@ -180,6 +180,8 @@ def _config(sources: Sequence[_Source], others: Collection[str]) -> Config:
         )
     elif items is not None:
         merged["carry"] = ()
+    if "open" in merged:
+        merged["open"] = tuple(merged["open"] or ())
     if entries:
         from moderator.config.backends import resolved  # here and below: most configurations name none
 

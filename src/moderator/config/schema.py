@@ -29,6 +29,7 @@ from moderator.config.settings import (
     MOST_PORTS,
     MOST_SPARES,
     MOST_WORKERS,
+    OPEN_PLACEHOLDERS,
     PARSERS,
     PROMPT_CHOICES,
     RECYCLE_CHOICES,
@@ -274,6 +275,12 @@ def _template(text: str) -> str:
     return text
 
 
+def _opening(words: list[str]) -> list[str]:
+    if faults := [fault for word in words for fault in faults_of(word, OPEN_PLACEHOLDERS)]:
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": f"a list of words ({faults[0]})"})
+    return words
+
+
 def _variables(variables: dict[str, str]) -> dict[str, str]:
     for name in variables:
         if not name or "=" in name or "\0" in name + variables[name] or name.startswith("MODERATOR_"):
@@ -488,6 +495,7 @@ class _File(_Section):
     carry: list[Annotated[_Carry, BeforeValidator(_carry)]] | None = None
     submodules: bool = Config.submodules
     smudge: Annotated[str, _one_of(SMUDGE_CHOICES)] = Config.smudge
+    open: Annotated[_Argv, AfterValidator(_opening)] | None = None
     prompt_template: _Template = Config.prompt_template
     setup: _Commands = Config.setup
     verify: _Command = Config.verify

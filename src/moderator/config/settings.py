@@ -32,6 +32,8 @@ SPLICE = "{extra_args}"
 """The word of an `argv` in whose place the words of `extra_args` come; without it they come last."""
 PROMPT_PLACEHOLDERS = ("prompt", "description", "criteria", "workspace", "branch", "base", "task_id", "kind")
 """What can stand in braces in the template of a prompt."""
+OPEN_PLACEHOLDERS = ("path", "task_id", "branch")
+"""What can stand in braces in the words of `open`."""
 PROMPT_TEMPLATE = """\
 {prompt}
 {criteria}
@@ -169,6 +171,7 @@ class Config:
     how many megabytes together, they may be.  `recycle`: which workspaces become spares when they are removed.
     `carry`, `submodules`, `smudge`: what new workspaces get beside their checkout (see Furnishing); no `carry` at all, None, is
     what `.worktreeinclude` names, an empty one is nothing.
+    `open`: what opens a workspace for a person, with {path}, {task_id} and {branch}; empty: an editor of the environment.
     `prompt_template`: what an agent is told, with placeholders.
     `setup`, `verify`, `teardown`: the commands of tasks that have none of their own; `setup_timeout`: seconds for all of a set-up.
     `env`: variables of every task, with the placeholders of a task's own.
@@ -197,6 +200,7 @@ class Config:
     carry: tuple[Carry, ...] | None = None
     submodules: bool = False
     smudge: str = SMUDGE_CHOICES[0]
+    open: tuple[str, ...] = ()
     prompt_template: str = PROMPT_TEMPLATE
     setup: tuple[Command, ...] = ()
     verify: Command | None = None

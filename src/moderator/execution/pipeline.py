@@ -22,6 +22,7 @@ from moderator.backends.parsers import Answer, parser_for
 from moderator.backends.shell import command_of
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork, to_type
+from moderator.execution.environment import environment_in
 from moderator.execution.leavings import put_litter_aside
 from moderator.execution.places import HeldPlace
 from moderator.execution.readiness import make_ready, notes_of_changes
@@ -42,8 +43,6 @@ from moderator.routing import BackendRouter
 from moderator.templates import faults_of, fill, names_in
 
 log = logging.getLogger(__name__)
-
-_PORTS = ("MODERATOR_PORT", "MODERATOR_PORT_COUNT")
 
 
 class Listener(Protocol):
@@ -514,34 +513,12 @@ class _Steps:
         return Limits(timeout, idle_timeout, default.grace)
 
     def _environment(self, workspace: Workspace, call: Call, block: Block | None) -> dict[str, str]:
-        """Tasks are guests: nothing of ours that ties git to a repository, no gc that would get in the others' way."""
-        inherited = {name: value for name, value in self._all.environment.items() if not name.startswith("GIT_")}
         common, own = (self._filled(texts, workspace, block) for texts in (self._all.variables, self._task.env))
-        environment = {**inherited, "TMPDIR": self._scratch, **common, **call.env, **own}
-        given = environment.get("GIT_CONFIG_COUNT", "")
-        count = int(given) if given.isdecimal() else 0  # settings that the task's own `env` has stay
-        environment |= {
-            "GIT_CONFIG_COUNT": str(count + 2),
-            f"GIT_CONFIG_KEY_{count}": "gc.auto",
-            f"GIT_CONFIG_VALUE_{count}": "0",
-            f"GIT_CONFIG_KEY_{count + 1}": "maintenance.auto",
-            f"GIT_CONFIG_VALUE_{count + 1}": "false",
-            "MODERATOR_TASK_ID": self._task.id,
-            "MODERATOR_WORKSPACE": workspace.path,
-            "MODERATOR_BRANCH": workspace.branch or "",
-            "MODERATOR_BASE": workspace.base,
-            "MODERATOR_STATE_DIR": os.path.abspath(workspace.state_dir),
-            "MODERATOR_RUN": self._all.run_id,
-            "MODERATOR_ATTEMPT": str(self._job.attempt),
-            "MODERATOR_SLOT": str(self._slot),
-        }
-        for variable, number in zip(_PORTS, (block.first, block.count) if block else (None, None), strict=True):
-            environment.pop(variable, None)  # a moderator that is a task itself has ports that are not this task's
-            environment |= {variable: str(number)} if number is not None else {}
-        for name, value in environment.items():
-            if "\0" in name or "\0" in value or "=" in name:
-                raise ConfigurationError(f"the environment variable {name!r} cannot be passed on", hint="take it out")
-        return environment
+        return environment_in(
+            workspace, self._all.environment, {"TMPDIR": self._scratch, **common, **call.env, **own},
+            task_id=self._task.id, run_id=self._all.run_id, attempt=self._job.attempt, slot=self._slot,
+            ports=(block.first, block.count) if block else None,
+        )  # fmt: skip
 
     def _filled(self, texts: Mapping[str, str], workspace: Workspace, block: Block | None) -> dict[str, str]:
         """Return variables with their placeholders filled in."""

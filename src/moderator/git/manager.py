@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +22,15 @@ from moderator.errors import (
     ConfigurationError,
     EnvironmentProblem,
     GitFailed,
+    PersonNeeded,
     UnknownRescue,
     UnknownRevision,
     UnknownWorkspace,
+    WorkspaceBusy,
     to_type,
 )
 from moderator.furnishing import NOTHING, Furnishing
-from moderator.git import branches, committing, entries, history, leases, locking, rescues, selecting
+from moderator.git import adopting, branches, committing, entries, history, leases, locking, rescues, selecting
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
@@ -36,15 +40,19 @@ from moderator.git.inspection import Inspector, measured
 from moderator.git.lifecycle import Lifecycle, checkout_at
 from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
 from moderator.git.pool import PoolLimits, PoolStatus
-from moderator.git.registry import READY, Record, Registry, key_of, result_ref, unknown
+from moderator.git.registry import BRANCH, MAKING, READY, TREE, Record, Registry, key_of, result_ref, unknown
 from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository, require_git
-from moderator.git.safekeeping import Safekeeping
+from moderator.git.safekeeping import Safekeeping, refuse_adopted
 from moderator.git.spares import Spare
 from moderator.git.unsaved import Unsaved
 from moderator.git.untouched import Untouched
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Stand, Workspace, WorkspaceStatus
 from moderator.git.whereabouts import Whereabouts, find_whereabouts
+from moderator.git.worktrees import Start
+from moderator.naming import task_slug
+
+_PATIENCE = 10.0  # seconds to wait for somebody who adopts something at this moment
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or what people type: the task's id, its exact branch, or the whole ref.
@@ -214,6 +222,92 @@ class GitManager:
         """Raise ConfigurationError if workspaces of a commit cannot get this, as far as it can be known before one is made."""
         needs = Needs.of(self._repository, furnishing)
         selecting.refuse_unignored_at(self._repository, base, needs.items)
+
+    def adopt(
+        self, what: str, base_context: ExecutionContext, task_id: str | None = None, base: str | None = None
+    ) -> Workspace:
+        """Make a person's linked worktree, or a branch that no worktree is on, the workspace of a task; return it, leased.
+
+        Nothing of a worktree is moved or changed; a branch gets one below the directory of `base_context`, whose state
+        directory is that of its tasks.  `task_id` defaults to the name of the branch, `base`, what that forked from, to what
+        the main worktree is on.  Raises what `adopting.find`, `refuse_other_names` and `fork_of` do, WorkspaceBusy, and before
+        anything is made.
+        """
+        # One at a time: two that adopt the same under two ids would both find it free.
+        with leases.held(self._repository.ours / "adopting.lock", "the adoption of worktrees here", _PATIENCE):
+            for half in [one for one in self._registry if one.adopted and one.state == MAKING]:
+                with contextlib.suppress(WorkspaceBusy, PersonNeeded, UnknownWorkspace):  # finished, or taken back
+                    self.hold(_workspace(half, _context_of(half))).release()
+            return self._adopted(what, base_context, task_id, base)
+
+    def _adopted(self, what: str, base_context: ExecutionContext, task_id: str | None, base: str | None) -> Workspace:
+        found = adopting.find(self._repository, self._registry, what)
+        name = adopting.id_for(self._removals, found) if task_id is None else task_id
+        homes = {os.path.dirname(one.path) for one in self._registry if one.path and not entries.is_elsewhere(one.path)}
+        homes |= {os.path.join(root, entries.TASKS) for root in (self.default_root, base_context.working_directory)}
+        adopting.refuse_other_names(self._registry, found, name, set(map(os.path.realpath, homes)))
+        fork = adopting.fork_of(self._repository, found, base)
+        self._repository.refuse_mirror("the branches of tasks")
+        context = ExecutionContext.named(replace(base_context, git_branch=fork.name), name, IsolationLevel.FULL)
+        record = replace(
+            _unregistered(replace(context, git_branch=found.branch)),
+            path=found.tree or os.path.abspath(context.working_directory),
+            base=fork.commit,
+            entry=os.path.basename(found.entry) or entries.new_entry_id(task_slug(name)),
+            token=secrets.token_hex(16),
+            created_at=time.time(),
+            state=MAKING,
+            adopted=TREE if found.tree else BRANCH,
+        )
+        lease_path = self._registry.lease_path(record.key)
+        with self._holds.turn(lease_path):
+            hold = self._holds.take(lease_path, f"the workspace of task {name!r}", task_id=name)
+            release = self._holds.releaser(hold)
+            try:
+                if found.tree:
+                    record = self._lifecycle.take_over(record)
+                else:
+                    start = Start(found.tip, found.tip, True, record.ref)
+                    record = self._lifecycle.bring_back(record, start, None, hold.lease)
+            except BaseException:
+                with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
+                    if self._registry.owner_of_name(name) is None:
+                        hold.lease.forget()
+                release()
+                raise
+        return _workspace(record, _context_of(record), release)
+
+    def hold(self, target: Target) -> Workspace:
+        """Return a workspace that is there already, leased as `create_workspace` leases it; a half-made one is not there.
+
+        Raises UnknownWorkspace, AmbiguousName, WorkspaceBusy if another process holds it, PersonNeeded if its tree is not there
+        or not as it was made.
+        """
+        record = self._record(target)
+        lease_path = self._registry.lease_path(record.key)
+        with self._holds.turn(lease_path):
+            hold = self._holds.take(lease_path, f"the workspace of task {record.task_id!r}", task_id=record.task_id)
+            release = self._holds.releaser(hold)
+            try:
+                current = self._registry.find(record.task_id)
+                current = current and self._lifecycle.recovered(current)
+                if current is None:
+                    hold.lease.forget()
+                    raise unknown(record.task_id)
+                if current.path:
+                    self._lifecycle.require_tree(current)
+                else:
+                    release = self._with_checkout(_context_of(current), release, clean=False)
+            except BaseException:
+                release()
+                raise
+        return _workspace(current, _context_of(current), release)
+
+    def require_there(self, target: Target) -> None:
+        """Raise PersonNeeded unless the workspace's tree is there and as it was made; its lease is not asked for."""
+        record = self._record(target)
+        if record.path:
+            self._lifecycle.require_tree(record)
 
     def workspaces(self) -> list[Workspace]:
         """Return every workspace of this repository, by name.  They are not leased."""
@@ -534,6 +628,7 @@ class GitManager:
         for record in map(self._named_by, targets):
             own = ""
             if registered := self._registry.find(record.task_id):
+                refuse_adopted(registered)
                 self._safe.check(registered, True)
                 own = entries.entry_dir(self._repository, registered) if registered.path else ""
             elif owner := self._registry.holder(record):

@@ -316,7 +316,7 @@ def _removal(
     """Return what is written down of a removal; `contents` says where the HEAD of its worktree was."""
     now, tip = time.time(), repository.commit_of(record.ref)
     return Removal(
-        id=record.entry or record.token[:16],
+        id=record.mark or record.token[:16],
         task_id=record.task_id,
         branch=record.branch,
         path=record.path,

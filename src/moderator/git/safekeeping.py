@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from moderator.context import IsolationLevel
-from moderator.errors import EnvironmentProblem, UnknownRescue, WorkspaceBusy, to_type
+from moderator.errors import EnvironmentProblem, PersonNeeded, UnknownRescue, WorkspaceBusy, to_type
 from moderator.git import entries, leases, rescues, retiring
 from moderator.git.choosing import removal_meant
 from moderator.git.emptying import Emptier, trash_lock
@@ -31,6 +31,16 @@ from moderator.git.worktrees import Start
 from moderator.naming import generate_task_branch, task_directory_name, task_slug
 
 _MOST_COPIES = 1000  # restored workspaces of one task before a name must be given
+
+
+def refuse_adopted(record: Record) -> None:
+    """Raise PersonNeeded for a workspace whose branch a person made: that is nobody's to free."""
+    if record.adopted:
+        raise PersonNeeded(
+            f"the workspace of task {record.task_id!r} was adopted: its branch {record.branch!r} is not moderator's to set aside",
+            hint=f"remove the workspace, the branch stays: {to_type('moderator', 'clean', record.task_id)}; "
+            "or give the new task another id",
+        )
 
 
 class Safekeeping:
@@ -71,6 +81,7 @@ class Safekeeping:
         record of a workspace that can be removed as it stands, unless its directory is gone.
         """
         pool = self._lifecycle.pool
+        recycle = recycle and not record.adopted
         keeps = recycle and not rescue and pool.limits.keeps_ignored
         wish = Wish(rescue, reason, frees, keeps, self._keeping)
         removal: Removal | None = None
@@ -85,7 +96,7 @@ class Safekeeping:
             removal = self._lifecycle.retire(current, wish)
             done()
         if removal is None:  # a dead process had removed it but for its name
-            removal = next((found for found, _ in self._removals if found.id == record.entry), None)
+            removal = next((found for found, _ in self._removals if found.id == record.mark), None)
             removal = removal or retiring.removal_without_tree(self._repository, record, wish)
         if recycle and removal.rescue is None and removal.head and (taken := self._taken_by_pool(removal, record)):
             return taken
@@ -126,6 +137,7 @@ class Safekeeping:
         `record` need not be registered: a branch or a result may be all that is left.
         """
         if found := self._registry.find(record.task_id):
+            refuse_adopted(found)
             made = self.remove(found, True, reason, frees=True, before=before).rescue
             record = found
         else:
@@ -176,7 +188,8 @@ class Safekeeping:
         """Lay a rescue out in a new workspace, under the task's own id if its names are free, or under `task_id`."""
         old = described.record
         new_id = self._free_id(old) if task_id is None else task_id
-        home = os.path.dirname(old.path) if old.path else os.path.join(root, "tasks")
+        ours = old.path and not entries.is_elsewhere(old.path)
+        home = os.path.dirname(old.path) if ours else os.path.join(root, entries.TASKS)
         level = old.level if old.path else IsolationLevel.FULL
         record = replace(
             old,
@@ -190,6 +203,7 @@ class Safekeeping:
             created_at=time.time(),
             state=MAKING,
             checkout="",
+            adopted="",
             base=old.base or described.rescue.head,
         )
         rescue = described.rescue

@@ -13,12 +13,12 @@ import time
 
 from moderator.errors import EnvironmentProblem
 from moderator.git.contents import printable
-from moderator.git.entries import entry_dir
+from moderator.git.entries import entry_dir, is_elsewhere
 from moderator.git.mounts import mounts_in
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 
-_TRASH = ".trash"
+_TRASH, _TRASH_ELSEWHERE = ".trash", ".moderator-trash"
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 GARBAGE = ".deleting"
 """How the name of something ends that is only waiting to be deleted."""
@@ -26,17 +26,17 @@ GARBAGE = ".deleting"
 
 def trash_of(record: Record) -> str:
     """Return where a record's tree goes: beside the workspaces, under a name that no task can have."""
-    return os.path.join(trash_beside(record.path), record.entry)
+    return os.path.join(trash_beside(record.path), record.mark)
 
 
 def trash_beside(path: str) -> str:
-    """Return the folder to which the trees of a workspace and of its neighbours go."""
-    return os.path.join(os.path.dirname(path), _TRASH)
+    """Return the folder to which the trees of a workspace and of its neighbours go; among a person's it says whose it is."""
+    return os.path.join(os.path.dirname(path), _TRASH_ELSEWHERE if is_elsewhere(path) else _TRASH)
 
 
 def retired_of(repository: Repository, record: Record) -> str:
     """Return where a record's administrative directory goes."""
-    return os.path.join(repository.ours, "trash", record.entry)
+    return os.path.join(repository.ours, "trash", record.mark)
 
 
 def into_garbage(path: str) -> str | None:

@@ -61,10 +61,13 @@ _GIVING_WAY = 0.02  # seconds between looks whether others still check out
 _counter = threading.Lock()
 
 
-def check_place(repository: Repository, task_id: str, path: str) -> None:
-    """Raise unless `path` is where this task's worktree may be made: its own name, nothing foreign there, no redirection."""
+def check_place(repository: Repository, task_id: str, path: str, *, anywhere: bool = False) -> None:
+    """Raise unless `path` is where this task's worktree may be made: its own name, nothing foreign there, no redirection.
+
+    `anywhere` is for one that comes back to where a person had made it, under whatever name.
+    """
     parent, name = os.path.split(path)
-    if name != task_directory_name(task_id) or os.path.basename(parent) != "tasks":
+    if not anywhere and (name != task_directory_name(task_id) or os.path.basename(parent) != "tasks"):
         raise IsolationError(
             f"{printable(path)!r} is not the working directory of task {task_id!r}",
             hint="make contexts with ExecutionContext.create_isolated_context",
