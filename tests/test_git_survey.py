@@ -66,7 +66,7 @@ def test_a_watch_begins_by_the_clock_of_the_file_system(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.touch()
     time.sleep(0.1)
-    watch = Watch.begin(str(tmp_path / "trash"))
+    watch = Watch.begin(str(tmp_path))
     new.touch()
     stamps = Survey(str(tmp_path)).stamps
     assert (watch.covers([stamps["old"]]), watch.covers([stamps["old"], stamps["new"]])) == (True, False)
@@ -77,7 +77,7 @@ def test_a_watch_begins_by_our_own_clock_where_nothing_can_be_written(tmp_path: 
     """A file system that takes no file more can be freed all the same."""
     (tmp_path / "file").touch()
     before = time.time()
-    assert before <= Watch.begin(str(tmp_path / "file" / "trash")).began <= time.time()
+    assert before <= Watch.begin(str(tmp_path / "file")).began <= time.time()
 
 
 @pytest.mark.parametrize("change", ["write", "chmod", "new", "gone", "mode of the tree"])

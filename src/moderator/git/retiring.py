@@ -41,7 +41,6 @@ from moderator.git.trash import (
     retire_entry,
     retired_of,
     tidy_trash_beside,
-    trash_beside,
     trash_of,
 )
 from moderator.git.unsaved import Unsaved, look, look_again, notes_of
@@ -146,7 +145,7 @@ def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[U
     A repository inside the tree cannot be asked again when that is renamed, so it is waited for until nothing is.
     """
     for _ in range(_LOOKS):
-        watch = Watch.begin(trash_beside(record.path))
+        watch = Watch.begin(os.path.dirname(record.path))
         notes = _notes(entry_dir(repository, record))
         unsaved = check_retirement(repository, record, wish)
         stamps = unsaved.survey.stamps.values() if unsaved.survey else ()

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-
-from moderator.git.trash import GARBAGE
 
 _TICK = 0.05  # seconds by which times of files may be behind the clock, with a wide margin
 _COARSE_TICK = 2.0  # the same where only whole seconds are noted
@@ -143,15 +141,10 @@ class Watch:
     @classmethod
     def begin(cls, folder: str) -> Watch:
         """Begin; `folder` is on the tree's file system.  One that takes no file more is asked nothing: our own clock has to do."""
-        asked = os.path.join(folder, f"clock-{secrets.token_hex(4)}{GARBAGE}")
         began = time.time()
-        with contextlib.suppress(OSError):
-            os.makedirs(folder, exist_ok=True)
-            os.close(os.open(asked, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            began = os.lstat(asked).st_ctime
-            os.unlink(asked)
-        with contextlib.suppress(OSError):  # only if nothing else is in it
-            os.rmdir(folder)
+        # Without a name, where there are such files: nothing is left of it, whatever happens.
+        with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as asked:
+            began = os.fstat(asked.fileno()).st_ctime
         return cls(began, time.monotonic(), _ahead())
 
     def covers(self, stamps: Collection[Stamp]) -> bool:
