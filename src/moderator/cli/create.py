@@ -6,7 +6,7 @@ import os
 
 import click
 
-from moderator.cli.options import configuration, json_option, repo_option
+from moderator.cli.options import configuration, json_option, repo_option, require_agreement
 from moderator.cli.output import print_bytes, print_json
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import UsageError, WorkspaceOccupied, to_type
@@ -30,7 +30,10 @@ def create_command(task_id: str, base: str | None, level: str | None, as_json: b
     from moderator.git.manager import GitManager
     from moderator.orchestrator import Orchestrator
 
-    orchestrator = Orchestrator(configuration(GitManager(repo)), repo)
+    git = GitManager(repo)
+    config = configuration(git)
+    require_agreement(git, config)  # what is carried into a workspace is the configuration's to say
+    orchestrator = Orchestrator(config, repo)
     git = orchestrator.git
     wanted = IsolationLevel.of(level or orchestrator.config.parallel.isolation_level)
     if wanted is IsolationLevel.NONE:
