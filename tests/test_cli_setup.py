@@ -20,7 +20,7 @@ def repository(tmp_path: Path) -> Path:
     return make_repository(tmp_path / "shop", [("first", {"a.txt": "1\n"})])
 
 
-def states(repository: Path) -> dict[str, tuple[str, str]]:
+def states(repository: Path) -> dict[str, tuple[str, str | None]]:
     """Return the state and the last outcome of each workspace."""
     listed = document(moderator(repository, "list", "--json"))["workspaces"]
     return {one["task_id"]: (one["state"], one["outcome"]) for one in listed}
@@ -96,3 +96,13 @@ def test_clean_tears_down_first(repository: Path, tmp_path: Path) -> None:
     assert not os.path.exists(f"{repository}.moderator/tasks/one")
     assert moderator(repository, "undo").returncode == 0
     assert states(repository) == {"one": ("teardown failed", "unchanged")}
+
+
+def test_a_workspace_made_by_hand_is_not_called_ready(repository: Path, tmp_path: Path) -> None:
+    """Where the configuration has a set-up, only a run does it; asked again for the same workspace nothing changes."""
+    config = tmp_path / "config.yaml"
+    config.write_text("setup: 'true'\n")
+    made = moderator(repository, "create", "one", MODERATOR_CONFIG=str(config))
+    assert (made.returncode, "note: it is not set up" in made.stderr) == (0, True)
+    assert moderator(repository, "create", "one").stdout == made.stdout
+    assert states(repository) == {"one": ("not set up", None)}

@@ -246,7 +246,7 @@ def test_placeholders_of_variables_are_filled_in(tmp_path: Path) -> None:
 
 STATUS = WorkspaceStatus("t", IsolationLevel.FULL, "/w", "b", "c", "main", "c", 0, 0, "ready", 100.0)
 STAGES = [getattr(standing, name) for name in (
-    "SETTING_UP", "SET_UP_FAILED", "READY", "TEARING_DOWN", "TORN_DOWN", "TEARDOWN_FAILED", "UNCLEAR",
+    "NOT_SET_UP", "SETTING_UP", "SET_UP_FAILED", "READY", "TEARING_DOWN", "TORN_DOWN", "TEARDOWN_FAILED", "UNCLEAR",
 )]  # fmt: skip
 
 

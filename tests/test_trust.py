@@ -171,6 +171,21 @@ def test_a_run_refuses_until_somebody_agreed(repository: Path, listed: Path, tmp
     assert (tree / "mine").exists()
 
 
+def test_what_is_carried_needs_agreement_too(repository: Path, listed: Path) -> None:
+    """A secret goes into a workspace by the repository's word only after an agreement, whichever command makes it."""
+    (repository / ".git" / "info" / "exclude").write_text("moderator.yaml\n.env\n")
+    (repository / ".env").write_text("secret\n")
+    (repository / "moderator.yaml").write_text("carry: [.env]\n")
+    for arguments in (["create", "made"], ["run", str(listed)]):
+        refused = moderator(repository, *arguments)
+        assert (refused.returncode, "    carry: " in refused.stderr, ".env" in refused.stderr) == (3, True, True), (
+            arguments
+        )
+    assert not Path(f"{repository}.moderator").exists()
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    assert Path(moderator(repository, "create", "made").stdout.strip(), ".env").read_text() == "secret\n"
+
+
 def test_what_was_agreed_to_is_what_is_executed(repository: Path, listed: Path) -> None:
     """The file is read once, for the comparison and for the run, so what stands there a moment later has no say."""
     agreements().agree(str(repository), {"setup": ["touch made"]})

@@ -6,8 +6,8 @@ import os
 
 import click
 
-from moderator.cli.options import configuration, json_option, repo_option
-from moderator.cli.output import print_bytes, print_json
+from moderator.cli.options import configuration, json_option, repo_option, require_agreement
+from moderator.cli.output import print_bytes, print_json, say
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import UsageError, WorkspaceOccupied, to_type
 
@@ -29,8 +29,12 @@ def create_command(task_id: str, base: str | None, level: str | None, as_json: b
     """
     from moderator.git.manager import GitManager
     from moderator.orchestrator import Orchestrator
+    from moderator.preparing.standing import NOT_SET_UP, Standing, Standings
 
-    orchestrator = Orchestrator(configuration(GitManager(repo)), repo)
+    git = GitManager(repo)
+    config = configuration(git)
+    require_agreement(git, config)  # what is carried into a workspace is the configuration's to say
+    orchestrator = Orchestrator(config, repo)
     git = orchestrator.git
     wanted = IsolationLevel.of(level or orchestrator.config.parallel.isolation_level)
     if wanted is IsolationLevel.NONE:
@@ -44,6 +48,9 @@ def create_command(task_id: str, base: str | None, level: str | None, as_json: b
     try:
         with git.create_workspace(context, None if base is None else fork.commit) as workspace:
             os.makedirs(workspace.state_dir, exist_ok=True)
+            if config.setup and not existed and wanted.isolates_directory:
+                Standings(git.state_root).write(Standing(task_id, workspace.created_at, NOT_SET_UP))
+                say("note", "it is not set up: that is done by runs, for the workspaces that they make")
     except WorkspaceOccupied as error:
         if not existed and wanted is IsolationLevel.FULL and git.existing_branches([context.git_branch]):
             error.hint = f"take it up again: {to_type('moderator', 'adopt', context.git_branch)}\n{error.hint}"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from moderator.store import AttemptRecord
 
 CREATING, SETTING_UP, SET_UP_FAILED, READY = "creating", "setting up", "set-up failed", "ready"
+NOT_SET_UP = "not set up"
+"""It was made by hand, and no run has set it up as the configuration wants."""
 RUNNING, INTERRUPTED, DONE = "running", "interrupted", "done"
 TEARING_DOWN, TORN_DOWN, TEARDOWN_FAILED = "tearing down", "torn down", "teardown failed"
 UNCLEAR = "unclear"
