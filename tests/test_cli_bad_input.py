@@ -212,7 +212,7 @@ def test_a_checkout_with_changes(tmp_path: Path, repository: Path, tasks: Path, 
     [
         (["rnu"], "no command is called 'rnu'; did you mean 'run'?", "moderator --help"),
         (["zzz"], "no command is called 'zzz'", "moderator --help"),
-        (["run"], "Missing argument 'TASKS.yaml'.", "moderator run --help"),
+        (["run"], "there is nothing to run; name a file of tasks, or give --cmd 'COMMAND'", "moderator run --help"),
         (["show"], "Missing argument 'TASK'.", "moderator show --help"),
         (["run", "../tasks.yaml", "-j", "0"], f"Invalid value for '-j' / '--jobs': 0 {RANGE}", "moderator run --help"),
         (["run", "../tasks.yaml", "-j", "33"], f"Invalid value for '-j' / '--jobs': 33 {RANGE}", "moderator run --help"),

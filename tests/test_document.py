@@ -13,10 +13,20 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from moderator.document import Complaints, MappingNode, Node, Place, plain_value, read_document, unknown_key, wording
+from moderator.document import (
+    Complaints,
+    MappingNode,
+    Node,
+    Place,
+    flow,
+    plain_value,
+    read_document,
+    unknown_key,
+    wording,
+)
 from moderator.document.composing import DEEPEST, parse_document
 from moderator.document.nodes import scalar_value
 from moderator.document.reading import LARGEST_FILE
@@ -377,3 +387,31 @@ def test_importing_the_reader_costs_no_yaml() -> None:
         check=True,
     )
     assert done.stdout == "False\n"
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-10, 10**12)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+    | st.lists(st.sampled_from("ab-.&= :#/~,'\"[]{}!*|>%@`?0"), max_size=6).map("".join),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text("ab- :#", min_size=1), inside, max_size=3),
+)
+
+
+@given(VALUES)
+@example("- a")
+@example("-")
+@example("---")
+@example("a #b")
+@example("a: b")
+@example("a:")
+@example("-1")
+@example(".5")
+@example("&a")
+def test_what_is_written_in_one_line_is_read_as_the_same(value: Any) -> None:
+    """In a list and in a mapping, with a comment behind it: never another value."""
+    complaints = Complaints("a.yaml")
+    root = parse_document(f"a: {flow(value)}  # b\nc: [{flow(value)}]\n", complaints)
+    assert (plain_value(root), complaints.sentences()) == ({"a": value, "c": [value]}, [])

@@ -62,6 +62,7 @@ def test_a_plan_is_ready_for_json(tmp_path: Path) -> None:
             {
                 "task_id": "a_b",
                 "description": "Do it",
+                "values": {},
                 "backend": "shell",
                 "run": ["make", "-j"],
                 "setup": [],

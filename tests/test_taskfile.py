@@ -257,7 +257,7 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
             "{id: x, run: y, colour: red}",
             "2:21: unknown key 'colour'; known here: 'id', 'description', 'kind', 'run', 'prompt', 'backend', 'verify', "
             "'setup', 'teardown', 'max_attempts', 'variants', 'sparse', 'carry', 'submodules', 'smudge', 'env', "
-            "'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout', 'setup_timeout'",
+            "'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout', 'setup_timeout', 'matrix', 'foreach'",
         ),
         ("{id: x, run: y, env: [A]}", "2:26: env must be a mapping of names to texts, not a list"),
         ("{id: x, run: y, env: {A: }}", "2:30: env.A has no value; write '' for an empty one"),
@@ -392,7 +392,9 @@ def test_what_is_written_down_comes_back(
     tmp_path_factory: pytest.TempPathFactory, tasks: list[Task], base: str | None
 ) -> None:
     """Any valid tasks, written as JSON (which is YAML), are those tasks again."""
-    written = [{key: value for key, value in task.to_dict().items() if key != "variant_of"} for task in tasks]
+    written = [
+        {key: value for key, value in task.to_dict().items() if key not in ("variant_of", "values")} for task in tasks
+    ]
     content: dict[str, Any] = {"base": base, "tasks": written}
     found = tasks_of(json.dumps(content), tmp_path_factory.getbasetemp())
     assert (found.base, list(found.tasks)) == (base, tasks)

@@ -86,7 +86,8 @@ class Task:
     router's rules; `backend` names who does it, or several in the order in which they are tried, whatever the rules say.
     `verify` is a command, like `run`, that must end with 0 in the workspace afterwards.  `max_attempts` is how often the task
     is tried when its backend fails for reasons of its own; None means the router's.  `variant_of` is the task that this one
-    is one of several attempts at, "" if it is none.  `sparse` are the directories that its workspace has, none: all of them.
+    is one of several attempts at, "" if it is none.  `values` are what it is made for, by name, where one task of a list stands
+    for many; its commands find them in their environment.  `sparse` are the directories that its workspace has, none: all of them.
     `carry`, `submodules` and `smudge` are what its workspace gets beside them (see Furnishing); None: what the repository's do.
     `setup` are commands that run in its new workspace first, one after the other, until one fails; `teardown` those that run
     before the workspace is removed; `setup_timeout` is seconds that either may take, None: the executor's.
@@ -106,6 +107,7 @@ class Task:
     max_attempts: int | None = None
     variant_of: str = ""
     sparse: list[str] = field(default_factory=list)
+    values: Mapping[str, str] = field(default_factory=dict)
     carry: list[Carry | str] | None = None
     submodules: bool | None = None
     smudge: str | None = None
@@ -136,6 +138,7 @@ class Task:
             "max_attempts": self.max_attempts,
             "variant_of": self.variant_of,
             "sparse": list(self.sparse),
+            "values": dict(self.values),
             "carry": None if self.carry is None else [as_plain(one) for one in self.carry],
             "submodules": self.submodules,
             "smudge": self.smudge,

@@ -74,6 +74,7 @@ class PlannedTask:
         return {
             "task_id": self.task.id,
             "description": self.task.description,
+            "values": dict(self.task.values),
             "backend": self.backend,
             "run": self.task.run,
             **{name: value for name, value in self.task.to_dict().items() if name in ("setup", "verify", "teardown")},

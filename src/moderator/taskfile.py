@@ -1,8 +1,8 @@
 """A file written by hand -> tasks, with everything that is wrong with it at once.
 
 Texts are taken as they are written: the id `001`, the command `true` and the value `1.10` need no quotes.
-Must not know a repository, contexts or a plan: that two ids would share a name is the plan's to say, and
-`where` gives it the line.
+A task with `matrix` or `foreach` stands for many (`expanding`).  Must not know a repository, contexts or a plan: that two ids
+would share a name is the plan's to say, and `where` gives it the line.
 """
 
 from __future__ import annotations
@@ -18,20 +18,29 @@ from typing import Any
 
 from moderator.document import (
     Complaints,
+    Document,
     ListNode,
     MappingNode,
     Node,
     Place,
     ScalarNode,
+    choice_of,
+    complain_of,
+    flag_of,
     is_null,
-    listed,
     mismatch,
     plain_value,
     quoted,
     read_document,
+    text_of,
+    texts_of,
     unknown_key,
 )
 from moderator.errors import InvalidTaskId, PlanError
+from moderator.expanding.copies import KEYS as EXPANDING
+from moderator.expanding.copies import Copy, Surroundings, copies, read_combinations
+from moderator.expanding.items import MOST_TASKS, Sources
+from moderator.expanding.labels import combination_hash, label
 from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry, fault_in_path
 from moderator.models import ENV_PLACEHOLDERS, Command, Task
 from moderator.naming import task_slug
@@ -39,8 +48,10 @@ from moderator.templates import faults_of
 
 EXAMPLE = "tasks: [{id: task_001, run: make test}]"
 _LONGEST_PROMPT = 1024 * 1024  # bytes of a prompt's file
-_MOST_ATTEMPTS = 20
-_MOST_VARIANTS = 32
+MOST_ATTEMPTS = 20
+MOST_VARIANTS = 32
+OUR_OPTION = "--cmd"
+"""What the list is called that the command line itself is."""
 OUR_VARIABLES = "MODERATOR_"
 """How the names of the environment variables begin that every task is given."""
 
@@ -61,38 +72,70 @@ class TaskFile:
     hint: str = ""
 
     def where(self, index: int) -> str:
-        """Return where the task of that index begins: `tasks.yaml:12`."""
-        return f"{self.path}:{self.lines[index]}"
+        """Return where the task of that index begins: `tasks.yaml:12`, or its id where no file has it."""
+        return f"{self.path}:{self.lines[index]}" if self.lines[index] else self.tasks[index].id
 
     def refusal(self, more: Sequence[str] = ()) -> PlanError:
         """Return the error with every problem of the file, and `more` that others found in its tasks."""
         problems = [*self.problems, *more]
         count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-        return PlanError(f"the task list {self.path!r} has {count}", problems, self.hint)
+        what = "this command" if self.path == OUR_OPTION else f"the task list {self.path!r}"
+        return PlanError(f"{what} has {count}", problems, self.hint)
 
 
-def load_tasks(path: Path) -> TaskFile:
+def load_tasks(path: Path, sources: Sources | None = None) -> TaskFile:
     """Read a task list.
 
-    Raises PlanError with every problem of the file, each with its line and column; a file that is not there or
-    has no tasks is a problem too.
+    `sources` looks up what `foreach` names in a repository; without it such a task is a problem.
+
+    Raises PlanError with every problem of the file, each with its line and column; a file that is not there or has no tasks
+    is a problem too.
     """
-    listed = read_tasks(path)
+    listed = read_tasks(path, sources)
     if listed.problems:
         raise listed.refusal()
     return listed
 
 
-def read_tasks(path: Path) -> TaskFile:
+def read_tasks(path: Path, sources: Sources | None = None) -> TaskFile:
     """Read a task list with its problems, for whoever wants to tell them together with others."""
-    document = read_document(path)
+    return _read(read_document(path), Path(os.path.abspath(path)).parent, sources)
+
+
+def tasks_of_command(
+    run: str, patterns: Sequence[str], task_id: str | None, folder: Path, sources: Sources | None = None
+) -> TaskFile:
+    """Return the list of a single task that runs a command, or one for each file that the patterns mean.
+
+    Without an id it is named after the command's program, with a hash of the whole, so that another command is another task.
+    """
+    nowhere = Place(0, 0)  # complaints of it have no line
+
+    def text(value: str) -> Node:
+        return ScalarNode(nowhere, 1, value, plain=False)
+
+    def mapping(**entries: Node) -> MappingNode:
+        return MappingNode(
+            nowhere, 1, {key: (ScalarNode(nowhere, 1, key, True), node) for key, node in entries.items()}
+        )
+
+    program = os.path.basename(run.split()[0]) if run.strip() else "task"
+    named = label(program) if program == run else f"{label(program)}-{combination_hash({'run': run})}"
+    task = {"id": text(task_id or named), "run": text(run)}
+    if patterns:
+        task["foreach"] = mapping(files=ListNode(nowhere, 1, tuple(map(text, patterns))))
+    root = mapping(tasks=ListNode(nowhere, 1, (mapping(**task),)))
+    return _read(Document(OUR_OPTION, root, Complaints(OUR_OPTION)), folder, sources)
+
+
+def _read(document: Document, folder: Path, sources: Sources | None) -> TaskFile:
     complaints = document.complaints
     readable = document.root is not None or not complaints
     root = _root(document.root, complaints) if readable else None
     nodes = _list_of_tasks(root, complaints) if root else ()
     base = _base(root, complaints) if root else None
-    folder = Path(os.path.abspath(path)).parent
-    tasks = _tasks(nodes, _defaults(root, complaints, folder) if root else {}, complaints, folder)
+    defaults = _defaults(root, complaints, folder) if root else {}
+    tasks = _tasks(nodes, defaults, complaints, Surroundings(folder, base, sources))
     return TaskFile(
         document.source,
         base,
@@ -111,7 +154,7 @@ def _root(root: Node | None, complaints: Complaints) -> MappingNode | None:
         complaints.add("the list needs a name; write 'tasks:' in a line above it", root)
         return None
     if not isinstance(root, MappingNode):
-        _complain(root, "a task list", "a mapping with the key 'tasks'", complaints)
+        complain_of(root, "a task list", "a mapping with the key 'tasks'", complaints)
         return None
     known = ("base", "defaults", "tasks")
     for key, (name, _) in root.entries.items():
@@ -127,31 +170,32 @@ def _list_of_tasks(root: MappingNode, complaints: Complaints) -> tuple[Node, ...
     if node is None or is_null(node) or isinstance(node, ListNode):
         complaints.add("there are no tasks; write them under 'tasks:'", node or root)
     else:
-        _complain(node, "tasks", "a list, each task behind a '-'", complaints)
+        complain_of(node, "tasks", "a list, each task behind a '-'", complaints)
     return ()
 
 
 def _base(root: MappingNode, complaints: Complaints) -> str | None:
     node = root.get("base")
-    return None if node is None or is_null(node) else _text(node, "base", complaints)
+    return None if node is None or is_null(node) else text_of(node, "base", complaints)
 
 
 def _defaults(root: MappingNode, complaints: Complaints, folder: Path) -> dict[str, Any]:
     node = root.get("defaults")
     if isinstance(node, MappingNode):
-        if "id" in node.entries:
-            complaints.add("'id' can have no default; give every task its own", node.entries["id"][0])
+        for key in ("id", *EXPANDING):
+            if key in node.entries:
+                complaints.add(f"'{key}' can have no default; give every task its own", node.entries[key][0])
         return _fields(node, "defaults", complaints, folder)
     if node is not None and not is_null(node):
-        _complain(node, "defaults", "a mapping of keys to values", complaints)
+        complain_of(node, "defaults", "a mapping of keys to values", complaints)
     return {}
 
 
 def _tasks(
-    nodes: Iterable[Node], defaults: Mapping[str, Any], complaints: Complaints, folder: Path
+    nodes: Iterable[Node], defaults: Mapping[str, Any], complaints: Complaints, around: Surroundings
 ) -> list[tuple[int, Task]]:
     """Return the tasks that have an id of their own, each with its line, as far as each can be understood."""
-    tasks = []
+    tasks: list[tuple[int, Task]] = []
     lines_of_ids: dict[str, int] = {}
     for number, node in enumerate(nodes, start=1):
         if not isinstance(node, MappingNode):
@@ -164,7 +208,7 @@ def _tasks(
             complaints.add(f"{sentence}; give every task its own", node.get("id"))
         elif task_id is not None:
             lines_of_ids[task_id] = node.place.line
-        own = _fields(node, "", complaints, folder)
+        own = _fields(node, "", complaints, around.folder)
         fields = _merged(defaults, own)
         if "run" not in fields and "prompt" not in fields:
             name = f"task {number}" if task_id is None else f"task {quoted(task_id)}"
@@ -174,13 +218,42 @@ def _tasks(
         if task_id is None or lines_of_ids[task_id] != node.place.line:
             continue
         wanted = fields.pop("variants", None)
-        for one in _variants(Task(task_id, **fields), wanted):
-            tasks.append((node.place.line, one))
-            if one.id != task_id and one.id in lines_of_ids:
-                sentence = f"the id {quoted(one.id)} of a variant is taken, by the task in line {lines_of_ids[one.id]}"
-                complaints.add(f"{sentence}; give that task another", node)
-            lines_of_ids.setdefault(one.id, node.place.line)
+        for one in _copies(task_id, fields, wanted, node, complaints, around, MOST_TASKS - len(tasks)):
+            for variant in _variants(one, wanted):
+                tasks.append((node.place.line, variant))
+                if variant.id != task_id and variant.id in lines_of_ids:
+                    kind = "a variant" if variant.variant_of else "one that it stands for"
+                    line = lines_of_ids[variant.id]
+                    sentence = f"the id {quoted(variant.id)} of {kind} is taken, by the task in line {line}"
+                    complaints.add(f"{sentence}; give that task another", node)
+                lines_of_ids.setdefault(variant.id, node.place.line)
     return tasks
+
+
+def _copies(
+    task_id: str,
+    fields: Mapping[str, Any],
+    wanted: int | tuple[str, ...] | None,
+    node: MappingNode,
+    complaints: Complaints,
+    around: Surroundings,
+    room: int,
+) -> list[Task]:
+    """Return a task, or all those that one with `matrix` or `foreach` stands for."""
+    each = max(1, len(wanted) if isinstance(wanted, tuple) else wanted or 1)
+    combinations = read_combinations(node, complaints, around, room, each)
+    if combinations is None:
+        return [Task(task_id, **{**fields, "description": _described(fields)})]
+    if not combinations:
+        return []
+    found: list[Copy] = copies(
+        task_id,
+        fields,
+        _described(fields),
+        combinations,
+        lambda key, sentence: complaints.add(sentence, node.get(key) or node),
+    )
+    return [Task(one.id, **{**copy.deepcopy(dict(fields)), **one.fields}, values=one.values) for one in found]
 
 
 def _variants(task: Task, wanted: int | tuple[str, ...] | None) -> list[Task]:
@@ -200,8 +273,12 @@ def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
         for key in {"run", "prompt"} - own.keys():
             fields.pop(key, None)
     fields["env"] = {**defaults.get("env", {}), **own.get("env", {})}
-    fields["description"] = fields.get("description") or _first_line(fields.get("run") or fields.get("prompt") or "")
     return fields
+
+
+def _described(fields: Mapping[str, Any]) -> str:
+    """Return how a task is described: as it says itself, or by what it runs."""
+    return fields.get("description") or _first_line(fields.get("run") or fields.get("prompt") or "")
 
 
 def _id(number: int, task: MappingNode, complaints: Complaints) -> str | None:
@@ -210,7 +287,7 @@ def _id(number: int, task: MappingNode, complaints: Complaints) -> str | None:
         complaints.add(f"task {number} has no 'id': give it one, such as task_{number:03}", node or task)
         return None
     if not isinstance(node, ScalarNode):
-        _complain(node, "id", "text", complaints)
+        complain_of(node, "id", "text", complaints)
         return None
     try:
         task_slug(node.text)
@@ -229,45 +306,45 @@ def _fields(mapping: MappingNode, section: str, complaints: Complaints, folder: 
             f"'{ways[0]}' and '{ways[1]}' cannot both be there: a task is a command or a prompt", mapping.get(ways[1])
         )
     for key, (name, node) in mapping.entries.items():
-        if key in _LIMITS:
+        if key in LIMITS:
             fields[key] = None if is_null(node) else _seconds(node, key, complaints)
         elif key == "prompt_file":
             if not is_null(node):
                 fields["prompt"] = _prompt_file(node, complaints, folder)
-        elif key in _READERS:
+        elif key in READERS:
             if not is_null(node):
-                fields[key] = _READERS[key](node, key, complaints)
-        elif key != "id":
-            known = (*_READERS, "prompt_file", *_LIMITS)
-            complaints.add(unknown_key(key, section, known if section else ("id", *known)), name)
+                fields[key] = READERS[key](node, key, complaints)
+        elif key not in ("id", *EXPANDING):
+            known = (*READERS, "prompt_file", *LIMITS)
+            complaints.add(unknown_key(key, section, known if section else ("id", *known, *EXPANDING)), name)
     return fields
 
 
 def _label(node: Node, name: str, complaints: Complaints) -> str:
-    return (_text(node, name, complaints, may_be_blank=True) or "").strip()
+    return (text_of(node, name, complaints, may_be_blank=True) or "").strip()
 
 
 def _run(node: Node, name: str, complaints: Complaints) -> str | list[str] | None:
     if isinstance(node, ScalarNode):
-        return _text(node, name, complaints)
+        return text_of(node, name, complaints)
     if isinstance(node, ListNode):
         if not node.items:
             complaints.add(f"{name} is an empty list; say what to execute", node)
         first = node.items[0] if node.items else None
         if isinstance(first, ScalarNode) and not first.plain and not first.text.strip():
             complaints.add(f"{name} begins with an empty text; say what to execute", first)
-        return _texts(node, f"a part of {name}", complaints)
-    _complain(node, name, "text for the shell, or a list of texts", complaints)
+        return texts_of(node, f"a part of {name}", complaints)
+    complain_of(node, name, "text for the shell, or a list of texts", complaints)
     return None
 
 
 def _prompt(node: Node, name: str, complaints: Complaints) -> str | None:
-    return _text(node, name, complaints)
+    return text_of(node, name, complaints)
 
 
 def _prompt_file(node: Node, complaints: Complaints, folder: Path) -> str | None:
     """Return what stands in the file that a task names, from the folder of the task list."""
-    name = _text(node, "prompt_file", complaints)
+    name = text_of(node, "prompt_file", complaints)
     if name is None:
         return None
     try:
@@ -290,25 +367,25 @@ def _prompt_file(node: Node, complaints: Complaints, folder: Path) -> str | None
 def _backend(node: Node, name: str, complaints: Complaints) -> str | tuple[str, ...]:
     if isinstance(node, ListNode):
         return _names(node, name, complaints)
-    return _text(node, name, complaints) or ""
+    return text_of(node, name, complaints) or ""
 
 
 def _names(node: ListNode, name: str, complaints: Complaints) -> tuple[str, ...]:
     if not node.items:
         complaints.add(f"{name} is an empty list; name a backend in it", node)
-    return tuple(_text(item, f"a part of {name}", complaints) or "" for item in node.items)
+    return tuple(text_of(item, f"a part of {name}", complaints) or "" for item in node.items)
 
 
 def _sparse(node: Node, name: str, complaints: Complaints) -> list[str]:
     if isinstance(node, ListNode):
-        return _texts(node, f"a part of {name}", complaints)
-    _complain(node, name, "a list of directories", complaints)
+        return texts_of(node, f"a part of {name}", complaints)
+    complain_of(node, name, "a list of directories", complaints)
     return []
 
 
 def _carry(node: Node, name: str, complaints: Complaints) -> list[Carry | str]:
     if not isinstance(node, ListNode):
-        _complain(node, name, "a list of paths, or of {path: PATH, by: copy|clone|link}", complaints)
+        complain_of(node, name, "a list of paths, or of {path: PATH, by: copy|clone|link}", complaints)
         return []
     found: list[Carry | str] = []
     for item in node.items:
@@ -319,56 +396,40 @@ def _carry(node: Node, name: str, complaints: Complaints) -> list[Carry | str]:
                 if key not in ("path", "by"):
                     complaints.add(unknown_key(key, name, ("path", "by")), at)
             if not is_null(item.get("by")):
-                by = _choice(item.entries["by"][1], "by", complaints, CARRY_WAYS)
+                by = choice_of(item.entries["by"][1], "by", complaints, CARRY_WAYS)
             if (path_node := item.get("path")) is None:
                 complaints.add(f"a part of {name} has no 'path'", item)
                 continue
             said = path_node
-        path = _text(said, f"a part of {name}", complaints)
+        path = text_of(said, f"a part of {name}", complaints)
         if path is None or by is None:
             continue
         if fault := fault_in_path(path):
-            _complain(said, f"a part of {name}", fault, complaints)
+            complain_of(said, f"a part of {name}", fault, complaints)
         found.append(Carry(path, by, f"{complaints.source}:{said.place.line}:{said.place.column}"))
     return found
 
 
-def _flag(node: Node, name: str, complaints: Complaints) -> bool | None:
-    value = plain_value(node)
-    if isinstance(value, bool):
-        return value
-    _complain(node, name, "true or false", complaints, bool)
-    return None
-
-
 def _smudge(node: Node, name: str, complaints: Complaints) -> str | None:
-    return _choice(node, name, complaints, SMUDGE_CHOICES)
-
-
-def _choice(node: Node, name: str, complaints: Complaints, choices: Sequence[str]) -> str | None:
-    value = plain_value(node)
-    if isinstance(value, str) and value.lower() in choices:
-        return value.lower()
-    _complain(node, name, f"one of {listed(choices)}", complaints)
-    return None
+    return choice_of(node, name, complaints, SMUDGE_CHOICES)
 
 
 def _attempts(node: Node, name: str, complaints: Complaints) -> int | None:
-    return _whole(node, name, complaints, 1, _MOST_ATTEMPTS)
+    return _whole(node, name, complaints, 1, MOST_ATTEMPTS)
 
 
 def _variants_wanted(node: Node, name: str, complaints: Complaints) -> int | tuple[str, ...] | None:
     if isinstance(node, ListNode):
         return _names(node, name, complaints)
-    return _whole(node, name, complaints, 1, _MOST_VARIANTS)
+    return _whole(node, name, complaints, 1, MOST_VARIANTS)
 
 
 def _whole(node: Node, name: str, complaints: Complaints, least: int, most: int) -> int | None:
     value = plain_value(node)
     if isinstance(value, bool) or not isinstance(value, int):
-        _complain(node, name, "a whole number", complaints, int)
+        complain_of(node, name, "a whole number", complaints, int)
     elif not least <= value <= most:
-        _complain(node, name, f"between {least} and {most}", complaints)
+        complain_of(node, name, f"between {least} and {most}", complaints)
     else:
         return value
     return None
@@ -376,7 +437,7 @@ def _whole(node: Node, name: str, complaints: Complaints, least: int, most: int)
 
 def _env(node: Node, name: str, complaints: Complaints) -> dict[str, str]:
     if not isinstance(node, MappingNode):
-        _complain(node, name, "a mapping of names to texts", complaints)
+        complain_of(node, name, "a mapping of names to texts", complaints)
         return {}
     variables = {}
     for variable, (key, value) in node.entries.items():
@@ -387,7 +448,7 @@ def _env(node: Node, name: str, complaints: Complaints) -> dict[str, str]:
         if is_null(value):
             complaints.add(f"env.{variable} has no value; write '' for an empty one", value)
         else:
-            text = _text(value, f"env.{variable}", complaints, may_be_blank=True) or ""
+            text = text_of(value, f"env.{variable}", complaints, may_be_blank=True) or ""
             for fault in faults_of(text, ENV_PLACEHOLDERS):
                 complaints.add(f"env.{variable}: {fault}; for a brace itself write '{{{{'", value)
             variables[variable] = text
@@ -404,12 +465,12 @@ def _commands(node: Node, name: str, complaints: Complaints) -> list[Command]:
 
 def _criteria(node: Node, name: str, complaints: Complaints) -> list[str]:
     if isinstance(node, ListNode):
-        return _texts(node, f"a part of {name}", complaints)
-    _complain(node, name, "a list of texts", complaints)
+        return texts_of(node, f"a part of {name}", complaints)
+    complain_of(node, name, "a list of texts", complaints)
     return []
 
 
-_READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
+READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
     "description": _label,
     "kind": _label,
     "run": _run,
@@ -422,44 +483,27 @@ _READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
     "variants": _variants_wanted,
     "sparse": _sparse,
     "carry": _carry,
-    "submodules": _flag,
+    "submodules": flag_of,
     "smudge": _smudge,
     "env": _env,
     "acceptance_criteria": _criteria,
 }
 """What can be in a task beside its id; a key without a value counts as not written."""
-_LIMITS = ("timeout", "idle_timeout", "setup_timeout")
+LIMITS = ("timeout", "idle_timeout", "setup_timeout")
 """Limits in seconds; one without a value takes back what the defaults say."""
 
 
 def _seconds(node: Node, name: str, complaints: Complaints) -> float | None:
     value = plain_value(node)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        _complain(node, name, "a number of seconds", complaints, float)
+        complain_of(node, name, "a number of seconds", complaints, float)
     elif not math.isfinite(value):
-        _complain(node, name, "a finite number", complaints)
+        complain_of(node, name, "a finite number", complaints)
     elif value <= 0:
-        _complain(node, name, "positive", complaints)
+        complain_of(node, name, "positive", complaints)
     else:
         return value
     return None
-
-
-def _texts(node: ListNode, name: str, complaints: Complaints) -> list[str]:
-    return [_text(item, name, complaints, may_be_blank=True) or "" for item in node.items]
-
-
-def _text(node: Node, name: str, complaints: Complaints, may_be_blank: bool = False) -> str | None:
-    """Return a text as it is written, or None after complaining."""
-    if isinstance(node, ScalarNode) and (node.text.strip() or (may_be_blank and not node.plain)):
-        return node.text
-    _complain(node, name, "text", complaints)
-    return None
-
-
-def _complain(node: Node, name: str, wanted: str, complaints: Complaints, kind: type | None = None) -> None:
-    advice = "; put a text that holds ': ' in quotes" if wanted == "text" and isinstance(node, MappingNode) else ""
-    complaints.add(mismatch(name, wanted, plain_value(node), kind) + advice, node)
 
 
 def _first_line(run: str | list[str]) -> str:

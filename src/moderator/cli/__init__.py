@@ -15,6 +15,8 @@ from moderator.cli.output import failing
 
 _COMMANDS = {
     "run": ("moderator.cli.run", "Run a list of tasks, each in its own workspace."),
+    "init": ("moderator.cli.init", "Write a configuration and a list of tasks that fit this repository."),
+    "config": ("moderator.cli.config", "Print the settings that hold here, and where each comes from."),
     "backends": ("moderator.cli.backends", "Show what can do tasks here, and what cannot, and why."),
     "route": ("moderator.cli.backends", "Show which backend each task goes to, and why."),
     "create": ("moderator.cli.create", "Make a workspace without a run, and print where it is."),

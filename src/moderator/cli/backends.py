@@ -61,11 +61,12 @@ def backends_command(names: tuple[str, ...], config: str | None, as_json: bool, 
 @repo_option
 def route_command(tasks_file: str, config: str | None, as_json: bool, repo: str) -> int:
     """Show which backend each task of TASKS.yaml goes to, and which rule says so; runs nothing."""
+    from moderator.cli.sources import RepositorySources
     from moderator.taskfile import read_tasks
 
     log_to_stderr()
     router = _router(repo, config)
-    listed = read_tasks(Path(tasks_file))
+    listed = read_tasks(Path(tasks_file), RepositorySources(GitManager(repo)))
     problems: list[str] = []
     documents = []
     missing: list[BackendUnavailable] = []

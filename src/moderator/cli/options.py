@@ -62,16 +62,22 @@ def configuration(git: GitManager, named: str | None = None, explicit: bool = Tr
     """
     from moderator.config import load_config
 
+    guest = Path(git.main_worktree, "moderator.yaml") if git.main_worktree else None
+    return load_config([path for path, _ in configuration_files(git, named, explicit)], guest=guest)
+
+
+def configuration_files(git: GitManager, named: str | None = None, explicit: bool = True) -> list[tuple[Path, str]]:
+    """Return the files that count, each with what names it: an option, a variable, or nothing but its place."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     paths = [Path(home, "moderator", "config.yaml")]
-    guest = None
     if git.main_worktree:
         # Never from a task's worktree: a task must not rewrite its own rules.
-        guest = Path(git.main_worktree, "moderator.yaml")
-        paths.append(guest)
-    present = [path for path in paths if os.path.lexists(path)]
-    last = (named or os.environ.get("MODERATOR_CONFIG")) if explicit else None
-    return load_config([*present, *([Path(last)] if last else [])], guest=guest)
+        paths.append(Path(git.main_worktree, "moderator.yaml"))
+    present = [(path, "") for path in paths if os.path.lexists(path)]
+    variable = os.environ.get("MODERATOR_CONFIG")
+    if explicit and (named or variable):
+        present.append((Path(named or variable or ""), "--config" if named else "MODERATOR_CONFIG"))
+    return present
 
 
 def require_agreement(git: GitManager, config: Config) -> None:

@@ -17,6 +17,7 @@ from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
 from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
 from moderator.cli.signals import code_of, handled
+from moderator.cli.sources import RepositorySources
 from moderator.cli.spending import Spent, spent_in
 from moderator.cli.variants import Sizes, measured, verified
 from moderator.config.settings import MOST_WORKERS
@@ -29,13 +30,21 @@ from moderator.plan import Plan, Start
 from moderator.process import Cancellation
 from moderator.reports import text
 from moderator.reports.variants import Variant, side_by_side
-from moderator.taskfile import read_tasks
+from moderator.taskfile import read_tasks, tasks_of_command
 
 _MEASURED = 50  # tasks up to which the table counts changed lines
 
 
 @click.command("run")
-@click.argument("tasks_file", metavar="TASKS.yaml")
+@click.argument("tasks_file", metavar="[TASKS.yaml]", required=False)
+@click.option("--cmd", metavar="CMD", help="Run this shell line instead of a file of tasks.")
+@click.option(
+    "--foreach",
+    metavar="PATTERN",
+    multiple=True,
+    help="Run --cmd once for each tracked file that matches: {item} in it, $MODERATOR_ITEM in its environment.",
+)
+@click.option("--id", "task_id", metavar="ID", help="What the task of --cmd is called (default: after its program).")
 @click.option("--base", metavar="REV", help="Branch, tag or commit to fork from (default: what is checked out).")
 @click.option("-j", "--jobs", type=click.IntRange(1, MOST_WORKERS), help="How many tasks at once (default: 4).")
 @click.option(
@@ -60,12 +69,13 @@ _MEASURED = 50  # tasks up to which the table counts changed lines
 @click.option("--config", metavar="FILE", help="A configuration file that wins over the others.")
 @json_option
 @repo_option
-def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_run: bool, **choices: Any) -> int:
-    """Run the tasks of TASKS.yaml, each in its own workspace, and keep what they did."""
+def run_command(tasks_file: str | None, repo: str, as_json: bool, progress: str, dry_run: bool, **choices: Any) -> int:
+    """Run the tasks of TASKS.yaml, or a command, each in its own workspace, and keep what they did."""
     from dataclasses import replace
 
     from moderator.errors import ConfigurationError
 
+    _check_what_to_run(tasks_file, choices)
     log_to_stderr()
     git = GitManager(repo)
     config = configuration(git, choices["config"])
@@ -76,13 +86,21 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         config = replace(config, parallel=replace(config.parallel, timeout=timeout))
     if not dry_run:
         require_agreement(git, config)
-    listed = read_tasks(Path(tasks_file))
-    if not listed.tasks:
-        raise listed.refusal()
     cancellation = Cancellation()
     resuming = choices["resume"] or bool(choices["resume_setup"])
     orchestrator = Orchestrator(config, repo, cancellation=cancellation)
-    source = os.path.realpath(tasks_file) if os.path.isfile(tasks_file) else ""  # what came through a pipe is gone
+    # What came through a pipe is gone.
+    source = os.path.realpath(tasks_file) if tasks_file and os.path.isfile(tasks_file) else ""
+    last = orchestrator.last_run(source) if resuming and source else None
+    # The lists of a run that goes on are those of the commit that it forked from.
+    resumed = last.run.base_commit if last and last.run.state != "finished" else None
+    sources = RepositorySources(git, choices["base"] or resumed)
+    if tasks_file is None:
+        listed = tasks_of_command(choices["cmd"], choices["foreach"], choices["task_id"], Path.cwd(), sources)
+    else:
+        listed = read_tasks(Path(tasks_file), sources)
+    if not listed.tasks:
+        raise listed.refusal()
     try:
         plan = orchestrator.plan(
             listed.tasks,
@@ -106,7 +124,7 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
     if listed.problems:
         raise listed.refusal()
     if resuming:
-        say_what_is_resumed(plan, tasks_file, notes_only=as_json)
+        say_what_is_resumed(plan, listed.path, notes_only=as_json)
     if dry_run:
         _show_plan(plan, as_json)
         return 0
@@ -133,6 +151,21 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
     if summary.is_held:
         return WorkspaceBusy.exit_code
     return 0 if summary.success else 1
+
+
+def _check_what_to_run(tasks_file: str | None, choices: Mapping[str, Any]) -> None:
+    """Raise UsageError unless there is either a file of tasks or a command, with what belongs to it."""
+    if tasks_file is not None:
+        for option, given in (
+            ("--cmd", choices["cmd"]),
+            ("--foreach", choices["foreach"]),
+            ("--id", choices["task_id"]),
+        ):
+            if given:
+                raise click.UsageError(f"{option} stands beside {tasks_file!r}; give a file of tasks, or --cmd")
+    elif choices["cmd"] is None:
+        what = "--foreach needs a --cmd to run" if choices["foreach"] else "there is nothing to run"
+        raise click.UsageError(f"{what}; name a file of tasks, or give --cmd 'COMMAND'")
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:

@@ -5,7 +5,7 @@ Must not know which files count, nor what a key means.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,32 @@ def load_config(paths: Sequence[Path], backends: Collection[str] = (), guest: Pa
     Raises ConfigurationError with everything that is wrong in any of the files, each complaint with its file, line and column;
     a file that is not there is a complaint too.
     """
+    sources = _read(paths)
+    config = _config(sources, backends)
+    if guest is None or guest not in paths:
+        return config
+    number = list(paths).index(guest)
+    own = {name: sources[number].given[name] for name in AGREED if sources[number].given.get(name)}
+    in_force: dict[str, Any] = own
+    for later in sources[number + 1 :]:
+        in_force = {name: left for name, value in in_force.items() if (left := _beyond(value, later.given, name))}
+    # All that the guest says, whatever a later file has instead of a part of it: it is agreed to as a whole.
+    return replace(config, asked_by_guest=_plain(own)) if in_force else config
+
+
+def load_with_origins(paths: Sequence[Path]) -> tuple[Config, dict[tuple[str, ...], str]]:
+    """Return the settings of the files, as `load_config` does, and for each key that is set where: `file:line`."""
+    sources = _read(paths)
+    config = _config(sources, ())
+    origins: dict[tuple[str, ...], str] = {}
+    for source in sources:
+        for path in _set_in(source.given):
+            place = _place_of(source.root, path, at_key=True)
+            origins[path] = f"{source.complaints.source}:{place.line}" if place else source.complaints.source
+    return config, origins
+
+
+def _read(paths: Sequence[Path]) -> list[_Source]:
     sources = []
     for path in paths:
         document = read_document(path)
@@ -54,16 +80,15 @@ def load_config(paths: Sequence[Path], backends: Collection[str] = (), guest: Pa
                 document.root,
             )
         sources.append(_Source(document.complaints, document.root, given, broken))
-    config = _config(sources, backends)
-    if guest is None or guest not in paths:
-        return config
-    number = list(paths).index(guest)
-    own = {name: sources[number].given[name] for name in AGREED if sources[number].given.get(name)}
-    in_force: dict[str, Any] = own
-    for later in sources[number + 1 :]:
-        in_force = {name: left for name, value in in_force.items() if (left := _beyond(value, later.given, name))}
-    # All that the guest says, whatever a later file has instead of a part of it: it is agreed to as a whole.
-    return replace(config, asked_by_guest=_plain(own)) if in_force else config
+    return sources
+
+
+def _set_in(given: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            yield from _set_in(value, (*above, key))
+        else:
+            yield (*above, key)
 
 
 def _plain(value: Any) -> Any:

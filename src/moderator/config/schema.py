@@ -17,8 +17,18 @@ from enum import Enum
 from types import UnionType
 from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from moderator.config.backends import faults_in_template
 from moderator.config.settings import (
@@ -111,8 +121,8 @@ def _leave_out(section: Any, path: tuple[str, ...]) -> bool:
     return True
 
 
-def every_key() -> set[str]:
-    """Return the full name of every key that can be given."""
+def every_key() -> tuple[str, ...]:
+    """Return the full name of every key that can be given, in the order of the model."""
 
     def below(section: type[BaseModel], prefix: str) -> Iterator[str]:
         for name, field in section.model_fields.items():
@@ -121,7 +131,12 @@ def every_key() -> set[str]:
             else:
                 yield prefix + name
 
-    return set(below(_File, ""))
+    return tuple(below(_File, ""))
+
+
+def shape() -> dict[str, Any]:
+    """Return the JSON Schema of a configuration file, without a word about what its keys mean."""
+    return _File.model_json_schema()
 
 
 def _fault(details: ErrorDetails, full_names: bool) -> Fault:
@@ -182,16 +197,34 @@ def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _must(holds: Callable[[Any], bool], wanted: str) -> AfterValidator:
+@dataclass(frozen=True)
+class _Check:
+    """A check of ours, before or after pydantic's own, and what it says in a JSON Schema."""
+
+    checked: Callable[[Any], Any]
+    shape: Callable[[dict[str, Any]], dict[str, Any]]
+    before: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        inside = handler(source)
+        if self.before:
+            return core_schema.no_info_before_validator_function(self.checked, inside)
+        return core_schema.no_info_after_validator_function(self.checked, inside)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return self.shape(handler(schema))
+
+
+def _must(holds: Callable[[Any], bool], wanted: str, **shape: Any) -> _Check:
     def checked(value: Any) -> Any:
         if not holds(value):
             raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
         return value
 
-    return AfterValidator(checked)
+    return _Check(checked, lambda inside: {**inside, **shape})
 
 
-def _one_of(choices: tuple[str, ...]) -> BeforeValidator:
+def _one_of(choices: tuple[str, ...]) -> _Check:
     """One of the words, in any case, or the member of an enum that it is the value of."""
 
     def checked(value: Any) -> str:
@@ -201,7 +234,7 @@ def _one_of(choices: tuple[str, ...]) -> BeforeValidator:
         context = {"wanted": f"one of {listed(choices)}", "choices": choices}
         raise PydanticCustomError(_OURS, "{wanted}", context)
 
-    return BeforeValidator(checked)
+    return _Check(checked, lambda _: {"enum": list(choices)}, before=True)
 
 
 def _number_of(unit: str) -> BeforeValidator:
@@ -221,6 +254,10 @@ def _section(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return {} if value is None else value
+
+
+_OPTIONAL = _Check(_section, lambda inside: {"anyOf": [inside, {"type": "null"}]}, before=True)
+"""A section, or nothing."""
 
 
 def _row(value: Any) -> str | tuple[str, ...]:
@@ -251,6 +288,10 @@ def _carry(value: Any) -> Any:
     raise PydanticCustomError(
         _OURS, "{wanted}", {"wanted": "a path, or {path: PATH, by: copy|clone|link}", "kind": str}
     )
+
+
+def _or_a_path(inside: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [inside, _NAMED]}
 
 
 def _carried(path: str) -> str:
@@ -356,39 +397,83 @@ def _path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+_NO_NUL = r"^[^\u0000]*$"
+_NAMED = {"type": "string", "pattern": r"\S"}
+_COMMAND_SHAPES = [
+    _NAMED,
+    {"type": "array", "items": {"type": "string"}, "minItems": 1, "prefixItems": [_NAMED]},
+]
+
 _Finite = Annotated[float, _must(math.isfinite, "a finite number")]
-_Seconds = Annotated[_Finite, _must(lambda seconds: seconds > 0, "positive")]
-_Grace = Annotated[_Finite, _must(lambda seconds: seconds >= 0, "0 or more")]
-_Megabytes = Annotated[_Finite, _must(lambda size: size > 0, "positive"), _number_of("megabytes")]
+_Seconds = Annotated[_Finite, _must(lambda seconds: seconds > 0, "positive", exclusiveMinimum=0)]
+_Grace = Annotated[_Finite, _must(lambda seconds: seconds >= 0, "0 or more", minimum=0)]
+_Megabytes = Annotated[_Finite, _must(lambda size: size > 0, "positive", exclusiveMinimum=0), _number_of("megabytes")]
 _Days = Annotated[
     _Finite,
-    _must(lambda days: days >= 0, "0 or more"),
-    _must(lambda days: days <= 36500, "36500 or less"),
+    _must(lambda days: days >= 0, "0 or more", minimum=0),
+    _must(lambda days: days <= 36500, "36500 or less", maximum=36500),
     _number_of("days"),
 ]
-_Count = Annotated[int, _must(lambda count: count >= 0, "0 or more")]
+_Count = Annotated[int, _must(lambda count: count >= 0, "0 or more", minimum=0)]
 _Workers = Annotated[
     int,
-    _must(lambda count: FEWEST_WORKERS <= count <= MOST_WORKERS, f"between {FEWEST_WORKERS} and {MOST_WORKERS}"),
+    _must(
+        lambda count: FEWEST_WORKERS <= count <= MOST_WORKERS,
+        f"between {FEWEST_WORKERS} and {MOST_WORKERS}",
+        minimum=FEWEST_WORKERS,
+        maximum=MOST_WORKERS,
+    ),
 ]
 _Text = Annotated[
     str,
-    _must(lambda text: bool(text.strip()), "text"),
+    _must(lambda text: bool(text.strip()), "text", pattern=r"\S"),
     _must(lambda text: "\0" not in text, "text without NUL"),
 ]
-_Attempts = Annotated[int, _must(lambda count: 1 <= count <= 20, "between 1 and 20")]
-_Limit = Annotated[int, _must(lambda count: count >= 1, "1 or more (null: any number)")]
-_Texts = list[Annotated[str, _must(lambda text: "\0" not in text, "text without NUL")]]
-_Argv = Annotated[_Texts, _must(lambda words: bool(words and words[0].strip()), "a list that begins with a program")]
+_Attempts = Annotated[int, _must(lambda count: 1 <= count <= 20, "between 1 and 20", minimum=1, maximum=20)]
+_Limit = Annotated[int, _must(lambda count: count >= 1, "1 or more (null: any number)", minimum=1)]
+_Texts = list[Annotated[str, _must(lambda text: "\0" not in text, "text without NUL", pattern=_NO_NUL)]]
+_Argv = Annotated[
+    _Texts,
+    _must(
+        lambda words: bool(words and words[0].strip()),
+        "a list that begins with a program",
+        minItems=1,
+        prefixItems=[_NAMED],
+    ),
+]
 _Patterns = list[Annotated[str, AfterValidator(_pattern)]]
 _Template = Annotated[str, AfterValidator(_template)]
-_Variables = Annotated[dict[str, str], BeforeValidator(_section), AfterValidator(_variables)]
-_Spares = Annotated[Any, BeforeValidator(_spares)]
-_Row = Annotated[Any, BeforeValidator(_row)]
-_Command = Annotated[Any, BeforeValidator(_command)]
-_Commands = Annotated[Any, BeforeValidator(_commands)]
-_PortRange = Annotated[Any, BeforeValidator(_port_range)]
-_PortCount = Annotated[int, _must(lambda count: 0 <= count <= MOST_PORTS, f"between 0 (none) and {MOST_PORTS}")]
+_Variables = Annotated[dict[str, str], _OPTIONAL, AfterValidator(_variables)]
+_Spares = Annotated[
+    Any,
+    BeforeValidator(_spares),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0, "maximum": MOST_SPARES}]}),
+]
+_Row = Annotated[
+    Any,
+    BeforeValidator(_row),
+    WithJsonSchema({"anyOf": [_NAMED, {"type": "array", "items": _NAMED, "minItems": 1}]}),
+]
+_Command = Annotated[Any, BeforeValidator(_command), WithJsonSchema({"anyOf": [*_COMMAND_SHAPES, {"type": "null"}]})]
+_Commands = Annotated[
+    Any,
+    BeforeValidator(_commands),
+    WithJsonSchema({"anyOf": [_NAMED, {"type": "null"}, {"type": "array", "items": {"anyOf": _COMMAND_SHAPES}}]}),
+]
+_PortRange = Annotated[
+    Any,
+    BeforeValidator(_port_range),
+    WithJsonSchema({"type": "string", "pattern": r"^\s*[0-9]{1,5}\s*-\s*[0-9]{1,5}\s*$"}),
+]
+_PortCount = Annotated[
+    int,
+    _must(
+        lambda count: 0 <= count <= MOST_PORTS,
+        f"between 0 (none) and {MOST_PORTS}",
+        minimum=0,
+        maximum=MOST_PORTS,
+    ),
+]
 _Level = Annotated[str, _one_of(tuple(level.value for level in IsolationLevel))]
 _Keep = Annotated[str, _one_of(KEEP_CHOICES)]
 _Sandbox = Annotated[str, _one_of(SANDBOX_CHOICES)]
@@ -414,7 +499,7 @@ class _KindRule(_Section):
 class _BackendRouting(_Section):
     enabled: bool = BackendRoutingConfig.enabled
     default_backend: _Row = BackendRoutingConfig.default_backend
-    rules: Annotated[dict[str, _Row], BeforeValidator(_section)] = Field(default_factory=dict)
+    rules: Annotated[dict[str, _Row], _OPTIONAL] = Field(default_factory=dict)
     kinds: Annotated[list[_KindRule], AfterValidator(_last_is_open)] = Field(default_factory=list)
     max_attempts: _Attempts = BackendRoutingConfig.max_attempts
 
@@ -441,8 +526,8 @@ class _Backend(_Section):
 
 
 class _Gear3(_Section):
-    parallel: Annotated[_Parallel, BeforeValidator(_section)] = Field(default_factory=_Parallel)
-    backend_routing: Annotated[_BackendRouting, BeforeValidator(_section)] = Field(default_factory=_BackendRouting)
+    parallel: Annotated[_Parallel, _OPTIONAL] = Field(default_factory=_Parallel)
+    backend_routing: Annotated[_BackendRouting, _OPTIONAL] = Field(default_factory=_BackendRouting)
 
 
 class _Commit(_Section):
@@ -481,18 +566,18 @@ class _Ports(_Section):
 
 
 class _File(_Section):
-    gear3: Annotated[_Gear3, BeforeValidator(_section)] = Field(default_factory=_Gear3)
+    gear3: Annotated[_Gear3, _OPTIONAL] = Field(default_factory=_Gear3)
     root: Annotated[_Text | None, BeforeValidator(_path)] = Config.root
     keep: _Keep = Config.keep
-    commit: Annotated[_Commit, BeforeValidator(_section)] = Field(default_factory=_Commit)
+    commit: Annotated[_Commit, _OPTIONAL] = Field(default_factory=_Commit)
     grace: _Grace = Config.grace
-    rescue: Annotated[_Rescue, BeforeValidator(_section)] = Field(default_factory=_Rescue)
-    trash: Annotated[_Trash, BeforeValidator(_section)] = Field(default_factory=_Trash)
-    clean: Annotated[_Clean, BeforeValidator(_section)] = Field(default_factory=_Clean)
+    rescue: Annotated[_Rescue, _OPTIONAL] = Field(default_factory=_Rescue)
+    trash: Annotated[_Trash, _OPTIONAL] = Field(default_factory=_Trash)
+    clean: Annotated[_Clean, _OPTIONAL] = Field(default_factory=_Clean)
     sandbox: _Sandbox = Config.sandbox
-    pool: Annotated[_Pool, BeforeValidator(_section)] = Field(default_factory=_Pool)
+    pool: Annotated[_Pool, _OPTIONAL] = Field(default_factory=_Pool)
     recycle: Annotated[str, _one_of(RECYCLE_CHOICES)] = Config.recycle
-    carry: list[Annotated[_Carry, BeforeValidator(_carry)]] | None = None
+    carry: list[Annotated[_Carry, _Check(_carry, _or_a_path, before=True)]] | None = None
     submodules: bool = Config.submodules
     smudge: Annotated[str, _one_of(SMUDGE_CHOICES)] = Config.smudge
     open: Annotated[_Argv, AfterValidator(_opening)] | None = None
@@ -502,7 +587,5 @@ class _File(_Section):
     teardown: _Commands = Config.teardown
     setup_timeout: _Seconds = Config.setup_timeout
     env: Annotated[_Variables, AfterValidator(_filled_in)] = Field(default_factory=dict)
-    ports: Annotated[_Ports, BeforeValidator(_section)] = Field(default_factory=_Ports)
-    backends: Annotated[dict[str, Annotated[_Backend, BeforeValidator(_section)]], BeforeValidator(_section)] = Field(
-        default_factory=dict
-    )
+    ports: Annotated[_Ports, _OPTIONAL] = Field(default_factory=_Ports)
+    backends: Annotated[dict[str, Annotated[_Backend, _OPTIONAL]], _OPTIONAL] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ Must not know what the files are about, nor which exception their readers raise.
 
 from __future__ import annotations
 
+from moderator.document.asking import choice_of, complain_of, flag_of, text_of, texts_of
 from moderator.document.nodes import ListNode, MappingNode, Node, Place, ScalarNode, is_null, plain_value
 from moderator.document.reading import Document, read_document
 from moderator.document.wording import (
@@ -19,6 +20,7 @@ from moderator.document.wording import (
     shown_node,
     unknown_key,
 )
+from moderator.document.writing import flow
 
 __all__ = [
     "Complaints",
@@ -28,7 +30,11 @@ __all__ = [
     "Node",
     "Place",
     "ScalarNode",
+    "choice_of",
+    "complain_of",
     "did_you_mean",
+    "flag_of",
+    "flow",
     "is_null",
     "listed",
     "mismatch",
@@ -37,5 +43,7 @@ __all__ = [
     "read_document",
     "shown",
     "shown_node",
+    "text_of",
+    "texts_of",
     "unknown_key",
 ]

@@ -37,8 +37,8 @@ class Complaints:
             for line, column, text in ordered
         ]
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 def shown(value: object) -> str:

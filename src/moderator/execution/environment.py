@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from moderator.errors import ConfigurationError
+from moderator.expanding.filling import OUR_VARIABLES, variable_of
 from moderator.git.values import Workspace
 
 _PORTS = ("MODERATOR_PORT", "MODERATOR_PORT_COUNT")
@@ -21,15 +23,18 @@ def environment_in(
     attempt: int,
     slot: int,
     ports: tuple[int, int] | None = None,
+    values: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return the whole environment of a command in a workspace: `given` wins over what is inherited.
 
-    `ports` are the first of its own, and how many.
+    `ports` are the first of its own, and how many; `values` what the task is made for, where one stands for many.
 
     Tasks are guests: nothing of ours that ties git to a repository, no gc that would get in the others' way.  Raises
     ConfigurationError for a variable that no environment can hold.
     """
-    environment = {**{name: value for name, value in inherited.items() if not name.startswith("GIT_")}, **given}
+    # A moderator that is a task itself is made for values, and has ports, that are not this task's.
+    foreign = ("GIT_", *OUR_VARIABLES)
+    environment = {**{name: value for name, value in inherited.items() if not name.startswith(foreign)}, **given}
     told = environment.get("GIT_CONFIG_COUNT", "")
     count = int(told) if told.isdecimal() else 0  # settings that the task's own `env` has stay
     environment |= {
@@ -46,9 +51,10 @@ def environment_in(
         "MODERATOR_RUN": run_id,
         "MODERATOR_ATTEMPT": str(attempt),
         "MODERATOR_SLOT": str(slot),
+        **{variable_of(name): value for name, value in values.items()},
     }
     for variable, number in zip(_PORTS, ports or (None, None), strict=True):
-        environment.pop(variable, None)  # a moderator that is a task itself has ports that are not this task's
+        environment.pop(variable, None)
         environment |= {variable: str(number)} if number is not None else {}
     for name, value in environment.items():
         if "\0" in name or "\0" in value or "=" in name:

@@ -517,7 +517,7 @@ class _Steps:
         return environment_in(
             workspace, self._all.environment, {"TMPDIR": self._scratch, **common, **call.env, **own},
             task_id=self._task.id, run_id=self._all.run_id, attempt=self._job.attempt, slot=self._slot,
-            ports=(block.first, block.count) if block else None,
+            ports=(block.first, block.count) if block else None, values=self._task.values,
         )  # fmt: skip
 
     def _filled(self, texts: Mapping[str, str], workspace: Workspace, block: Block | None) -> dict[str, str]:

@@ -38,6 +38,7 @@ from moderator.git.furnish import Needs
 from moderator.git.holds import Holds
 from moderator.git.inspection import Inspector, measured
 from moderator.git.lifecycle import Lifecycle, checkout_at
+from moderator.git.listing import files_in, ignored_entries, untracked_files
 from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
 from moderator.git.pool import PoolLimits, PoolStatus
 from moderator.git.registry import BRANCH, MAKING, READY, TREE, Record, Registry, key_of, result_ref, unknown
@@ -123,6 +124,18 @@ class GitManager:
     def resolve_base(self, revision: str = "") -> Base:
         """Return the base that a branch, a tag, a commit or HEAD ("") names.  Raises UnknownRevision."""
         return self._repository.base(revision)
+
+    def files_at(self, revision: str = "") -> list[str]:
+        """Return the paths of the regular files of a base: those that every workspace begins with.  Raises UnknownRevision."""
+        return files_in(self._repository, self.resolve_base(revision).commit)
+
+    def untracked_files(self) -> list[str]:
+        """Return the paths in the main checkout that are neither tracked nor ignored; none where there is no checkout."""
+        return untracked_files(self.main_worktree) if self.main_worktree else []
+
+    def ignored_entries(self) -> list[str]:
+        """Return what git ignores in the main checkout, directories with a `/` behind them; nothing where there is no checkout."""
+        return ignored_entries(self.main_worktree) if self.main_worktree else []
 
     def existing_branches(self, names: Iterable[str]) -> set[str]:
         """Return which of these branches exist, compared without regard to case, as some file systems do."""

@@ -1,0 +1,224 @@
+"""What a project is made of, the files that are written for it, and that they run as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from commandline import document, moderator, picture
+from moderator.config import load_config
+from moderator.config.describing import config_schema
+from moderator.document import plain_value, read_document
+from moderator.git.manager import GitManager
+from moderator.scaffolding.programs import test_command as command_of_tests
+from moderator.scaffolding.survey import Port, Project, survey
+from moderator.scaffolding.writing import configuration, task_list
+from moderator.taskfile import load_tasks
+from moderator.taskschema import task_schema
+from repos import Gitlink, git, make_repository
+from schemas import validates
+
+
+def project_of(folder: Path, files: Mapping[str, str], loose: Mapping[str, str] | None = None) -> Project:
+    """Survey a repository of these tracked files, with some that are not."""
+    top = make_repository(folder / "r", [("first", dict(files))])
+    for name, text in (loose or {}).items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text)
+    manager = GitManager(top)
+    return survey(str(top), manager.files_at(), manager.ignored_entries())
+
+
+def test_a_python_project_is_told_by_its_files(tmp_path: Path) -> None:
+    """Languages, lock file, environment, settings with ports, tests; examples of settings are no settings."""
+    found = project_of(
+        tmp_path,
+        {
+            ".gitignore": ".env*\n!.env.example\n.venv\n",
+            ".env.example": "PORT=8000\nDB_PORT=5432\n",
+            "pyproject.toml": "[project]\nname = 'x'\n[build-system]\n[tool.pytest.ini_options]\n",
+            "uv.lock": "",
+            "src/x.py": "1\n",
+            "src/bad.py": "print 1\n",
+            "tests/test_x.py": "def test_x(): pass\n",
+            "compose.yaml": "services:\n  db:\n    ports: ['${DB_PORT:-5432}:5432', '127.0.0.1:6379:6379', '9000:80']\n",
+        },
+        {".env": "PORT=8001\n", ".env.local": "SECRET=1\n", ".venv/bin/python": "", ".venv/lib/site-packages/a.py": ""},
+    )
+    assert found.languages == (("Python", 3),)
+    assert [(one.name, one.makes) for one in found.managers] == [("uv", ".venv")]
+    assert (found.present, found.env_files) == ((".venv",), (".env", ".env.local"))
+    assert found.tests == ".venv/bin/python -m pytest -q"
+    assert found.ports == (
+        Port(8001, ".env", "PORT"),
+        Port(5432, ".env.example", "DB_PORT"),
+        Port(6379, "compose.yaml"),
+        Port(9000, "compose.yaml"),
+    )
+    assert (found.patterns, found.checkable) == (("**/*.py", "!src/bad.py"), True)
+
+
+def test_packages_that_lead_back_to_the_checkout_do_not_travel(tmp_path: Path) -> None:
+    """An environment with the project itself installed in place would run the main checkout's code in every workspace."""
+    files = {".gitignore": ".venv\n", "requirements.txt": "# none\n\nx\n", "a.py": ""}
+    found = project_of(tmp_path, files, {".venv/lib/python3/site-packages/__editable__.x.pth": "/x\n"})
+    assert found.present == ()
+    text = configuration(found, "s.json")
+    assert "setup: [python3 -m venv .venv && .venv/bin/python -m pip install -q -r requirements.txt]\n" in text
+    assert "carry" not in text
+
+
+def test_a_node_project_is_told_by_its_files(tmp_path: Path) -> None:
+    """Lock files say who installs; modules that are there are carried; broken files of others are passed over."""
+    files = {
+        ".gitignore": "node_modules\n",
+        "package.json": json.dumps(
+            {"scripts": {"test": "jest", "dev": "vite --port 5173"}, "dependencies": {"a": "1"}}
+        ),
+        "pnpm-lock.yaml": "",
+        "src/a.ts": "let a\n",
+    }
+    found = project_of(tmp_path, files, {"node_modules/a/package.json": "{}"})
+    assert [one.name for one in found.managers] == ["pnpm"]
+    assert (found.present, found.tests, found.ports) == (("node_modules",), "pnpm test", (Port(5173, "package.json"),))
+    assert "carry: [node_modules/]" in configuration(found, "s")
+    broken = project_of(tmp_path / "b", {"package.json": "{", "pyproject.toml": "[", "compose.yml": "\t", "x.rs": ""})
+    assert (broken.managers, broken.tests, broken.patterns) == ((), "", ("**/*.rs",))
+
+
+@pytest.mark.parametrize(
+    ("files", "scripts", "tests"),
+    [
+        ({"Cargo.toml": "", "Cargo.lock": ""}, {}, "cargo test --locked"),
+        ({"go.mod": ""}, {}, "go test ./..."),
+        ({"Makefile": "all:\n\ttrue\ncheck: all\n"}, {}, "make check"),
+        ({"Makefile": "test := x\n"}, {}, ""),
+        ({"package.json": ""}, {"test": 'echo "Error: no test specified" && exit 1'}, ""),
+        ({"yarn.lock": "", "package.json": ""}, {"test": "x"}, "yarn test"),
+        ({"a_test.py": ""}, {}, "python3 -m unittest discover -q"),
+        ({"test_a.py": "", "requirements-dev.txt": "pytest"}, {}, "python3 -m pytest -q"),
+    ],
+)
+def test_tests_are_found_where_they_are(files: dict[str, str], scripts: dict[str, str], tests: str) -> None:
+    """Each runner by its files; the command that only says that there are no tests is none."""
+    assert command_of_tests(files, scripts, list(files), venv=False) == tests
+
+
+PROJECTS = [
+    Project(0, (), (), (), (), (), False, False, "", (), False),
+    Project(
+        5000, (("C", 3),), (), ("node_modules",), (".env", "a b/.env"), (Port(1, "x"), Port(80, "a: b", "PORT")),
+        True, True, "x: [y] #z", ("it's/*.py", "!{a}"), True,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=["nothing", "everything"])
+def test_what_is_written_is_read(project: Project, tmp_path: Path) -> None:
+    """Whatever a project is made of, both files are what their readers and schemas take."""
+    (tmp_path / "c.yaml").write_text(configuration(project, "s.json"))
+    (tmp_path / "t.yaml").write_text(task_list(project, "a #b", "s.json"))
+
+    class Any:
+        def files(self, base: str | None, untracked: bool) -> list[str]:
+            return ["it's/a.py"]
+
+        def output(self, command: str | list[str], timeout: float) -> bytes:
+            return b""
+
+    assert load_tasks(tmp_path / "t.yaml", Any()).tasks
+    assert validates(task_schema(), plain_value(read_document(tmp_path / "t.yaml").root))
+    found = read_document(tmp_path / "c.yaml")
+    assert found.complaints.sentences() == []
+    assert load_config([tmp_path / "c.yaml"]).pool_size == ("auto" if project.files else 0)
+    assert found.root is None or validates(config_schema(), plain_value(found.root))
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    """What is there stays, whichever of the two it is, a dead link too; showing writes nothing; a bare repository is told of."""
+    repository = make_repository(
+        tmp_path / "r", [("first", {"a.py": "1\n", "sub": Gitlink("1" * 40), ".gitmodules": ""})]
+    )
+    before = picture(tmp_path)
+    shown = document(moderator(repository, "init", "--dry-run", "--json"))["would_write"]
+    assert set(shown) == {"moderator.yaml", "tasks.yaml"}
+    assert moderator(repository, "init", "--stdout").stdout == "".join(
+        f"# ---- {name}\n{text}\n" for name, text in shown.items()
+    )
+    assert picture(tmp_path) == before
+    (repository / "tasks.yaml").symlink_to("nowhere")
+    before = picture(tmp_path)
+    done = moderator(repository, "init")
+    assert done.returncode == 3
+    assert done.stderr == (
+        f"error: 'tasks.yaml' is there already in {str(repository)!r}; nothing was written\n"
+        "  hint: moderator init --stdout shows what would be written\n"
+    )
+    assert picture(tmp_path) == before
+    bare = make_repository(tmp_path / "bare", bare=True)
+    done = moderator(bare, "init")
+    assert (done.returncode, "a bare repository has no checkout" in done.stderr) == (2, True)
+
+
+def run_to_the_end(repository: Path, *changed: str) -> None:
+    """From `init` to green tasks, with nothing typed but what it says."""
+    done = document(moderator(repository, "init", "--json"))
+    written = done["written"]
+    assert written == [str(repository / "moderator.yaml"), str(repository / "tasks.yaml")]
+    for path in written:
+        line = Path(path).read_text().splitlines()[0]
+        assert (repository / line.partition("$schema=")[2]).is_file()
+    assert moderator(repository, "doctor").returncode == 0
+    for line in done["next"][:-2]:
+        assert line == "moderator trust"
+        assert moderator(repository, "trust", "--yes").returncode == 0
+    done = moderator(repository, "run", "tasks.yaml", "--json", "-j", "2")
+    results = document(done)["results"]
+    assert [one["outcome"] for one in results] == ["unchanged"] * 12, done.stderr + done.stdout
+    assert git(repository, "status", "--porcelain") == "?? moderator.yaml\n?? tasks.yaml"
+
+
+def test_a_python_project_goes_from_init_to_twelve_green_tasks(tmp_path: Path) -> None:
+    """With an environment of its own, which every workspace gets, and a package that only that has."""
+    files = {f"shop/m{number}.py": f"X = {number}\n" for number in range(9)}
+    test = "import unittest\nimport only_here\n\n\nclass T(unittest.TestCase):\n    def test_it(self):\n        only_here.X\n"
+    repository = make_repository(
+        tmp_path / "r",
+        [("first", {**files, ".gitignore": ".venv/\n__pycache__/\n", "shop/__init__.py": "", "test_shop.py": test})],
+    )
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", repository / ".venv"], check=True)
+    packages = next((repository / ".venv/lib").glob("python*/site-packages"))
+    (packages / "only_here.py").write_text("X = 1\n")
+    run_to_the_end(repository)
+
+
+@pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="there is no node")
+def test_a_node_project_goes_from_init_to_twelve_green_tasks(tmp_path: Path) -> None:
+    """With modules that git ignores, which every workspace gets."""
+    files = {f"src/m{number}.js": f"module.exports = {number};\n" for number in range(10)}
+    package = json.dumps({"name": "shop", "scripts": {"test": "node test.js"}, "dependencies": {"only-here": "1"}})
+    repository = make_repository(
+        tmp_path / "r",
+        [
+            (
+                "first",
+                {
+                    **files,
+                    ".gitignore": "node_modules\n",
+                    "package.json": package,
+                    "test.js": "require('only-here');\n",
+                },
+            )
+        ],
+    )
+    (repository / "node_modules/only-here").mkdir(parents=True)
+    (repository / "node_modules/only-here/index.js").write_text("module.exports = 1;\n")
+    assert os.listdir(repository / "node_modules") == ["only-here"]
+    run_to_the_end(repository)
