@@ -185,12 +185,16 @@ class Lifecycle:
                 record = replace(record, entry=spare.entry)
             self._registry.claim(record)
             try:
+                # Before the files are written: if it changes meanwhile, it is not this any longer.
+                conversion = "" if directories or not path else spare.conversion if spare else self.pool.conversion()
                 if spare:
                     self.pool.hand_out(spare, record)
                 elif path:
                     worktrees.publish(self._repository, record, lease, directories=directories)
                 else:
                     branches.create_branch(self._repository, record)
+                if conversion:
+                    self.pool.note(record, conversion)
                 return self._ready(record)
             except BaseException:
                 # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.

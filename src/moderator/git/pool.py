@@ -23,6 +23,7 @@ from pathlib import Path
 from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.git import leases, worktrees
 from moderator.git.branches import create_branch
+from moderator.git.checkouts import Checkouts, wear_of
 from moderator.git.contents import Worktree
 from moderator.git.entries import (
     ASIDE,
@@ -36,6 +37,7 @@ from moderator.git.entries import (
     person_lock_in,
     points_at,
     tree_named_in,
+    worktree_of,
 )
 from moderator.git.inspection import bytes_in
 from moderator.git.registry import Record
@@ -54,7 +56,7 @@ from moderator.git.spares import (
     why_no_spares,
 )
 from moderator.git.trash import rename_into, retired_of, tidy_trash_beside, trash_of
-from moderator.git.unsaved import settle, settled_at
+from moderator.git.unsaved import settle
 
 _SAME_SECOND = 1.05  # seconds after which git can tell a file that was written before its index from one written after
 _A_LOOK = 0.5  # seconds to wait for a spare that somebody looks at: it costs less than a checkout
@@ -117,6 +119,7 @@ class Pool:
         self._leases: dict[str, leases.Lease] = {}
         self.limits = self._limits = limits
         self.spares = Spares(repository)
+        self._checkouts = Checkouts(repository.ours)
 
     # -- handing out ----------------------------------------------------------------------------------------------
 
@@ -343,37 +346,55 @@ class Pool:
             found.append("HEAD")
         return ", ".join(found[:3])
 
+    def note(self, record: Record, conversion: str) -> None:
+        """Note what a workspace is in which nobody has worked yet, so that it can be made a spare again.
+
+        `conversion` is what decided the bytes of its files (`conversion`).
+        """
+        if self.recycles:
+            self._checkouts.note(worktree_of(self._repository, record), record.base, conversion)
+
+    @property
+    def recycles(self) -> bool:
+        """Whether workspaces may come back."""
+        return self._limits.recycle != "none"
+
+    def conversion(self) -> str:
+        """Return what decides the bytes of a checkout now; "" where nothing comes back, so that it does not matter."""
+        return conversion_of(replace(self._repository)) if self.recycles else ""
+
     def take_back(self, record: Record, commit: str) -> bool:
         """Make a spare of a removed workspace that lies whole in the trash, all of it in commits; False if it cannot be one.
 
-        Then it lies there as before.  Its entry is made anew, the index too: nothing of what it remembered comes along, and every
-        file is read.  `commit` is where its HEAD was.
+        Then it lies there as before.  Its entry is made anew: nothing comes along of what git remembered in the old one.  What has
+        been touched since the workspace was handed out is written anew (`checkouts`), so it is at the commit that it was at then.
+        `commit` is where its HEAD was in the end.
         """
-        tree, retired = trash_of(record), retired_of(self._repository, record)
-        home, entry = os.path.dirname(os.path.realpath(record.path)), new_entry_id(SPARE)
+        tree, was = trash_of(record), self._checkouts.find(record.entry)
+        whole = os.path.isdir(tree) and os.path.isdir(retired_of(self._repository, record))
         now = replace(self._repository)
-        if (
-            self._limits.recycle == "none"
-            or not os.path.isdir(tree)
-            or not os.path.isdir(retired)
-            or why_no_spares(now)
-        ):
+        if not (self.recycles and whole and was) or why_no_spares(now) or was.conversion != conversion_of(now):
             return False
-        keeps = self._limits.keeps_ignored
-        spare = Spare(entry, place_of(home, entry), commit, time.time(), conversion_of(now), keeps_ignored=keeps)
-        with self._held(entry, _A_LOOK):
+        home, entry, keeps = (
+            os.path.dirname(os.path.realpath(record.path)),
+            new_entry_id(SPARE),
+            self._limits.keeps_ignored,
+        )
+        spare = Spare(entry, place_of(home, entry), was.commit, time.time(), was.conversion, keeps_ignored=keeps)
+        with self._held(entry, _A_LOOK) as lease:
             try:
                 self.spares.write(spare)
                 if self._count(home) > max(self.size, 1):
                     raise EnvironmentProblem("the pool is full")
-                there = replace(worktrees.enter(now, spare.record, settled_at(retired)), tree=tree)
-                if self._fault(spare, there) or worktrees.is_worn(now, there, only_content=keeps):
-                    raise EnvironmentProblem("it is not as a new one")
-                size = bytes_in(tree)
-                self._refuse_larger(size)
+                there = worktrees.enter(now, spare.record, was.index, was.written_at)
+                wear = wear_of(now, replace(there, tree=tree), was, commit, keeps)
+                self._refuse_larger(wear.size)
+                # From here on it is a spare on its way: what is left of it if this process dies is given up like any other.
                 rename_into(tree, spare.path)
-                worktrees.point_at(spare.path, entry_dir(now, spare.record))
-                self._enlist(closed(now, replace(spare, size=size)))
+                worktrees.point_at(spare.path, there.git_dir)
+                wear.mend(replace(there, descriptors=(lease.descriptor,)))
+                settle(there.git_dir)
+                self._enlist(closed(now, replace(spare, size=wear.size)))
             except BaseException as error:
                 self.give_up(spare)
                 if not isinstance(error, (ModeratorError, OSError)):
@@ -381,6 +402,10 @@ class Pool:
                 return False
         tidy_trash_beside(record.path)
         return True
+
+    def forget(self, record: Record) -> None:
+        """Forget what a workspace was that is gone."""
+        self._checkouts.forget(record.entry)
 
     def tidy(
         self, home: str | None = None, commit: str | None = None, look: bool = True, days: float | None = None
@@ -402,6 +427,7 @@ class Pool:
                     self.give_up(self.spares.find(mine.entry) or mine)
                     gone.append(mine)
         self._drop_broken()
+        self._forget_gone()
         self._give_up_strays({spare.home for spare in gone} | ({home} if home else set()))
         return gone
 
@@ -564,6 +590,11 @@ class Pool:
             with contextlib.suppress(WorkspaceBusy, EnvironmentProblem, OSError), self._held(name):
                 if self.spares.find(name) is None:
                     self.spares.drop(name)
+
+    def _forget_gone(self) -> None:
+        """Forget what was noted of workspaces that went by another way than `take_back`."""
+        with contextlib.suppress(OSError):
+            self._checkouts.tidy(os.listdir(os.path.join(self._repository.common, "worktrees")))
 
     @contextlib.contextmanager
     def _held(self, entry: str, patience: float = 0.0) -> Iterator[leases.Lease]:

@@ -75,7 +75,11 @@ class Safekeeping:
         if removal is None:  # a dead process had removed it but for its name
             removal = next((found for found, _ in self._removals if found.id == record.entry), None)
             removal = removal or retiring.removal_without_tree(self._repository, record, wish)
-        if recycle and removal.rescue is None and removal.head and (taken := self._taken_by_pool(removal, record)):
+        taken = None
+        if recycle and removal.rescue is None and removal.head:
+            taken = self._taken_by_pool(removal, record)
+        pool.forget(record)
+        if taken:
             return taken
         if not later and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)

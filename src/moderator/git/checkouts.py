@@ -1,0 +1,236 @@
+"""What a worktree was when it was handed out, and how it becomes that again: without a checkout, and without reading every file.
+
+A copy of the index is put aside before anybody works in the worktree, with the moment from which on whatever changes is younger.
+A program may tell git anything in its own index; it does not write in this one.  When its work is in commits, and git finds
+by the copy that nothing else is there, the files that have been touched since, whatever was done to them, are written anew, and
+what the commits added goes.  What cannot be mended so is no spare: modes of directories, sockets, attributes that have changed.
+
+Must not know the pool, nor when a worktree may be had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moderator.errors import EnvironmentProblem
+from moderator.git import written
+from moderator.git.contents import Worktree
+from moderator.git.repository import Repository
+from moderator.git.untouched import Untouched, is_set_back
+
+_VERSION = 1
+_GITLINK = "160000"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A worktree as it was handed out.
+
+    `commit` is whose files it had, `conversion` what decided their bytes.  What has changed since is younger than `at`, in
+    nanoseconds of the clock by which files are dated; `ahead` tells whether that has been put back.  `index` is what git knew of
+    the files, `written_at` when that was written, in nanoseconds.
+    """
+
+    commit: str
+    conversion: str
+    at: int
+    ahead: int
+    written_at: int
+    index: bytes
+
+
+class Checkouts:
+    """The notes of a repository's worktrees that may be used again, one file for each."""
+
+    def __init__(self, ours: Path) -> None:
+        self._folder = ours / "checkouts"
+
+    def note(self, worktree: Worktree, commit: str, conversion: str) -> None:
+        """Note what a worktree is in which nobody has worked yet; where that cannot be told, nothing is noted."""
+        with contextlib.suppress(OSError):
+            if (now := Untouched.of(worktree)) is None:
+                return
+            index = Path(worktree.git_dir, "index")
+            told = {
+                "version": _VERSION, "commit": commit, "conversion": conversion, "at": now.at, "ahead": now.ahead,
+                "written_at": index.stat().st_mtime_ns,
+            }  # fmt: skip
+            self._folder.mkdir(parents=True, exist_ok=True)
+            place = self._place(os.path.basename(worktree.git_dir))
+            aside = place.with_name(f".{place.name}.new")
+            aside.write_bytes(json.dumps(told).encode("ascii") + b"\n" + index.read_bytes())
+            os.replace(aside, place)
+
+    def find(self, entry: str) -> Checkout | None:
+        """Return what was noted of the worktree with that entry; None if nothing was, or it makes no sense."""
+        try:
+            told, _, index = self._place(entry).read_bytes().partition(b"\n")
+            values = json.loads(told)
+            at, ahead, written_at = values["at"], values["ahead"], values["written_at"]
+            if values["version"] != _VERSION or any(type(number) is not int for number in (at, ahead, written_at)):
+                return None
+            commit, conversion = written.object_id(values["commit"]), written.text(values["conversion"])
+            return Checkout(commit, conversion, at, ahead, written_at, index)
+        except (OSError, *written.UNREADABLE):
+            return None
+
+    def forget(self, entry: str) -> None:
+        """Forget a worktree that is gone."""
+        with contextlib.suppress(OSError):
+            self._place(entry).unlink(missing_ok=True)
+
+    def tidy(self, entries: Collection[str]) -> None:
+        """Forget every worktree that is not one of these entries: their processes were killed."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._folder):
+                if name.removeprefix(".").removesuffix(".new") not in entries:
+                    (self._folder / name).unlink(missing_ok=True)
+
+    def _place(self, entry: str) -> Path:
+        return self._folder / entry
+
+
+@dataclass(frozen=True)
+class Wear:
+    """What is to be done to a worktree so that it is as it was handed out.
+
+    `touched` are files that the commit has and that are written anew, `added` files that it has not, and that go;
+    `is_none`: nothing.  `size` is in bytes.
+    """
+
+    commit: str
+    touched: tuple[str, ...]
+    added: tuple[str, ...]
+    size: int
+    is_none: bool
+
+    def mend(self, worktree: Worktree) -> None:
+        """Do it.  All that is deleted is in commits: `wear_of` has looked.  Raises OSError, GitFailed."""
+        if self.is_none:
+            return
+        for path in (*self.added, *self.touched):
+            os.unlink(os.path.join(worktree.tree, path))
+        above = {folder for path in self.added for folder in _above(path)}
+        for folder in sorted(above, key=len, reverse=True):
+            with contextlib.suppress(OSError):  # only those that are empty now
+                os.rmdir(os.path.join(worktree.tree, folder))
+        worktree.git("read-tree", "--reset", "-u", self.commit)
+
+
+def wear_of(repository: Repository, worktree: Worktree, was: Checkout, head: str, keeps_ignored: bool) -> Wear:
+    """Return what has been done to a worktree whose entry has the index of `was`, and whose work is in the commit `head`.
+
+    With `keeps_ignored`, what git ignores stays where it is.  Raises EnvironmentProblem if it cannot be made as it was,
+    GitFailed if a commit is gone, OSError.
+    """
+    added, changed = _differences(repository, was.commit, head)
+    contents = worktree.contents()
+    told = [*contents.warnings, *contents.staged, *contents.unmerged, *contents.nested, *contents.gitlinks]
+    told += [path for path in contents.modified if path not in changed]
+    told += [path for path in contents.untracked if path not in added]
+    told += [path for path in contents.ignored if path not in added and not keeps_ignored]
+    if told or contents.head != was.commit or contents.branch is not None:
+        raise _worn(told or ["HEAD"])
+    if is_set_back(was.ahead):
+        raise _worn(["the clock was put back"])
+    survey = _Survey(worktree.tree, was.at)
+    tracked = set(worktree.git("ls-files", "-z").fields)
+    touched = [path for path in survey.young if path in tracked]
+    gone = [path for path in added if path in survey.files]
+    if keeps_ignored:
+        if in_the_way := _meeting(contents.ignored, changed):
+            raise _worn(in_the_way)
+    else:
+        emptied = {folder for path in changed for folder in _above(path)}
+        mode = _mode_of_folders(worktree)
+        told = [*survey.special, *survey.nested, *(folder for folder in survey.empty if folder not in emptied)]
+        told += [folder for folder, found in survey.folders.items() if found != mode]
+        if told:
+            raise _worn(told)
+    return Wear(was.commit, tuple(touched), tuple(gone), survey.size, is_none=not (touched or added or changed))
+
+
+def _worn(what: Iterable[str]) -> EnvironmentProblem:
+    return EnvironmentProblem(f"it is not as a new one: {', '.join(list(what)[:3])}")
+
+
+def _differences(repository: Repository, base: str, head: str) -> tuple[set[str], set[str]]:
+    """Return the paths that only `head` has, and those of `base` that are not in it as they were.
+
+    Raises EnvironmentProblem if a submodule is among them, or attributes: then a file may need other bytes though it is the same.
+    """
+    fields = repository.git("diff-tree", "-r", "-z", "--no-renames", base, head).fields if base != head else []
+    added, changed = set[str](), set[str]()
+    for how, path in zip(fields[::2], fields[1::2], strict=True):
+        if _GITLINK in how or os.path.basename(path).casefold() == ".gitattributes":
+            raise _worn([path])
+        (added if how.endswith("A") else changed).add(path)
+    return added, changed
+
+
+def _above(path: str) -> list[str]:
+    """Return the folders in which a path is."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _meeting(ignored: Iterable[str], changed: set[str]) -> list[str]:
+    """Return what git ignores where a file must be written, or in the place of a folder that it is in."""
+    folders = {folder for path in changed for folder in _above(path)}
+    return [
+        path
+        for path in ignored
+        if path.rstrip("/") in folders or path.rstrip("/") in changed or changed.intersection(_above(path.rstrip("/")))
+    ]
+
+
+def _mode_of_folders(worktree: Worktree) -> int:
+    """Return the permissions of a folder that is made now: those of a file that this process made, and those to enter it."""
+    plain = os.lstat(os.path.join(worktree.git_dir, "HEAD")).st_mode & 0o666
+    return plain | (plain & 0o444) >> 2
+
+
+@dataclass
+class _Survey:
+    """One walk through a tree, without following links: what is there, and what is younger than a moment."""
+
+    tree: str
+    at: int
+    files: set[str] = field(default_factory=set)
+    young: list[str] = field(default_factory=list)
+    folders: dict[str, int] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
+    nested: list[str] = field(default_factory=list)
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        waiting = [""]
+        self.folders[""] = stat.S_IMODE(os.lstat(self.tree).st_mode)
+        while waiting:
+            inside = waiting.pop()
+            with os.scandir(f"{self.tree}/{inside}") as entries:
+                found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+            if not found:
+                self.empty.append(inside)
+            for name, one in found:
+                path = f"{inside}/{name}" if inside else name
+                if name == ".git":
+                    if inside:
+                        self.nested.append(path)
+                elif stat.S_ISDIR(one.st_mode):
+                    self.folders[path] = stat.S_IMODE(one.st_mode)
+                    waiting.append(path)
+                elif stat.S_ISREG(one.st_mode) or stat.S_ISLNK(one.st_mode):
+                    self.files.add(path)
+                    self.size += one.st_blocks * 512
+                    if one.st_ctime_ns > self.at:
+                        self.young.append(path)
+                else:
+                    self.special.append(path)
