@@ -288,7 +288,8 @@ class Orchestrator:
                 executor = self._executor(plan, run_id, notes)
                 waiting = len(plan.to_run) if plan.level.isolates_directory else 0
                 root = plan.base_context.working_directory
-                with Filler(self.git, root, plan.base_commit, waiting, recorder) as filler:
+                come_back = plan.keep != "always"
+                with Filler(self.git, root, plan.base_commit, waiting, recorder, come_back) as filler:
                     try:
                         ran = executor.execute_tasks([one.task for one in plan.to_run], plan.base_context, filler)
                     except AggregateExecutionError as error:

@@ -391,6 +391,16 @@ class GitManager:
         """How many spares there should be."""
         return self._lifecycle.pool.size
 
+    @property
+    def recycles(self) -> bool:
+        """Whether a workspace that is removed may become a spare."""
+        return self._lifecycle.pool.recycles
+
+    @property
+    def came_back(self) -> int:
+        """How many of the workspaces that this manager removed have become spares."""
+        return self._lifecycle.pool.came_back
+
     def pool_status(self) -> PoolStatus:
         """Return which spares there are."""
         return self._lifecycle.pool.status()

@@ -120,6 +120,7 @@ class Pool:
         self.limits = self._limits = limits
         self.spares = Spares(repository)
         self._checkouts = Checkouts(repository.ours)
+        self.came_back = 0
 
     # -- handing out ----------------------------------------------------------------------------------------------
 
@@ -395,6 +396,8 @@ class Pool:
                 wear.mend(replace(there, descriptors=(lease.descriptor,)))
                 settle(there.git_dir)
                 self._enlist(closed(now, replace(spare, size=wear.size)))
+                with self._measuring:
+                    self.came_back += 1
             except BaseException as error:
                 self.give_up(spare)
                 if not isinstance(error, (ModeratorError, OSError)):
