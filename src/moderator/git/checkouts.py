@@ -1,8 +1,8 @@
 """What a worktree was when it was handed out, and how it becomes that again: without a checkout, and without reading every file.
 
 A copy of the index is put aside before anybody works in the worktree, with the moment from which on whatever changes is younger.
-A program may tell git anything in its own index; it does not write in this one.  When its work is in commits, and git finds
-by the copy that nothing else is there, the files that have been touched since, whatever was done to them, are written anew, and
+A program may tell git anything in its own index; it does not write in this one, and nobody sets a time of change.  When its work
+is in commits and nothing else is there, the files that have been touched since, whatever was done to them, are written anew, and
 what the commits added goes.  What cannot be mended so is no spare: modes of directories, sockets, attributes that have changed.
 
 Must not know the pool, nor when a worktree may be had.
@@ -21,6 +21,7 @@ from pathlib import Path
 from moderator.errors import EnvironmentProblem
 from moderator.git import written
 from moderator.git.contents import Worktree
+from moderator.git.exact import joined
 from moderator.git.repository import Repository
 from moderator.git.untouched import Untouched, is_set_back
 
@@ -100,60 +101,81 @@ class Checkouts:
 class Wear:
     """What is to be done to a worktree so that it is as it was handed out.
 
-    `touched` are files that the commit has and that are written anew, `added` files that it has not, and that go;
-    `is_none`: nothing.  `size` is in bytes.
+    `touched` and `missing` files are written anew, `added` are those that the commit has not, and that go.  `size` is in bytes.
     """
 
-    commit: str
     touched: tuple[str, ...]
+    missing: tuple[str, ...]
     added: tuple[str, ...]
     size: int
-    is_none: bool
 
     def mend(self, worktree: Worktree) -> None:
         """Do it.  All that is deleted is in commits: `wear_of` has looked.  Raises OSError, GitFailed."""
-        if self.is_none:
-            return
         for path in (*self.added, *self.touched):
             os.unlink(os.path.join(worktree.tree, path))
         above = {folder for path in self.added for folder in _above(path)}
         for folder in sorted(above, key=len, reverse=True):
             with contextlib.suppress(OSError):  # only those that are empty now
                 os.rmdir(os.path.join(worktree.tree, folder))
-        worktree.git("read-tree", "--reset", "-u", self.commit)
+        if wanted := (*self.touched, *self.missing):
+            worktree.git("checkout-index", "--force", "--index", "-z", "--stdin", stdin=joined(wanted))
 
 
 def wear_of(repository: Repository, worktree: Worktree, was: Checkout, head: str, keeps_ignored: bool) -> Wear:
     """Return what has been done to a worktree whose entry has the index of `was`, and whose work is in the commit `head`.
 
-    With `keeps_ignored`, what git ignores stays where it is.  Raises EnvironmentProblem if it cannot be made as it was,
-    GitFailed if a commit is gone, OSError.
+    What no time of change tells of is as it was.  With `keeps_ignored`, what git ignores stays where it is.  Raises
+    EnvironmentProblem if it cannot be made as it was, GitFailed if a commit is gone, OSError.
     """
-    added, changed = _differences(repository, was.commit, head)
-    contents = worktree.contents()
-    told = [*contents.warnings, *contents.staged, *contents.unmerged, *contents.nested, *contents.gitlinks]
-    told += [path for path in contents.modified if path not in changed]
-    told += [path for path in contents.untracked if path not in added]
-    told += [path for path in contents.ignored if path not in added and not keeps_ignored]
-    if told or contents.head != was.commit or contents.branch is not None:
-        raise _worn(told or ["HEAD"])
     if is_set_back(was.ahead):
         raise _worn(["the clock was put back"])
+    added, changed = _differences(repository, was.commit, head)
     survey = _Survey(worktree.tree, was.at)
     tracked = set(worktree.git("ls-files", "-z").fields)
-    touched = [path for path in survey.young if path in tracked]
-    gone = [path for path in added if path in survey.files]
-    if keeps_ignored:
-        if in_the_way := _meeting(contents.ignored, changed):
-            raise _worn(in_the_way)
-    else:
-        emptied = {folder for path in changed for folder in _above(path)}
+    touched, missing = survey.young & tracked, tracked - survey.files
+    if faults := [*filter(_decides, touched), *_unknown(worktree, missing - changed, survey)]:
+        raise _worn(faults)
+    if strange := survey.files - tracked - added:
+        _require_ignored(worktree, strange, changed, keeps_ignored)
+    if (unsure := touched - changed) and (faults := _other_content(worktree, unsure)):
+        raise _worn(faults)
+    if not keeps_ignored:
+        emptied = {folder for path in changed for folder in _above(path)} | tracked
+        faults = [*survey.special, *survey.nested, *(folder for folder in survey.empty if folder not in emptied)]
         mode = _mode_of_folders(worktree)
-        told = [*survey.special, *survey.nested, *(folder for folder in survey.empty if folder not in emptied)]
-        told += [folder for folder, found in survey.folders.items() if found != mode]
-        if told:
-            raise _worn(told)
-    return Wear(was.commit, tuple(touched), tuple(gone), survey.size, is_none=not (touched or added or changed))
+        if faults := faults + [folder for folder, found in survey.folders.items() if found != mode]:
+            raise _worn(faults)
+    return Wear(tuple(touched), tuple(missing & changed), tuple(added & survey.files), survey.size)
+
+
+def _decides(path: str) -> bool:
+    """Whether a file says how others are written: then these may need other bytes though they are the same."""
+    return path.rpartition("/")[2].casefold() == ".gitattributes"
+
+
+def _unknown(worktree: Worktree, missing: set[str], survey: _Survey) -> list[str]:
+    """Return what has gone though no commit says so: anything but the empty folders of submodules."""
+    if not missing:
+        return []
+    listed = (line.partition("\t") for line in worktree.git("ls-files", "-s", "-z").fields)
+    submodules = {path for described, _, path in listed if described.startswith(_GITLINK)}
+    return sorted(missing - (submodules & set(survey.empty)))
+
+
+def _require_ignored(worktree: Worktree, strange: set[str], changed: set[str], keeps_ignored: bool) -> None:
+    """Raise EnvironmentProblem unless files that are in no commit are there to stay, and in nobody's way."""
+    if not keeps_ignored:
+        raise _worn(sorted(strange))
+    asked = worktree.git("check-ignore", "-z", "--stdin", stdin=joined(sorted(strange)), accept=(0, 1))
+    above = {folder for path in changed for folder in _above(path)}
+    in_the_way = {path for path in strange if path in above or path in changed or changed.intersection(_above(path))}
+    if faults := (strange - set(asked.fields)) | in_the_way:
+        raise _worn(sorted(faults))
+
+
+def _other_content(worktree: Worktree, paths: set[str]) -> list[str]:
+    """Return which of these files are not what the index has, as git tells."""
+    return sorted(paths.intersection(worktree.contents(ignored=False).modified))
 
 
 def _worn(what: Iterable[str]) -> EnvironmentProblem:
@@ -168,7 +190,7 @@ def _differences(repository: Repository, base: str, head: str) -> tuple[set[str]
     fields = repository.git("diff-tree", "-r", "-z", "--no-renames", base, head).fields if base != head else []
     added, changed = set[str](), set[str]()
     for how, path in zip(fields[::2], fields[1::2], strict=True):
-        if _GITLINK in how or os.path.basename(path).casefold() == ".gitattributes":
+        if _GITLINK in how or _decides(path):
             raise _worn([path])
         (added if how.endswith("A") else changed).add(path)
     return added, changed
@@ -178,16 +200,6 @@ def _above(path: str) -> list[str]:
     """Return the folders in which a path is."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-
-
-def _meeting(ignored: Iterable[str], changed: set[str]) -> list[str]:
-    """Return what git ignores where a file must be written, or in the place of a folder that it is in."""
-    folders = {folder for path in changed for folder in _above(path)}
-    return [
-        path
-        for path in ignored
-        if path.rstrip("/") in folders or path.rstrip("/") in changed or changed.intersection(_above(path.rstrip("/")))
-    ]
 
 
 def _mode_of_folders(worktree: Worktree) -> int:
@@ -203,7 +215,7 @@ class _Survey:
     tree: str
     at: int
     files: set[str] = field(default_factory=set)
-    young: list[str] = field(default_factory=list)
+    young: set[str] = field(default_factory=set)
     folders: dict[str, int] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
@@ -211,26 +223,31 @@ class _Survey:
     size: int = 0
 
     def __post_init__(self) -> None:
-        waiting = [""]
+        waiting, at, blocks = [""], self.at, 0
+        add, add_young = self.files.add, self.young.add
         self.folders[""] = stat.S_IMODE(os.lstat(self.tree).st_mode)
         while waiting:
             inside = waiting.pop()
-            with os.scandir(f"{self.tree}/{inside}") as entries:
-                found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-            if not found:
+            before = f"{inside}/" if inside else ""
+            with os.scandir(f"{self.tree}/{inside}") as found:
+                entries = list(found)
+            if not entries:
                 self.empty.append(inside)
-            for name, one in found:
-                path = f"{inside}/{name}" if inside else name
+            for entry in entries:
+                name = entry.name
                 if name == ".git":
                     if inside:
-                        self.nested.append(path)
-                elif stat.S_ISDIR(one.st_mode):
+                        self.nested.append(before + name)
+                    continue
+                path, one = before + name, entry.stat(follow_symlinks=False)
+                if entry.is_file(follow_symlinks=False) or entry.is_symlink():
+                    add(path)
+                    blocks += one.st_blocks
+                    if one.st_ctime_ns > at:
+                        add_young(path)
+                elif entry.is_dir(follow_symlinks=False):
                     self.folders[path] = stat.S_IMODE(one.st_mode)
                     waiting.append(path)
-                elif stat.S_ISREG(one.st_mode) or stat.S_ISLNK(one.st_mode):
-                    self.files.add(path)
-                    self.size += one.st_blocks * 512
-                    if one.st_ctime_ns > self.at:
-                        self.young.append(path)
                 else:
                     self.special.append(path)
+        self.size = blocks * 512
