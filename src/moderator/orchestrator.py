@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +43,7 @@ from moderator.leftovers import Leftovers, to_set_aside
 from moderator.models import Outcome, Task, TaskResult
 from moderator.plan import Plan, PlannedTask, Start, make_plan
 from moderator.process import Cancellation, Limits
-from moderator.process.detached import leave_behind
+from moderator.process.detached import leave_moderator_behind
 from moderator.process.sandbox import find_sandbox
 from moderator.resuming import (
     LastRun,
@@ -304,10 +303,9 @@ class Orchestrator:
                     recorder.record(result)  # never began, so no callback told of it
             recorder.finish("interrupted" if interrupted else "finished")
         if self.config.pool_refill == "background" and self.git.pool_size and plan.level.isolates_directory:
-            fill = [sys.executable, "-m", "moderator", "pool", "fill", "--quietly", "--base", plan.base_branch]
-            leave_behind([*fill, "--repo", self.git.main_worktree or self.git.state_root], os.sep)
+            leave_moderator_behind(self.git.home, "pool", "fill", "--quietly", "--base", plan.base_branch)
         with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
-            self.git.empty_trash(_TIDYING, own=False)
+            self.git.tidy_trash(_TIDYING)
         in_order = [results[one.task.id] for one in plan.tasks]
         held = frozenset(result.task.id for result in in_order if recorder.was_held(result))
         return RunSummary(run_id, plan, in_order, interrupted, held)
@@ -470,7 +468,8 @@ class Orchestrator:
 def pool_limits(config: Config) -> PoolLimits:
     """Return what a configuration says of spares."""
     largest = config.pool_max_size and config.pool_max_size * 1e6
-    return PoolLimits(config.pool_size, config.pool_days, largest, config.recycle)
+    refill = config.pool_refill == "background"
+    return PoolLimits(config.pool_size, config.pool_days, largest, config.recycle, refill)
 
 
 def _variants(plan: Plan) -> dict[str, list[Task]]:

@@ -35,16 +35,19 @@ class Filler:
         self._ended = 0
         self._then = then
         self._over = False
+        self._refilled = git.refills
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Filler:
+        self._git.refills = False  # this is who fills, for as long as the run goes on
         if self._git.pool_size:
             self._thread = threading.Thread(target=self._fill, name="moderator-pool", daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._git.refills = self._refilled
         with self._changed:
             self._over = True
             self._changed.notify()

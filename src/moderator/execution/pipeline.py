@@ -37,6 +37,8 @@ from moderator.routing import BackendRouter
 
 log = logging.getLogger(__name__)
 
+_MOST_DEFERRED = 8  # trees that wait until tasks have ended to be deleted: more would fill the disk
+
 
 class Listener(Protocol):
     """Who is told what happens to a task."""
@@ -160,7 +162,7 @@ def _removed(task_id: str, git: GitManager, reason: str) -> list[str]:
     """Remove a workspace that holds nothing but commits and what git ignores; return a note about the latter."""
     workspace = git.of_task(task_id)
     try:
-        git.remove_workspace(workspace, recycle=True)
+        git.remove_workspace(workspace, recycle=True, later=git.deferred < _MOST_DEFERRED)
     except WouldLoseWork as error:
         if not all(finding.startswith(IGNORED) for finding in error.findings):
             raise

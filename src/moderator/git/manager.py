@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +45,8 @@ from moderator.git.unsaved import Unsaved
 from moderator.git.untouched import Untouched
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Stand, Workspace, WorkspaceStatus
 from moderator.git.whereabouts import Whereabouts, find_whereabouts
+
+_BETWEEN_REFILLS = 1.0  # seconds: a process that fills goes on for longer, and sees what has been taken meanwhile
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or what people type: the task's id, its exact branch, or the whole ref.
@@ -81,6 +85,8 @@ class GitManager:
         )
         self._inspector = Inspector(self._repository, self._registry)
         self._fingerprint: Fingerprint | None = None
+        self.refills = limits.refill
+        self._refilled = -math.inf
         self._untouched: dict[str, Untouched] = {}
 
     # -- the repository -------------------------------------------------------------------------------------------
@@ -99,6 +105,11 @@ class GitManager:
     def checkout(self) -> str | None:
         """The top of the worktree that this manager was opened in, None outside any."""
         return self._repository.top
+
+    @property
+    def home(self) -> str:
+        """A directory by which another process finds this repository, whatever becomes of its worktrees."""
+        return self.main_worktree or self.state_root
 
     @property
     def default_root(self) -> str:
@@ -189,6 +200,7 @@ class GitManager:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
                 record = self._lifecycle.make(context, base, hold.lease, fresh, directories)
+                self._refill(record)
                 if fresh and record.path:
                     self._note_untouched(record)
             except BaseException:
@@ -564,6 +576,25 @@ class GitManager:
         """
         return self._safe.empty_trash(seconds, own)
 
+    def tidy_trash(self, seconds: float) -> None:
+        """End a command: delete for some seconds what nobody can want, and leave the rest to a process of low priority."""
+        if not self.empty_trash(seconds, own=False):
+            from moderator.process.detached import leave_moderator_behind  # most commands leave nothing
+
+            leave_moderator_behind(self.home, "rescue", "tidy", "--quietly")
+
+    def empty_trash_at_leisure(self, seconds: float) -> bool:
+        """The same for a process that nobody waits for: it pauses while anybody holds a workspace.
+
+        Raises WorkspaceBusy if another process is at it.
+        """
+        return self._safe.empty_trash_at_leisure(seconds)
+
+    @property
+    def deferred(self) -> int:
+        """How many trees this manager has left to `empty_trash` since it was called last."""
+        return self._safe.deferred
+
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _named_by(self, target: Target) -> Record:
@@ -613,6 +644,18 @@ class GitManager:
             release()
 
         return release_both
+
+    def _refill(self, record: Record) -> None:
+        """Leave a process behind that makes spares where there are too few, if that is wanted and none is at it."""
+        pool = self._lifecycle.pool
+        now = time.monotonic()
+        if self.refills and record.path and now > self._refilled + _BETWEEN_REFILLS and pool.lacks(record):
+            from moderator.process.detached import leave_moderator_behind  # only where spares are wanted
+
+            self._refilled = now
+            root = os.path.dirname(os.path.dirname(record.path))
+            base = ("--base", record.base, "--root", root)
+            leave_moderator_behind(self.home, "pool", "fill", str(pool.size), "--quietly", *base)
 
     def _note_untouched(self, record: Record) -> None:
         """Note what a workspace is in which nobody has worked: if that is how it is kept, git need not be asked."""

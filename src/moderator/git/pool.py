@@ -71,13 +71,14 @@ class PoolLimits:
 
     `recycle` says which workspaces come back when they are removed: "none"; "pristine", those that are in every path, mode and byte
     what a checkout would be; "keep_ignored", also those in which there is something that git ignores, and whoever gets one of these
-    gets that too.
+    gets that too.  `refill`: whoever takes a spare outside a run leaves a process of low priority behind that makes another.
     """
 
     size: int | str = 0
     days: float = 7.0
     largest: float | None = None
     recycle: str = "none"
+    refill: bool = False
 
     @property
     def keeps_ignored(self) -> bool:
@@ -266,7 +267,7 @@ class Pool:
         with leases.held(self.spares.lease_path("pool"), "the pool", 0.0):
             if look:
                 self.tidy(home, commit)
-            if not problem and self._count(home) < wanted:
+            while not problem and not stop() and self._count(home) < wanted:  # some may be taken meanwhile
                 problem = "".join(self._make_many(home, commit, wanted, stop)[:1])
         return PoolStatus(tuple(spare for spare in self.spares if spare.home == home), wanted, problem)
 
@@ -466,6 +467,12 @@ class Pool:
         self._drop_broken()
         self._give_up_strays({spare.home for spare in gone})
         return gone
+
+    def lacks(self, record: Record) -> bool:
+        """Whether there are fewer spares than there should and could be where a workspace is, and nobody is making one."""
+        home = os.path.dirname(os.path.realpath(record.path))
+        too_few = self._count(home) < self.size and not why_no_spares(self._repository)
+        return too_few and leases.holder(self.spares.lease_path("pool")) is None
 
     def status(self) -> PoolStatus:
         """Return what there is; nothing is looked at more closely."""

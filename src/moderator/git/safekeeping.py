@@ -52,6 +52,7 @@ class Safekeeping:
         self._holds = holds
         self._keeping = keeping
         self._emptier = Emptier(repository, registry, removals, keeping.days)
+        self.deferred = 0  # trees that removals have left to be deleted later
 
     # -- away -----------------------------------------------------------------------------------------------------
 
@@ -81,6 +82,7 @@ class Safekeeping:
         pool.forget(record)
         if taken:
             return taken
+        self.deferred += later
         if not later and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
@@ -214,7 +216,11 @@ class Safekeeping:
         return tree if os.path.isdir(tree) else None
 
     def empty_trash(self, seconds: float | None, own: bool = True) -> bool:
+        self.deferred = 0
         return self._emptier.empty(seconds, own)
+
+    def empty_trash_at_leisure(self, seconds: float) -> bool:
+        return self._emptier.empty_at_leisure(seconds)
 
     def drop(self, rescue: Rescue) -> None:
         """Forget a rescue for good, and let go what the trash holds for it."""
