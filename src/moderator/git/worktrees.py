@@ -52,8 +52,7 @@ from moderator.naming import task_directory_name
 
 _PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
 _cores = os.cpu_count() or 1
-_WITH_HELP = {"checkout.workers": str(_cores), "checkout.thresholdForParallelism": "5000"}
-"""For a checkout that has the machine to itself; below some thousand files the helpers cost more than they give."""
+_WORTH_HELP = "5000"  # files: below, the helpers of a checkout cost more than they give
 _checkouts = threading.BoundedSemaphore(_cores)  # more at once than cores only makes each of them slower
 _checking_out = _awaited = 0
 _GIVING_WAY = 0.02  # seconds between looks whether others still check out
@@ -317,6 +316,20 @@ def _entries_by_git(repository: Repository, record: Record) -> list[str]:
     return [str(locked.parent) for locked in worktrees.glob("*/locked") if locked.read_bytes().strip() == reason]
 
 
+def idle(cores: int, running: int) -> int:
+    """Return how many cores a checkout can use where so many processes, the one that asks apart, run or wait for a core."""
+    return max(1, cores - max(0, running))
+
+
+def _help() -> dict[str, str]:
+    """Return the settings of a checkout that is the only one of this process: as many at it as cores have nothing to do."""
+    try:  # of this very moment, proc(5); the load is the average of a minute
+        running = int(Path("/proc/loadavg").read_text("ascii").split()[3].partition("/")[0]) - 1
+    except (OSError, ValueError, IndexError):
+        running = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    return {"checkout.workers": str(idle(_cores, running)), "checkout.thresholdForParallelism": _WORTH_HELP}
+
+
 def _check_out(
     repository: Repository, record: Record, lease: leases.Lease, commit: str, background: bool, in_part: bool
 ) -> None:
@@ -332,7 +345,7 @@ def _check_out(
         try:
             worktree_of(repository, record).git(
                 "read-tree", "-m", "-u", commit,
-                settings={**(_WITH_HELP if alone and not background else {}), **(sparse.SETTINGS if in_part else {})},
+                settings={**(_help() if alone and not background else {}), **(sparse.SETTINGS if in_part else {})},
                 descriptors=(lease.descriptor,),
                 background=background,
             )  # fmt: skip
