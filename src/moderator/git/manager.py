@@ -8,6 +8,7 @@ workspaces is kept beside the repository's own files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import math
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import (
@@ -32,9 +34,7 @@ from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.holds import Holds
-from moderator.git.inspection import Inspector, measured
 from moderator.git.lifecycle import Lifecycle, checkout_at
-from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
 from moderator.git.pool import PoolLimits, PoolStatus
 from moderator.git.registry import READY, Record, Registry, key_of, result_ref, unknown
 from moderator.git.removals import Removals
@@ -44,7 +44,11 @@ from moderator.git.spares import Spare
 from moderator.git.unsaved import Unsaved
 from moderator.git.untouched import Untouched
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Stand, Workspace, WorkspaceStatus
-from moderator.git.whereabouts import Whereabouts, find_whereabouts
+
+if TYPE_CHECKING:
+    from moderator.git.inspection import Inspector
+    from moderator.git.merged import Merged, NotMerged
+    from moderator.git.whereabouts import Whereabouts
 
 _BETWEEN_REFILLS = 1.0  # seconds: a process that fills goes on for longer, and sees what has been taken meanwhile
 
@@ -83,7 +87,6 @@ class GitManager:
         self._safe = Safekeeping(
             self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping
         )
-        self._inspector = Inspector(self._repository, self._registry)
         self._fingerprint: Fingerprint | None = None
         self.refills = limits.refill
         self._refilled = -math.inf
@@ -280,6 +283,8 @@ class GitManager:
     def status(self, target: Target, size: bool = False, changes: bool = True) -> WorkspaceStatus:
         """Return what a workspace holds now; `size` measures the disk, `changes=False` does not look into the tree."""
         outlines = self._inspector.outlines([self._record(target)])
+        from moderator.git.inspection import measured  # as for all of these
+
         [status] = self._inspector.looked_into(outlines) if changes else outlines
         return measured(status) if size else status
 
@@ -373,6 +378,8 @@ class GitManager:
 
     def whereabouts(self, commits: Iterable[str], branch: str) -> dict[str, Whereabouts]:
         """Return what has become of commits that were made earlier, on or beside a branch: see Whereabouts."""
+        from moderator.git.whereabouts import find_whereabouts  # the same
+
         return find_whereabouts(self._repository, commits, branch)
 
     def tip(self, target: Target) -> str | None:
@@ -437,6 +444,8 @@ class GitManager:
             self._registry.find(target.task_id) if isinstance(target, Workspace) else self._record(target)
             for target in targets
         ]
+        from moderator.git.merged import find_merged  # costs every program that only makes workspaces its time
+
         return find_merged(self._repository, [record for record in found if record], into)
 
     def created(self) -> dict[str, float]:
@@ -449,6 +458,8 @@ class GitManager:
         What only the branch holds is rescued first; undoing the removal makes the branch again.  Raises PersonNeeded if the
         branch has moved or is merged no longer, WorkspaceOccupied if a worktree is on it, WorkspaceBusy.
         """
+        from moderator.git.merged import delete_merged_branch  # the same
+
         lease_path = self._registry.lease_path(key_of(removal.task_id))
         with self._holds.turn(lease_path):
             hold = self._holds.take(lease_path, f"the branch of task {removal.task_id!r}", task_id=removal.task_id)
@@ -596,6 +607,12 @@ class GitManager:
         return self._safe.deferred
 
     # -- how ------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _inspector(self) -> Inspector:
+        from moderator.git.inspection import Inspector  # costs every program that only makes workspaces its time
+
+        return Inspector(self._repository, self._registry)
 
     def _named_by(self, target: Target) -> Record:
         """Return the record of a task whose names are to be freed: a context's names may be taken without a workspace."""

@@ -39,7 +39,6 @@ from moderator.git.entries import (
     tree_named_in,
     worktree_of,
 )
-from moderator.git.inspection import bytes_in
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.spares import (
@@ -331,6 +330,8 @@ class Pool:
         time.sleep(max(0.0, _SAME_SECOND - (time.time() - os.stat(self._index(spare)).st_mtime)))
         if fault := self._fault(spare):
             raise EnvironmentProblem(f"a new worktree is not as its commit: {fault}", hint="moderator doctor")
+        from moderator.git.inspection import bytes_in  # only who fills a pool needs to know
+
         return closed(self._repository, replace(spare, size=bytes_in(spare.path)))
 
     def _index(self, spare: Spare) -> str:
