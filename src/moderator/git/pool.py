@@ -266,8 +266,10 @@ class Pool:
         with leases.held(self.spares.lease_path("pool"), "the pool", 0.0):
             if look:
                 self.tidy(home, commit)
-            while not problem and not stop() and self._count(home) < wanted:  # some may be taken meanwhile
+            while not problem and self._count(home) < wanted:
                 problem = "".join(self._make_many(home, commit, wanted, stop)[:1])
+                if stop():
+                    break  # otherwise once more: some may have been taken meanwhile
         return PoolStatus(tuple(spare for spare in self.spares if spare.home == home), wanted, problem)
 
     def _count(self, home: str) -> int:
