@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import shutil
 import stat
@@ -862,6 +863,21 @@ def test_what_was_touched_is_written_anew(tmp_path: Path, how: str) -> None:
         again = yard.make(f"u{number}", base)
         assert (yard.was_spare(again), shape(again)) == (True, cold[number])
         yard.git.remove_workspace(again, recycle=True)
+
+
+def test_what_was_written_through_a_mapping_is_no_spare(tmp_path: Path) -> None:
+    """Some file systems do not date it, so neither time nor git tells: the workspace does not come back with other bytes."""
+    yard = Yard(Path("/dev/shm") / f"moderator-{os.getpid()}" if os.path.isdir("/dev/shm") else tmp_path)
+    try:
+        made = yard.make("t")
+        with open(Path(made.path, "README.md"), "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+            assert mapping[2:3] != b"X"
+            mapping[2:3] = b"X"
+        with contextlib.suppress(WouldLoseWork):
+            yard.git.remove_workspace(made, recycle=True)
+        assert yard.ready() == []
+    finally:
+        shutil.rmtree(yard.folder)
 
 
 def test_work_under_a_false_index_is_not_written_over(tmp_path: Path) -> None:

@@ -858,7 +858,13 @@ def test_an_index_that_is_written_and_written_back_is_seen(
         found = look(*arguments, **named)  # type: ignore[arg-type]
         git(tree, "add", "--all")
         git(tree, "reset", "--quiet")
-        git(tree, "update-index", "--add", "--cacheinfo", f"100644,{git(tree, 'hash-object', '-w', tree / '.git')},staged")
+        git(
+            tree,
+            "update-index",
+            "--add",
+            "--cacheinfo",
+            f"100644,{git(tree, 'hash-object', '-w', tree / '.git')},staged",
+        )
         return found
 
     time.sleep(0.06)

@@ -4,6 +4,7 @@ A copy of the index is put aside before anybody works in the worktree, with the 
 A program may tell git anything in its own index; it does not write in this one, and nobody sets a time of change.  When its work
 is in commits and nothing else is there, the files that have been touched since, whatever was done to them, are written anew, and
 what the commits added goes.  What cannot be mended so is no spare: modes of directories, sockets, attributes that have changed.
+Where a file system does not date what is written through a mapping (tmpfs), every file is read after all.
 
 Must not know the pool, nor when a worktree may be had.
 """
@@ -11,9 +12,13 @@ Must not know the pool, nor when a worktree may be had.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import mmap
 import os
 import stat
+import tempfile
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +28,11 @@ from moderator.git import written
 from moderator.git.contents import Worktree
 from moderator.git.exact import joined
 from moderator.git.repository import Repository
+from moderator.git.trash import changed_files
 from moderator.git.untouched import Untouched, is_set_back
 
 _VERSION = 1
+_TICK = 0.02  # seconds after which the clock of a file system has moved on
 _GITLINK = "160000"
 
 
@@ -139,6 +146,9 @@ def wear_of(repository: Repository, worktree: Worktree, was: Checkout, head: str
         _require_ignored(worktree, strange, changed, keeps_ignored)
     if (unsure := touched - changed) and (faults := _other_content(worktree, unsure)):
         raise _worn(faults)
+    dated = _dates_mappings(os.path.dirname(worktree.tree), os.lstat(worktree.tree).st_dev)
+    if not dated and (unseen := set(changed_files(repository, worktree.tree, was.commit)) - changed):
+        raise _worn(sorted(unseen))
     if not keeps_ignored:
         emptied = {folder for path in changed for folder in _above(path)} | tracked
         faults = [*survey.special, *survey.nested, *(folder for folder in survey.empty if folder not in emptied)]
@@ -176,6 +186,19 @@ def _require_ignored(worktree: Worktree, strange: set[str], changed: set[str], k
 def _other_content(worktree: Worktree, paths: set[str]) -> list[str]:
     """Return which of these files are not what the index has, as git tells."""
     return sorted(paths.intersection(worktree.contents(ignored=False).modified))
+
+
+@functools.cache
+def _dates_mappings(folder: str, device: int) -> bool:  # noqa: ARG001 - the answer is the file system's
+    """Whether a file system gives a time of change to what is written through a mapping of a page that was only read before."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"?")
+        file.flush()
+        with mmap.mmap(file.fileno(), 1) as mapping:
+            before = (mapping[0], os.fstat(file.fileno()).st_ctime_ns)
+            time.sleep(_TICK)
+            mapping[0] = before[0] + 1
+            return os.fstat(file.fileno()).st_ctime_ns > before[1]
 
 
 def _worn(what: Iterable[str]) -> EnvironmentProblem:
