@@ -38,8 +38,10 @@ def seal(patch: pytest.MonkeyPatch, home: Path) -> None:
             patch.delenv(name, raising=False)
     # Below the home, where git looks when it is not told: a task's environment has no GIT_* either.
     (home / ".gitconfig").write_text(CONFIG)
+    (home / "tmp").mkdir()
     sealed = {
         "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
         "XDG_CONFIG_HOME": str(home / ".config"),
         "LC_ALL": "C.UTF-8",
         "EDITOR": NEVER,

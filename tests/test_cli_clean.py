@@ -382,7 +382,7 @@ def test_which_ones_must_be_said(repository: Path) -> None:
 def test_what_makes_no_sense_changes_nothing(repository: Path) -> None:
     """Exit 2 with what is wrong and what to type."""
     wrong = {
-        "--all done": "say which workspaces to remove by name, or by what holds for them, not both",
+        "--all done": "say which workspaces you mean by name, or by what holds for them, not both",
         "--done --into main": "--into says what --merged and --branches mean, and neither is given",
         "--merged --into gone": "'gone' is no branch of this repository",
     }

@@ -66,9 +66,9 @@ def test_list_is_one_table(untouched: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [re.sub(r" +N", " N", line) for line in plain(done.stdout).splitlines()] == [
         "TASK      STATE  BRANCH              AHEAD/BEHIND  CHANGES    LAST OUTCOME   AGE",
-        "bad       ready  main-task-bad       +0 -0         1 file     failed (3) N.Ns",
-        "idle      ready  main-task-idle      +0 -0         clean      unchanged N.Ns",
-        "task_001  ready  main-task-task-001  +1 -0         clean      succeeded N.Ns",
+        "bad       done   main-task-bad       +0 -0         1 file     failed (3) N.Ns",
+        "idle      done   main-task-idle      +0 -0         clean      unchanged N.Ns",
+        "task_001  done   main-task-task-001  +1 -0         clean      succeeded N.Ns",
     ]
 
 
@@ -82,7 +82,7 @@ def test_list_as_json(untouched: Path) -> None:
     assert (ids(found), done.stderr) == (["bad", "idle", "task_001"], "")
     assert changed == {
         "task_id": "task_001", "isolation_level": "full", "branch": "main-task-task-001",
-        "path": f"{untouched}.moderator/tasks/task_001", "state": "ready", "base": base, "base_branch": "main",
+        "path": f"{untouched}.moderator/tasks/task_001", "state": "done", "base": base, "base_branch": "main",
         "tip": tip, "ahead": 1, "behind": 0, "dirty": 0, "staged": 0, "modified": 0, "untracked": 0, "ignored": 0,
         "unmerged": 0, "operation": None, "size": None, "held_by": None, "locked_by_person": None,
         "outcome": "succeeded", "run_id": results(untouched)["task_001"]["run_id"],
@@ -197,7 +197,7 @@ def test_show_tells_what_a_task_did(untouched: Path) -> None:
         "  run          RUN",
         f"  log          {untouched}/.git/moderator/state/tasks/task_001/RUN/1/output.log",
         f"  workspace    {untouched}.moderator/tasks/task_001",
-        "  state        ready",
+        "  state        done",
         "  branch       main-task-task-001",
         f"  base         main {base}",
         f"  tip          {tip}, 1 ahead, 0 behind",

@@ -124,9 +124,9 @@ def test_kill_9_loses_nothing_and_leaves_nothing_running(repository: Path, tmp_p
 
     wait_until(lambda: all(one["held_by"] is None for one in listing()), "the end of the leases")
     assert [(one["task_id"], one["state"], one["outcome"]) for one in listing()] == [
-        ("done", "ready", "succeeded"),
-        ("one", "ready", "interrupted"),
-        ("two", "ready", "interrupted"),
+        ("done", "done", "succeeded"),
+        ("one", "interrupted", "interrupted"),
+        ("two", "interrupted", "interrupted"),
     ]
     table = moderator(repository, "list").stdout.splitlines()
     assert [re.sub(r"  +", "|", line).split("|")[5] for line in table] == [

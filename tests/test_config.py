@@ -23,6 +23,7 @@ from moderator.config.schema import _Backend, every_key
 from moderator.config.settings import BackendConfig
 from moderator.context import IsolationLevel
 from moderator.errors import ConfigurationError
+from moderator.furnishing import Carry
 
 DOCUMENTED = Path(__file__).parent.parent / "config" / "config.yaml"
 
@@ -80,6 +81,15 @@ clean: {max_workspaces: 0, max_size: 2000}
 sandbox: Bwrap
 pool: {size: Auto, refill: never, days: 1, max_size: 5000}
 recycle: Pristine
+carry: [.env, {path: data/*, by: Link}]
+submodules: true
+smudge: Skip
+setup: [npm ci, [make, -j, "4"]]
+verify: [make, test]
+teardown: docker compose down
+setup_timeout: 30
+env: {HOME: "{tmp}", B: "{{"}
+ports: {range: 2000 - 2999, count: 3}
 prompt_template: "Do {prompt}"
 backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
 """)
@@ -103,6 +113,16 @@ backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
         pool_days=1,
         pool_max_size=5000,
         recycle="pristine",
+        carry=(Carry(".env"), Carry("data/*", "link")),
+        submodules=True,
+        smudge="skip",
+        setup=("npm ci", ("make", "-j", "4")),
+        verify=("make", "test"),
+        teardown=("docker compose down",),
+        setup_timeout=30,
+        env={"HOME": "{tmp}", "B": "{{"},
+        ports_range=(2000, 2999),
+        ports_count=3,
         prompt_template="Do {prompt}",
         backends={"mine": BackendConfig("mine", ("no", "{prompt}"), prompt="argument")},
     )
@@ -224,6 +244,21 @@ def test_each_fault_has_its_place_and_a_way_out(line: str, complaint: str, tmp_p
         ),
         ("sandbox: true", "10: sandbox must be one of 'none', 'bwrap', not true"),
         ("sandbox:", "9: sandbox has no value; it must be one of 'none', 'bwrap'"),
+        ("carry: .env", "8: carry must be a list, not the text '.env'"),
+        ("carry: [/etc]", "9: item 1 of carry must be relative to the top of the repository, not the text '/etc'"),
+        (
+            "carry: [a, 5]",
+            "12: item 2 of carry must be a path, or {path: PATH, by: copy|clone|link}, not 5; put it in quotes",
+        ),
+        (
+            "carry: [{path: ../a}]",
+            "16: item 1 of carry must be a path inside the repository, without '..', not the text '../a'",
+        ),
+        ("carry: [{by: link}]", "9: item 1 of carry has no 'path'"),
+        ("carry: [{path: a, bye: b}]", "19: unknown key 'bye' in 'item 1 of carry'; did you mean 'by'?"),
+        ("carry: [{path: a, by: hard}]", "23: by must be one of 'clone', 'copy', 'link', not the text 'hard'"),
+        ("submodules: yes", "13: submodules must be true or false, not the text 'yes'; write true"),
+        ("smudge: never", "9: smudge must be one of 'run', 'skip', not the text 'never'"),
         ("gear3: [parallel]", "8: gear3 must be a mapping of keys to values, not a list"),
         (
             "gear3: {backend_routing: {rules: {docs: 1}}}",

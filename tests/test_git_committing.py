@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from moderator.errors import CannotCommit, ModeratorError
 from moderator.git.committing import CommitStyle
@@ -423,3 +425,69 @@ def test_thirty_tasks_commit_at_once(tmp_path: Path, repo: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(one, range(30))) == [f"work {number}" for number in range(30)]
     assert git(repo, "fsck", "--strict") == ""
+
+
+TREES = st.dictionaries(
+    st.sampled_from(["a", "d", "d/x", "d/y/z"]), st.sampled_from(["1", "2", "executable", "link"]), max_size=4
+).filter(lambda tree: "d" not in tree or not ({"d/x", "d/y/z"} & tree.keys()))
+
+
+def lay_out(folder: Path, tree: dict[str, str]) -> None:
+    """Make the files of a worktree these and no others."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.name != ".git":
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    for name, content in tree.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content == "link":
+            path.symlink_to("nowhere")
+        else:
+            path.write_text(content)
+            path.chmod(0o755 if content == "executable" else 0o644)
+
+
+def committed(repo: Path, revision: str) -> dict[str, str]:
+    """Return the tree of a commit in the same words."""
+    found = {}
+    for line in git(repo, "ls-tree", "-r", revision).splitlines():
+        mode, _, blob, path = line.replace("\t", " ").split(" ")
+        found[path] = "link" if mode == "120000" else git(repo, "cat-file", "blob", blob)
+    return found
+
+
+@settings(max_examples=8)
+@given(TREES, TREES, TREES)
+@example({"d": "1"}, {"d/x": "1", "a": "1"}, {"d/x": "2", "a": "1"})
+@example({"d/x": "1"}, {"d": "1"}, {"d": "2"})
+@example({"a": "1", "d": "1"}, {"a": "executable", "d/x": "1"}, {"a": "executable", "d/x": "1"})
+def test_what_was_there_before_the_work_stays_out_of_its_commit(
+    tmp_path_factory: pytest.TempPathFactory, first: dict[str, str], before: dict[str, str], after: dict[str, str]
+) -> None:
+    """Each path that is as it was told is in the commit as in the base, every other as it is now; the files stay as they are.
+
+    Where a file has become a directory, or a directory a file, and there was work at it, it goes in as it is.
+    """
+    folder = tmp_path_factory.mktemp("leaving")
+    repo = make_repository(folder / "shop", [("first", {"README": "x"})])
+    with GitManager(repo).create_workspace(context(folder, "t"), "main") as workspace:
+        tree, manager = Path(workspace.path), GitManager(repo)
+        lay_out(tree, first)
+        base = manager.keep(workspace, "the base").head
+        lay_out(tree, before)
+        leaving = manager.uncommitted(workspace)
+        assert leaving.keys() == {path for path in {*first, *before} if first.get(path) != before.get(path)}
+        lay_out(tree, after)
+        kept = manager.keep(workspace, "the work", leaving=leaving)
+        found = committed(repo, kept.head)
+        worked = {
+            path for path in {*first, *before, *after} if after.get(path) not in (before.get(path), first.get(path))
+        }
+        for path in {*first, *before, *after}:
+            beside = any(one.startswith(f"{path}/") or path.startswith(f"{one}/") for one in worked & after.keys())
+            untouched = before.get(path) == after.get(path) and not beside
+            assert found.get(path) == (first if untouched else after).get(path)
+        assert files(tree) == {path: "nowhere" if text == "link" else text.encode() for path, text in after.items()}
+        assert set(kept.left_out) == {path for path in leaving if found.get(path) != after.get(path)}
+        changed = git(tree, "diff", "--name-only", base, "HEAD").split()
+        assert (kept.commit is None) == (not changed)

@@ -420,12 +420,12 @@ class TestEntries:
         only_explained(shop, ("gitdir-stale", PROBLEM), ("tree-copied", INFORMATION))
 
     def test_an_entry_of_ours_without_a_record_is_explained(self, shop: Path) -> None:
-        """A record that somebody deleted makes an orphan; the commands in the hint make it a person's own, or remove it."""
+        """A record that somebody deleted makes an orphan; what the hint says makes it a person's own, and tells what is in it."""
         workspace = make(shop)
         the_record(shop).unlink()
         (shop / ".git/moderator/leases/one.lock").unlink()
         found = only_explained(shop, ("entry-orphaned", PROBLEM), ("branch-left", INFORMATION))
-        assert f"git worktree remove {workspace.path}" in found[0].hint
+        assert f"git -C {workspace.path} status --ignored" in found[0].hint
         git(shop, "worktree", "unlock", workspace.path)
         git(shop, "worktree", "remove", workspace.path)
         assert codes(examine(shop)) == [("branch-left", INFORMATION, False)]

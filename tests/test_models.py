@@ -58,6 +58,7 @@ def test_every_outcome_has_its_status() -> None:
         Outcome.UNCHANGED: TaskStatus.COMPLETED,
         Outcome.FAILED: TaskStatus.FAILED,
         Outcome.NOT_VERIFIED: TaskStatus.FAILED,
+        Outcome.SET_UP_FAILED: TaskStatus.FAILED,
         Outcome.BACKEND_FAILED: TaskStatus.FAILED,
         Outcome.UNREADABLE: TaskStatus.FAILED,
         Outcome.TIMED_OUT: TaskStatus.FAILED,

@@ -327,3 +327,31 @@ def test_limits_are_the_configurations(tmp_path: Path) -> None:
     run = "trap '' TERM; sleep 60 & wait; sleep 60"
     (result,) = Orchestrator(config, sample(tmp_path)).run([shell("one", run)]).results
     assert words(result) == "idle"
+
+
+def test_tasks_without_commands_have_the_configurations(tmp_path: Path) -> None:
+    """Set-up, verify, teardown, their limit and the variables come from it where a task has none of its own."""
+    config = {
+        "setup": 'test -z "$FAIL"; echo common > made; echo made > .gitignore; sleep "$WAIT"',
+        "verify": ["grep", "common", "made"],
+        "teardown": [f"echo $WHO >> {tmp_path}/said"],
+        "setup_timeout": 0.5,
+        "env": {"WHO": "{task_id}", "WAIT": "0"},
+        "keep": "never",
+    }
+    tasks = [
+        shell("plain"),
+        shell("verified", verify="true", setup=["echo own > made"]),
+        shell("unverified", setup=["echo own > made"], teardown=["true"]),
+        shell("hanging", env={"WAIT": "60"}),
+        shell("patient", env={"WAIT": "0.6"}, setup_timeout=30),
+        shell("failing", env={"FAIL": "1"}),
+    ]
+    summary = Orchestrator(config, sample(tmp_path)).run(tasks)
+    assert {result.task.id: words(result) for result in summary.results} == {
+        "plain": "unchanged", "verified": "unchanged", "unverified": "not verified", "hanging": "set-up failed",
+        "patient": "unchanged", "failing": "set-up failed",
+    }  # fmt: skip
+    assert (tmp_path / "said").read_text().split() == ["plain", "verified", "patient", "failing"]
+    # What a set-up that was ended had made is nobody's to throw away; whoever looks into it finds it.
+    assert [result.task.id for result in summary.results if result.workspace_kept] == ["unverified", "hanging"]

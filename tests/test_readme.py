@@ -41,5 +41,7 @@ def test_the_task_list_is_one(tmp_path: Path) -> None:
 
 def test_every_command_is_in_the_table() -> None:
     """The table of commands has each of them and no other."""
-    shown = set(re.findall(r"`(?:cd \"\$\()?moderator ([a-z]+)", README.read_text("utf-8").split("## As a library")[0]))
+    shown = set(
+        re.findall(r"`(?:cd \"\$\()?moderator ([a-z-]+)", README.read_text("utf-8").split("## As a library")[0])
+    )
     assert shown == set(commands.list_commands(commands.make_context("moderator", ["list"])))

@@ -22,8 +22,18 @@ from moderator.git.values import Commit
 from moderator.models import Outcome
 from moderator.orchestrator import Orchestrator, RunSummary
 from moderator.plan import Start, make_plan
+from moderator.preparing.standing import Standing
 from moderator.process import Cancellation
-from moderator.resuming import NOTHING_RAN, LastRun, afresh, is_work_of, last_of, refuse_other_choices, resumed
+from moderator.resuming import (
+    NOTHING_RAN,
+    LastRun,
+    afresh,
+    is_work_of,
+    last_of,
+    refuse_other_choices,
+    resumed,
+    with_set_up_again,
+)
 from moderator.store import AttemptRecord, RunRecord, Store, history_file
 from repos import git
 from runs import Listening, base_context, sample, shell, words
@@ -135,6 +145,23 @@ def test_starting_afresh_sets_aside_what_is_there(tmp_path: Path) -> None:
         (Start.RUN, 1, None), (Start.AGAIN, 1, None),
     ]  # fmt: skip
     assert (plan.continues, plan.is_done, plan.earlier) == (False, False, None)
+
+
+def test_only_what_a_set_up_left_unfinished_is_set_up_again(tmp_path: Path) -> None:
+    """A workspace stays if its set-up failed or was cut short; for any other task the wish is refused."""
+    plan = make_plan([shell("one"), shell("two")], base_context(tmp_path), "a" * 40, None)
+    plan = replace(plan, tasks=(replace(plan.tasks[0], start=Start.AGAIN), plan.tasks[1]))
+    for stage in ("set-up failed", "setting up"):
+        found = with_set_up_again(plan, ["one"], {"one": Standing("one", 1.0, stage)})
+        assert [one.start for one in found.tasks] == [Start.SET_UP, Start.RUN]
+    assert with_set_up_again(plan, [], {}) == plan
+    for standings in ({}, {"one": Standing("one", 1.0, "ready")}):
+        with pytest.raises(UsageError, match="task 'one' has no workspace whose set-up failed or was cut short"):
+            with_set_up_again(plan, ["one"], standings)
+    with pytest.raises(UsageError, match="task 'two' has no workspace whose set-up failed"):  # it is not there any more
+        with_set_up_again(plan, ["two"], {"two": Standing("two", 1.0, "set-up failed")})
+    with pytest.raises(UsageError, match="no task of the list has the id 'three'"):
+        with_set_up_again(plan, ["three"], {})
 
 
 def test_a_run_keeps_its_base_and_level() -> None:

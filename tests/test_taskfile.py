@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderator.errors import PlanError
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry
 from moderator.models import Task
 from moderator.taskfile import TaskFile, load_tasks
 
@@ -235,12 +237,27 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
             "2:35: idle_timeout must be a number of seconds, not the text '5'; write it without quotes",
         ),
         ("{id: x, run: y, idle_timeout: true}", "2:35: idle_timeout must be a number of seconds, not true"),
+        (
+            "{id: x, run: y, carry: .env}",
+            "2:28: carry must be a list of paths, or of {path: PATH, by: copy|clone|link}, not the text '.env'",
+        ),
+        (
+            "{id: x, run: y, carry: [/etc]}",
+            "2:29: a part of carry must be relative to the top of the repository, not the text '/etc'",
+        ),
+        ("{id: x, run: y, carry: [{by: copy}]}", "2:29: a part of carry has no 'path'"),
+        (
+            "{id: x, run: y, carry: [{path: a, by: hard}]}",
+            "2:43: by must be one of 'clone', 'copy', 'link', not the text 'hard'",
+        ),
+        ("{id: x, run: y, submodules: on}", "2:33: submodules must be true or false, not the text 'on'; write true"),
+        ("{id: x, run: y, smudge: off}", "2:29: smudge must be one of 'run', 'skip', not the text 'off'"),
         ("{id: x, run: y, timout: 3}", "2:21: unknown key 'timout'; did you mean 'timeout'?"),
         (
             "{id: x, run: y, colour: red}",
             "2:21: unknown key 'colour'; known here: 'id', 'description', 'kind', 'run', 'prompt', 'backend', 'verify', "
-            "'max_attempts', 'variants', 'sparse', 'env', 'acceptance_criteria', 'prompt_file', "
-            "'timeout', 'idle_timeout'",
+            "'setup', 'teardown', 'max_attempts', 'variants', 'sparse', 'carry', 'submodules', 'smudge', 'env', "
+            "'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout', 'setup_timeout'",
         ),
         ("{id: x, run: y, env: [A]}", "2:26: env must be a mapping of names to texts, not a list"),
         ("{id: x, run: y, env: {A: }}", "2:30: env.A has no value; write '' for an empty one"),
@@ -304,8 +321,8 @@ the task list 'tasks.yaml' has 14 problems
   - tasks.yaml:3:12: 'id' can have no default; give every task its own
   - tasks.yaml:3:28: timeout must be positive, not 0
   - tasks.yaml:3:31: unknown key 'retries' in 'defaults'; known here: 'description', 'kind', 'run', \
-'prompt', 'backend', 'verify', 'max_attempts', 'variants', 'sparse', 'env', 'acceptance_criteria', 'prompt_file', \
-'timeout', 'idle_timeout'
+'prompt', 'backend', 'verify', 'setup', 'teardown', 'max_attempts', 'variants', 'sparse', 'carry', 'submodules', \
+'smudge', 'env', 'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout', 'setup_timeout'
   - tasks.yaml:7:5: task 'a' has neither 'run' nor 'prompt': say what to execute, or what to ask an agent for
   - tasks.yaml:7:9: the id 'a' is taken, by the task in line 5; give every task its own
   - tasks.yaml:8:5: unknown key 'runs'; did you mean 'run'?
@@ -346,7 +363,9 @@ TASKS = st.lists(
         description=TEXTS.map(str.strip),
         acceptance_criteria=st.lists(TEXTS, max_size=3),
         run=TEXTS | st.lists(TEXTS, min_size=1, max_size=3),
-        env=st.dictionaries(NAMES, TEXTS | st.just(""), max_size=3),
+        env=st.dictionaries(
+            NAMES, (TEXTS | st.just("")).map(lambda text: re.sub("[{}]", r"\g<0>\g<0>", text)), max_size=3
+        ),
         timeout=SECONDS,
         idle_timeout=SECONDS,
         kind=TEXTS.map(str.strip) | st.just(""),
@@ -354,6 +373,13 @@ TASKS = st.lists(
         verify=st.none() | TEXTS | st.lists(TEXTS, min_size=1, max_size=3),
         max_attempts=st.none() | st.integers(1, 20),
         sparse=st.lists(TEXTS, max_size=3),
+        carry=st.none()
+        | st.lists(st.builds(Carry, st.sampled_from((".env", "a b/*", "node_modules/")), st.sampled_from(CARRY_WAYS))),
+        submodules=st.none() | st.booleans(),
+        smudge=st.none() | st.sampled_from(SMUDGE_CHOICES),
+        setup=st.lists(TEXTS | st.lists(TEXTS, min_size=1, max_size=3), max_size=3),
+        teardown=st.lists(TEXTS | st.lists(TEXTS, min_size=1, max_size=3), max_size=3),
+        setup_timeout=SECONDS,
     ),
     min_size=1,
     max_size=3,

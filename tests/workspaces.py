@@ -61,6 +61,7 @@ def files(folder: Path | str) -> dict[str, bytes | str]:
 _DRIVER = """
 import os, signal, subprocess, sys
 from moderator.context import ExecutionContext, IsolationLevel
+from moderator.furnishing import Carry, Furnishing
 from moderator.git import pool
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
@@ -68,7 +69,9 @@ from moderator.git.pool import PoolLimits
 folder, repository, task_id, level, action, last = sys.argv[1:]
 directory = repository if level == "branch" else folder + "/checkouts"
 base = ExecutionContext("project", directory, "main", folder + "/state")
-context = ExecutionContext.create_isolated_context(base, task_id, IsolationLevel(level))
+full = ExecutionContext("project", folder + "/checkouts", "main", folder + "/state", IsolationLevel.FULL)
+context = ExecutionContext.named if action.startswith("adopt") else ExecutionContext.create_isolated_context
+context = context(base, task_id, IsolationLevel(level))
 manager = GitManager(repository, pool=PoolLimits(2, recycle="keep_ignored"))
 pool._SAME_SECOND = 0.0
 if action in ("remove", "rescue", "undo", "recycle"):
@@ -111,12 +114,17 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 {
     "create": lambda: manager.create_workspace(context),
+    "furnish": lambda: manager.create_workspace(
+        context, furnishing=Furnishing((Carry("deps"), Carry(".env")), submodules=True)
+    ),
     "remove": lambda: manager.remove_workspace(context),
     "rescue": lambda: manager.remove_workspace(context, rescue=True),
     "undo": manager.undo_removal,
     "recycle": lambda: manager.remove_workspace(context, recycle=True),
     "fill": lambda: manager.fill_pool(folder + "/checkouts", "main", 2),
     "drain": manager.drain_pool,
+    "adopt tree": lambda: manager.adopt(folder + "/mine", full, task_id),
+    "adopt branch": lambda: manager.adopt("mine", full, task_id),
 }[action]()
 """
 
@@ -126,8 +134,9 @@ def killed_before(
 ) -> str | None:
     """Kill a process just before its n-th change of the disk or git command that makes one, or the first with these words in it.
 
-    `action` is create, remove, rescue (a removal of a workspace with work in it) or undo (of that), recycle (a removal of one with
-    committed work and an ignored file, to the pool), fill (the pool, to two spares) or drain.
+    `action` is create, furnish (that, with `deps`, `.env` and submodules), remove, rescue (a removal of a workspace with work in
+    it) or undo (of that), recycle (a removal of one with committed work and an ignored file, to the pool), fill (the pool, to two
+    spares), drain, adopt tree (the worktree `mine` in the folder) or adopt branch (the branch of that name).
 
     Return what it was about to do; None if it has done all before.
     """

@@ -105,25 +105,26 @@ def select(
     done: bool,
     failed: bool,
     older_than: str | None,
-    keep_last: int | None,
+    keep_last: int | None = None,
+    command: str = "clean",
 ) -> Selection:
-    """Return what was typed as a selection.  Raises UsageError for what contradicts itself."""
+    """Return what was typed as a selection.  Raises UsageError for what contradicts itself; `command` is for its hints."""
     age = None if older_than is None else parse_duration(older_than)
     selection = Selection(frozenset(names), everything, merged, done, failed, age, keep_last)
     conditions = str(Selection(merged=merged, done=done, failed=failed, older_than=age))
     if names and (everything or conditions or keep_last is not None):
         raise UsageError(
-            "say which workspaces to remove by name, or by what holds for them, not both",
-            hint="moderator clean TASK..., or moderator clean with --merged, --done, --failed, --older-than, --keep-last or --all",
+            "say which workspaces you mean by name, or by what holds for them, not both",
+            hint=f"moderator {command} TASK..., or moderator {command} with --all or an option such as --done or --failed",
         )
     if everything and conditions:
         raise UsageError(
-            f"--all is every workspace, and {conditions} only some of them", hint=f"moderator clean {conditions}"
+            f"--all is every workspace, and {conditions} only some of them", hint=f"moderator {command} {conditions}"
         )
     if done and failed:
         raise UsageError(
             "no attempt has both succeeded and failed, so --done and --failed together select nothing",
-            hint="moderator clean --done, then moderator clean --failed",
+            hint=f"moderator {command} --done, then moderator {command} --failed",
         )
     return selection
 

@@ -17,6 +17,7 @@ Must not know anything else of this package: every room may raise these.
     │   ├── WouldLoseWork             3  the removal would destroy something; lists it
     │   ├── WorkspaceOccupied         3  a directory or branch is there already and is not ours to use
     │   ├── CheckoutNotClean          3  a level that runs in the base checkout found changes there
+    │   ├── NotTrusted                3  commands of a repository's own configuration that nobody has agreed to
     │   └── CannotCommit              3  the workspace is in a state no commit should be made of
     ├── EnvironmentProblem            4  the machine: git too old, disk full, not writable
     │   ├── GitFailed                 4  a git command failed for no reason we have a better word for
@@ -142,6 +143,14 @@ class WorkspaceOccupied(PersonNeeded):
 
 class CheckoutNotClean(PersonNeeded):
     """A level that runs in the base checkout needs it clean, and it is not."""
+
+
+class NotTrusted(PersonNeeded):
+    """A repository's own configuration has commands that nobody has agreed to.  `findings` lists them, one line each."""
+
+    def __init__(self, message: str, hint: str = "", cause: str = "", findings: Sequence[str] = ()) -> None:
+        super().__init__(message, hint, cause)
+        self.findings = tuple(findings)
 
 
 class CannotCommit(PersonNeeded):

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moderator.context import ExecutionContext, IsolationLevel
-from moderator.errors import UnknownRevision, WorkspaceBusy
-from moderator.git.leases import is_alive
+from moderator.errors import UnknownRevision, to_type
+from moderator.git.leases import busy, is_alive
 from moderator.git.manager import GitManager
 from moderator.git.values import Commit, Workspace
 from moderator.plan import Plan, PlannedTask, Start, refuse_taken
@@ -69,10 +69,8 @@ class Leftovers:
         for task_id, workspace in sorted({one.task_id: one for one in self.workspaces.values()}.items()):
             while owner := self.git.holder(workspace):
                 if is_alive(owner) or time.monotonic() > deadline:
-                    raise WorkspaceBusy(
-                        f"the workspace of task {task_id!r} is held by {owner}",
-                        hint="wait until it has finished, or end it, and try again",
-                    )
+                    cure = to_type("moderator", "unlock", task_id, "--abandoned")
+                    raise busy(f"the workspace of task {task_id!r}", owner, cure)
                 time.sleep(0.02)
 
     def refuse_taken(self, plan: Plan) -> None:

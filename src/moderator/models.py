@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from moderator.furnishing import Carry, Furnishing, as_plain
+
 
 class TaskStatus(Enum):
     """Where a task is on its way."""
@@ -48,6 +50,8 @@ class Outcome(Enum):
     """No command, or one that does not exist or may not be executed."""
     NO_WORKSPACE = "no workspace"
     """The workspace could not be made; nothing ran."""
+    SET_UP_FAILED = "set-up failed"
+    """The set-up of the workspace failed or took too long; the command never ran, and the workspace is as that left it."""
     NOT_KEPT = "not kept"
     """The command ended with 0 but its work could not be committed; it is in the workspace, untouched."""
 
@@ -62,17 +66,30 @@ class Outcome(Enum):
         return TaskStatus.CANCELLED if self is Outcome.CANCELLED else TaskStatus.FAILED
 
 
+Command = str | Sequence[str]
+"""What is executed: text goes to the shell, a list of words is executed as it is."""
+ENV_PLACEHOLDERS = (
+    *("workspace", "branch", "base", "state_dir", "tmp", "task_id", "slot", "port"),
+    *(f"port_{number}" for number in range(1, 10)),
+)
+"""What can stand in braces in a variable of a task's environment; `port_1` is the port after `port`."""
+
+
 @dataclass
 class Task:
     """One thing to do.
 
     `run` is what a shell backend executes: text goes to the shell, a list is executed as it is.  `prompt` is what an agent
-    is asked for instead; without either, it is the description.  `env` is added to the command's environment.  `timeout` and
+    is asked for instead; without either, it is the description.  `env` is added to the command's environment, with the names of
+    ENV_PLACEHOLDERS in braces filled in (`{{` is a brace).  `timeout` and
     `idle_timeout` are seconds; None means the backend's, or the executor's.  `kind` is what kind of work it is, for a
     router's rules; `backend` names who does it, or several in the order in which they are tried, whatever the rules say.
     `verify` is a command, like `run`, that must end with 0 in the workspace afterwards.  `max_attempts` is how often the task
     is tried when its backend fails for reasons of its own; None means the router's.  `variant_of` is the task that this one
     is one of several attempts at, "" if it is none.  `sparse` are the directories that its workspace has, none: all of them.
+    `carry`, `submodules` and `smudge` are what its workspace gets beside them (see Furnishing); None: what the repository's do.
+    `setup` are commands that run in its new workspace first, one after the other, until one fails; `teardown` those that run
+    before the workspace is removed; `setup_timeout` is seconds that either may take, None: the executor's.
     """
 
     id: str
@@ -89,11 +106,17 @@ class Task:
     max_attempts: int | None = None
     variant_of: str = ""
     sparse: list[str] = field(default_factory=list)
+    carry: list[Carry | str] | None = None
+    submodules: bool | None = None
+    smudge: str | None = None
+    setup: list[Command] = field(default_factory=list)
+    teardown: list[Command] = field(default_factory=list)
+    setup_timeout: float | None = None
 
     @property
     def digest(self) -> str:
-        """A short text that is the same as long as the same is to be done; the id and the limits do not count."""
-        no_part = ("id", "timeout", "idle_timeout", "max_attempts", "variant_of")
+        """A short text that is the same as long as the same is to be done; id, limits, set-up and teardown do not count."""
+        no_part = ("id", "timeout", "idle_timeout", "max_attempts", "variant_of", "setup", "teardown", "setup_timeout")
         said = {name: value for name, value in self.to_dict().items() if value and name not in no_part}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -113,7 +136,17 @@ class Task:
             "max_attempts": self.max_attempts,
             "variant_of": self.variant_of,
             "sparse": list(self.sparse),
+            "carry": None if self.carry is None else [as_plain(one) for one in self.carry],
+            "submodules": self.submodules,
+            "smudge": self.smudge,
+            "setup": [_listed(one) for one in self.setup],
+            "teardown": [_listed(one) for one in self.teardown],
+            "setup_timeout": self.setup_timeout,
         }
+
+    def furnishing(self, common: Furnishing) -> Furnishing:
+        """Return what the task's workspace gets beside its checkout, where every other gets `common`."""
+        return common.with_own(self.carry, self.submodules, self.smudge)
 
 
 def _listed(value: str | Sequence[str] | None) -> str | list[str] | None:

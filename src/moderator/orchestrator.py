@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,7 @@ from moderator.errors import (
     AggregateExecutionError,
     BackendUnavailable,
     CheckoutNotClean,
+    ConfigurationError,
     EnvironmentProblem,
     ModeratorError,
     NotARepository,
@@ -32,6 +34,7 @@ from moderator.execution.filling import Filler
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import tidy
 from moderator.execution.recording import Recorder
+from moderator.execution.scratch import sweep_scratch
 from moderator.execution.sequential import SequentialExecutor
 from moderator.git.committing import CommitStyle
 from moderator.git.leases import this_process
@@ -40,8 +43,12 @@ from moderator.git.pool import PoolLimits
 from moderator.git.repository import Base
 from moderator.git.values import Keeping
 from moderator.leftovers import Leftovers, to_set_aside
+from moderator.machine import ports_folder
 from moderator.models import Outcome, Task, TaskResult
-from moderator.plan import Plan, PlannedTask, Start, make_plan
+from moderator.plan import Plan, PlannedTask, Start, make_plan, ports_named
+from moderator.ports import Block, PortRange, reserve
+from moderator.preparing.commands import Teardowns
+from moderator.preparing.standing import Standing, Standings
 from moderator.process import Cancellation, Limits
 from moderator.process.detached import leave_moderator_behind
 from moderator.process.sandbox import find_sandbox
@@ -57,6 +64,7 @@ from moderator.resuming import (
     refuse_running,
     result_before,
     resumed,
+    with_set_up_again,
 )
 from moderator.routing import Backend, BackendRouter
 from moderator.store import VARIANTS, RunRecord, Store, history_file
@@ -116,11 +124,23 @@ class Orchestrator:
             CommitStyle(self.config.commit_hooks, self.config.commit_sign),
             Keeping(self.config.trash_days, self.config.rescue_largest_file * 1e6),
             pool_limits(self.config),
+            self.config.furnishing,
         )
+        environment_now = os.environ if environment is None else environment
+        self._reserve: Callable[[int], Block] | None = None
+        if (needed := ports_named(self.config.env)) > self.config.ports_count:
+            raise ConfigurationError(
+                f"env: its values name {needed} ports of a task's own, and tasks are given {self.config.ports_count}",
+                hint=f"set ports: {{count: {needed}}} or more",
+            )
+        if self.config.ports_count:
+            ports = PortRange(*self.config.ports_range, self.config.ports_count)
+            self._reserve = partial(reserve, ports_folder(environment_now), ports)
         cache = Path(self.git.state_root, "programs.json")
         self.router = BackendRouter(self.config, backends, environment=environment, cache=cache)
         self._environment = environment
         self._cancellation = cancellation or Cancellation()
+        self._teardowns = Teardowns(self.git, environment_now, self._cancellation)
 
     def plan(
         self,
@@ -134,12 +154,14 @@ class Orchestrator:
         source: str = "",
         resume: bool = False,
         fresh: bool = False,
+        set_up_again: Collection[str] = (),
     ) -> Plan:
-        """Return what a run of these tasks would do; creates nothing.
+        """Return what a run of these tasks would do; creates nothing.  What they lack the configuration has.
 
         `source` is the file that lists the tasks: its runs can be continued.  `resume` plans what its newest run left to do,
         from the same commit and at the same level, or where that one has finished, a run of the tasks it did not have;
-        where there was none, a plain run.  `fresh` plans to set everything aside that is under the tasks' names.
+        where there was none, a plain run.  `fresh` plans to set everything aside that is under the tasks' names.  `set_up_again`
+        are tasks of a resumed run whose workspaces stay as their set-up left them, to be set up once more.
 
         Raises PlanError with every problem of the list, WorkspaceOccupied if an earlier run left something under its names,
         UnknownRevision for a base that names no commit, CheckoutNotClean for a level that needs a clean checkout; UsageError
@@ -150,6 +172,7 @@ class Orchestrator:
             raise UsageError("a run is resumed or started afresh, not both", hint="leave out --resume or --fresh")
         if resume and not source:
             raise UsageError("only a run of tasks that a file lists can be resumed", hint="name the file")
+        tasks = [self._with_commands(task) for task in tasks]
         last = self.last_run(source) if resume or fresh else None
         if last:
             refuse_running(last.run, here=fresh)
@@ -163,12 +186,52 @@ class Orchestrator:
         if last and resume:
             begun = replace(leftovers, tasks=[one for one in unfinished if one.task.id in last.attempts])
             plan = resumed(plan, last, begun.newest_commits(plan.base_commit), leftovers.task_ids)
+            plan = with_set_up_again(plan, set_up_again, self._standings() if set_up_again else {})
+        elif set_up_again:
+            raise UsageError(
+                "no set-up can be repeated, for there is no earlier run of these tasks",
+                hint="leave --resume-setup out",
+            )
         elif fresh:
             plan = afresh(plan, leftovers.task_ids)
         leftovers.refuse_taken(plan)
+        self._refuse_unfit_furnishing(plan)
         if not plan.level.isolates_directory and plan.to_run:
             self._require_checkout(plan)
         return self._with_backends(plan)
+
+    def _refuse_unfit_furnishing(self, plan: Plan) -> None:
+        """Raise ConfigurationError, or PlanError with all there are, for what workspaces of the plan cannot get."""
+        if not plan.level.isolates_directory:
+            return
+        problems: dict[str, ConfigurationError] = {}
+        for wanted in dict.fromkeys(one.task.furnishing(self.git.furnishing) for one in plan.to_run):
+            try:
+                self.git.check_furnishing(wanted, plan.base_commit)
+            except ConfigurationError as error:
+                problems.setdefault(error.message, error)
+        if len(problems) > 1:
+            hint = "\n".join(dict.fromkeys(problem.hint for problem in problems.values()))
+            raise PlanError("these tasks cannot be run", list(problems), hint=hint)
+        for problem in problems.values():
+            raise problem
+
+    def _standings(self) -> dict[str, Standing]:
+        """Return how ready the workspaces are that are there, by task id."""
+        created = self.git.created()
+        known = Standings(self.git.state_root).of_all(created)
+        return {task_id: one for task_id, one in known.items() if one.is_of(created[task_id])}
+
+    def _with_commands(self, task: Task) -> Task:
+        """Return a task with the commands of the configuration where it has none of its own."""
+        config = self.config
+        verify = config.verify if config.verify is None or isinstance(config.verify, str) else list(config.verify)
+        return replace(
+            task,
+            setup=list(task.setup or config.setup),
+            teardown=list(task.teardown or config.teardown),
+            verify=verify if task.verify is None else task.verify,
+        )
 
     def _with_backends(self, plan: Plan) -> Plan:
         """Return the plan with who is there to do each task.  Raises BackendUnavailable, naming each and why, if nobody is."""
@@ -217,13 +280,7 @@ class Orchestrator:
                 fork = self.git.resolve_base(base or "")
             except UnknownRevision as error:  # told with everything else that is wrong
                 fork, no_base = Base(base or "base", "0" * 40), error
-        context = ExecutionContext(
-            project_id=os.path.basename(self.git.main_worktree or self.git.checkout or "repository"),
-            working_directory=self.root if wanted.isolates_directory else self._checkout(),
-            git_branch=fork.name,
-            state_dir=os.path.join(self.git.state_root, "state"),
-            isolation_level=wanted,
-        )
+        context = self.base_context(fork.name, wanted)
         try:
             plan = make_plan(
                 tasks,
@@ -232,6 +289,7 @@ class Orchestrator:
                 workers,
                 default_workers=self.config.parallel.max_workers if self.parallel else 1,
                 keep=keep or self.config.keep,
+                ports=self.config.ports_count,
                 backend_of=lambda task, _: self.router.route(task).backends[0],
                 **({"where": where} if where else {}),
             )
@@ -242,6 +300,19 @@ class Orchestrator:
         if no_base is not None:
             raise no_base
         return plan
+
+    def base_context(self, branch: str, level: IsolationLevel) -> ExecutionContext:
+        """Return what the contexts of tasks that fork from a branch are derived from.
+
+        Raises NotARepository for a level that runs in the checkout where there is none.
+        """
+        return ExecutionContext(
+            project_id=os.path.basename(self.git.main_worktree or self.git.checkout or "repository"),
+            working_directory=self.root if level.isolates_directory else self._checkout(),
+            git_branch=branch,
+            state_dir=os.path.join(self.git.state_root, "state"),
+            isolation_level=level,
+        )
 
     def last_run(self, source: str) -> LastRun | None:
         """Return the newest run of the tasks that a file lists, with what is known of them; None if there is none."""
@@ -281,7 +352,7 @@ class Orchestrator:
                 results = self._ended_before(plan)
                 for planned in plan.tasks:
                     if planned.start is Start.RECORDED:
-                        tidy(results[planned.task.id], self.git, plan.keep, plan.level)
+                        tidy(results[planned.task.id], self.git, plan.keep, plan.level, self._teardowns)
                         recorder.record(results[planned.task.id])
                 notes = self._set_aside(plan, recorder)
                 executor = self._executor(plan, run_id, notes)
@@ -306,6 +377,7 @@ class Orchestrator:
             leave_moderator_behind(self.git.home, "pool", "fill", "--quietly", "--base", plan.base_branch)
         with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
             self.git.tidy_trash(_TIDYING)
+        sweep_scratch(self.git.state_root, self.config.trash_days)
         in_order = [results[one.task.id] for one in plan.tasks]
         held = frozenset(result.task.id for result in in_order if recorder.was_held(result))
         return RunSummary(run_id, plan, in_order, interrupted, held)
@@ -378,17 +450,19 @@ class Orchestrator:
         if not again:
             return {}
 
-        def aside(planned: PlannedTask) -> str | None:
+        def aside(planned: PlannedTask) -> list[str]:
             if self._cancellation.cancelled:
-                return None
-            rescue = self.git.set_aside(to_set_aside(self.git, planned), reason_to_set_aside(plan, planned))
+                return []
+            teardown = self._teardowns.of(planned.task.id)
+            reason = reason_to_set_aside(plan, planned)
+            rescue = self.git.set_aside(to_set_aside(self.git, planned), reason, before=teardown)
             data = {"task_id": planned.task.id, "rescue": rescue and rescue.id, "attempt": planned.attempt}
             recorder.note("set aside", data)
-            return note_of_rescue(planned, rescue.id) if rescue else None
+            return [*([note_of_rescue(planned, rescue.id)] if rescue else ()), *(teardown.notes if teardown else ())]
 
         with ThreadPoolExecutor(min(len(again), os.cpu_count() or 1)) as pool:
             waiting = [(one.task.id, pool.submit(aside, one)) for one in again]
-        return {task_id: [note] for task_id, future in waiting if (note := future.result())}
+        return {task_id: notes for task_id, future in waiting if (notes := future.result())}
 
     def _require_checkout(self, plan: Plan) -> None:
         directory = plan.base_context.working_directory
@@ -416,6 +490,10 @@ class Orchestrator:
             "attempts": {one.task.id: one.attempt for one in plan.to_run},
             "notes": notes,
             "sandbox": self.config.sandbox,
+            "stay": {one.task.id for one in plan.tasks if one.start is Start.SET_UP},
+            "setup_timeout": self.config.setup_timeout,
+            "variables": self.config.env,
+            "reserve": self._reserve,
             "limits": Limits(parallel.timeout, parallel.idle_timeout, self.config.grace),
         }
         if plan.workers == 1:

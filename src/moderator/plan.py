@@ -16,9 +16,10 @@ from moderator.config.settings import MOST_WORKERS
 from moderator.context import ExecutionContext, IsolationLevel, overlaps
 from moderator.errors import ConfigurationError, InvalidTaskId, PlanError, WorkspaceOccupied, to_type
 from moderator.git.values import Commit
-from moderator.models import Task
+from moderator.models import ENV_PLACEHOLDERS, Task
 from moderator.naming import generate_task_directory, task_slug
 from moderator.store import AttemptRecord, RunRecord
+from moderator.templates import names_in
 
 
 class Start(Enum):
@@ -32,10 +33,12 @@ class Start(Enum):
     """Its work is committed and only the record of that is missing: it is written, and nothing runs."""
     AGAIN = "again"
     """What is there under its names is set aside, and then it runs."""
+    SET_UP = "set up again"
+    """Its workspace stays as it is and is set up once more, and then it runs."""
 
     @property
     def runs(self) -> bool:
-        return self in (Start.RUN, Start.AGAIN)
+        return self in (Start.RUN, Start.AGAIN, Start.SET_UP)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class PlannedTask:
             "description": self.task.description,
             "backend": self.backend,
             "run": self.task.run,
+            **{name: value for name, value in self.task.to_dict().items() if name in ("setup", "verify", "teardown")},
             "branch": self.branch,
             "path": self.path,
             "timeout": self.task.timeout,
@@ -135,11 +139,12 @@ def make_plan(
     keep: str = "always",
     backend_of: Callable[[Task, ExecutionContext], str] = lambda *_: "shell",
     where: Callable[[int], str] = lambda index: f"task {index + 1}",
+    ports: int | None = None,
 ) -> Plan:
     """Return the plan of a run whose base context has the level every task gets.
 
     `workers=None` means as many as the level allows, `default_workers` at most.  `where` names a task by its place in the
-    list.  Raises PlanError with every problem there is.
+    list.  `ports` is how many a task is given, None where that is not known.  Raises PlanError with every problem there is.
     """
     level = base_context.isolation_level
     alone = not level.isolates_directory
@@ -170,6 +175,11 @@ def make_plan(
                 )
                 continue
             slugs[slug] = task.id
+            if ports is not None and (needed := ports_named(task.env)) > ports:
+                advice = f"set ports: {{count: {needed}}} in the configuration"
+                problems.append(
+                    f"{where(index)}: the env of {task.id!r} needs {needed} of its own ports, and tasks are given {ports}; {advice}"
+                )
             planned.append(PlannedTask(task, context, backend_of(task, context)))
             places[task.id] = where(index)
         except (InvalidTaskId, ConfigurationError) as error:
@@ -193,6 +203,13 @@ def make_plan(
     )
 
 
+def ports_named(variables: Mapping[str, str]) -> int:
+    """Return how many ports variables ask for by name: `port_3` is the fourth."""
+    names = {name for text in variables.values() for name in names_in(text)} & {*ENV_PLACEHOLDERS}
+    numbers = [int(name.partition("_")[2] or 0) + 1 for name in names if name.startswith("port")]
+    return max(numbers, default=0)
+
+
 def refuse_taken(
     plan: Plan,
     branches: Collection[str],
@@ -210,7 +227,10 @@ def refuse_taken(
     in_the_way: list[PlannedTask] = []
     for planned in plan.to_run:
         known = len(found)
-        if planned.start is Start.AGAIN and owners.get(planned.task.id, planned.task.id) == planned.task.id:
+        if (
+            planned.start in (Start.AGAIN, Start.SET_UP)
+            and owners.get(planned.task.id, planned.task.id) == planned.task.id
+        ):
             continue
         if planned.task.id in workspaces:
             found.append(f"task {planned.task.id!r}: {workspaces[planned.task.id]}")

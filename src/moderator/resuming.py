@@ -17,9 +17,10 @@ from moderator.git.values import Commit
 from moderator.git.whereabouts import Whereabouts
 from moderator.models import Outcome, TaskResult
 from moderator.plan import Plan, PlannedTask, Start
+from moderator.preparing.standing import SET_UP_FAILED, SETTING_UP, Standing
 from moderator.store import AttemptRecord, RunRecord
 
-NOTHING_RAN = frozenset({Outcome.NO_WORKSPACE.value, Outcome.COULD_NOT_START.value})
+NOTHING_RAN = frozenset(one.value for one in (Outcome.NO_WORKSPACE, Outcome.COULD_NOT_START, Outcome.SET_UP_FAILED))
 """Outcomes of attempts whose command was never started, whatever kept it from that: trying again does nothing twice."""
 _UNFINISHED = frozenset({None, Outcome.CANCELLED.value, Outcome.BACKEND_FAILED.value, *NOTHING_RAN})
 
@@ -171,6 +172,33 @@ def resumed(
     vanished = tuple(sorted(set(last.attempts) - listed))
     tasks = tuple(map(begun, plan.tasks))
     return replace(plan, tasks=tasks, earlier=last.run, continues=continues, vanished=vanished)
+
+
+def with_set_up_again(plan: Plan, task_ids: Collection[str], standings: Mapping[str, Standing]) -> Plan:
+    """Return the plan of a resumed run in which the workspaces of these tasks stay, to be set up once more.
+
+    Raises UsageError for a task whose set-up neither failed nor was cut short, or whose workspace is not there.
+    """
+    planned = {one.task.id: one for one in plan.tasks}
+    for task_id in task_ids:
+        standing = standings.get(task_id)
+        if task_id not in planned:
+            raise UsageError(
+                f"no task of the list has the id {task_id!r}", hint=f"there are {', '.join(map(repr, planned))}"
+            )
+        if (
+            standing is None
+            or standing.stage not in (SETTING_UP, SET_UP_FAILED)
+            or planned[task_id].start is not Start.AGAIN
+        ):
+            how = "has no workspace whose set-up failed or was cut short"
+            raise UsageError(
+                f"task {task_id!r} {how}", hint="moderator list shows what there is; --resume runs what is left"
+            )
+    return replace(
+        plan,
+        tasks=tuple(replace(one, start=Start.SET_UP) if one.task.id in task_ids else one for one in plan.tasks),
+    )
 
 
 def afresh(plan: Plan, leftovers: Collection[str]) -> Plan:

@@ -24,6 +24,7 @@ from moderator.document import (
     Place,
     ScalarNode,
     is_null,
+    listed,
     mismatch,
     plain_value,
     quoted,
@@ -31,8 +32,10 @@ from moderator.document import (
     unknown_key,
 )
 from moderator.errors import InvalidTaskId, PlanError
-from moderator.models import Task
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry, fault_in_path
+from moderator.models import ENV_PLACEHOLDERS, Command, Task
 from moderator.naming import task_slug
+from moderator.templates import faults_of
 
 EXAMPLE = "tasks: [{id: task_001, run: make test}]"
 _LONGEST_PROMPT = 1024 * 1024  # bytes of a prompt's file
@@ -303,6 +306,53 @@ def _sparse(node: Node, name: str, complaints: Complaints) -> list[str]:
     return []
 
 
+def _carry(node: Node, name: str, complaints: Complaints) -> list[Carry | str]:
+    if not isinstance(node, ListNode):
+        _complain(node, name, "a list of paths, or of {path: PATH, by: copy|clone|link}", complaints)
+        return []
+    found: list[Carry | str] = []
+    for item in node.items:
+        said = item
+        by: str | None = CARRY_WAYS[0]
+        if isinstance(item, MappingNode):
+            for key, (at, _) in item.entries.items():
+                if key not in ("path", "by"):
+                    complaints.add(unknown_key(key, name, ("path", "by")), at)
+            if not is_null(item.get("by")):
+                by = _choice(item.entries["by"][1], "by", complaints, CARRY_WAYS)
+            if (path_node := item.get("path")) is None:
+                complaints.add(f"a part of {name} has no 'path'", item)
+                continue
+            said = path_node
+        path = _text(said, f"a part of {name}", complaints)
+        if path is None or by is None:
+            continue
+        if fault := fault_in_path(path):
+            _complain(said, f"a part of {name}", fault, complaints)
+        found.append(Carry(path, by, f"{complaints.source}:{said.place.line}:{said.place.column}"))
+    return found
+
+
+def _flag(node: Node, name: str, complaints: Complaints) -> bool | None:
+    value = plain_value(node)
+    if isinstance(value, bool):
+        return value
+    _complain(node, name, "true or false", complaints, bool)
+    return None
+
+
+def _smudge(node: Node, name: str, complaints: Complaints) -> str | None:
+    return _choice(node, name, complaints, SMUDGE_CHOICES)
+
+
+def _choice(node: Node, name: str, complaints: Complaints, choices: Sequence[str]) -> str | None:
+    value = plain_value(node)
+    if isinstance(value, str) and value.lower() in choices:
+        return value.lower()
+    _complain(node, name, f"one of {listed(choices)}", complaints)
+    return None
+
+
 def _attempts(node: Node, name: str, complaints: Complaints) -> int | None:
     return _whole(node, name, complaints, 1, _MOST_ATTEMPTS)
 
@@ -337,8 +387,19 @@ def _env(node: Node, name: str, complaints: Complaints) -> dict[str, str]:
         if is_null(value):
             complaints.add(f"env.{variable} has no value; write '' for an empty one", value)
         else:
-            variables[variable] = _text(value, f"env.{variable}", complaints, may_be_blank=True) or ""
+            text = _text(value, f"env.{variable}", complaints, may_be_blank=True) or ""
+            for fault in faults_of(text, ENV_PLACEHOLDERS):
+                complaints.add(f"env.{variable}: {fault}; for a brace itself write '{{{{'", value)
+            variables[variable] = text
     return variables
+
+
+def _commands(node: Node, name: str, complaints: Complaints) -> list[Command]:
+    """Read commands that run one after the other; a single one needs no list."""
+    if not isinstance(node, ListNode):
+        command = _run(node, name, complaints)
+        return [] if command is None else [command]
+    return [one for item in node.items if (one := _run(item, f"a command of {name}", complaints)) is not None]
 
 
 def _criteria(node: Node, name: str, complaints: Complaints) -> list[str]:
@@ -355,14 +416,19 @@ _READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
     "prompt": _prompt,
     "backend": _backend,
     "verify": _run,
+    "setup": _commands,
+    "teardown": _commands,
     "max_attempts": _attempts,
     "variants": _variants_wanted,
     "sparse": _sparse,
+    "carry": _carry,
+    "submodules": _flag,
+    "smudge": _smudge,
     "env": _env,
     "acceptance_criteria": _criteria,
 }
 """What can be in a task beside its id; a key without a value counts as not written."""
-_LIMITS = ("timeout", "idle_timeout")
+_LIMITS = ("timeout", "idle_timeout", "setup_timeout")
 """Limits in seconds; one without a value takes back what the defaults say."""
 
 

@@ -18,9 +18,14 @@ _COMMANDS = {
     "run": ("moderator.cli.run", "Run a list of tasks, each in its own workspace."),
     "backends": ("moderator.cli.backends", "Show what can do tasks here, and what cannot, and why."),
     "route": ("moderator.cli.backends", "Show which backend each task goes to, and why."),
+    "create": ("moderator.cli.create", "Make a workspace without a run, and print where it is."),
+    "adopt": ("moderator.cli.adopt", "Make a worktree or branch of your own a workspace."),
     "list": ("moderator.cli.look", "List the workspaces."),
     "show": ("moderator.cli.look", "Show what one task did."),
     "path": ("moderator.cli.path", "Print where a task's workspace is."),
+    "cd": ("moderator.cli.cd", "Go to a task's workspace, or to the main checkout."),
+    "exec": ("moderator.cli.exec", "Run a command in a task's workspace, or in many of them."),
+    "open": ("moderator.cli.open", "Open a task's workspace in your editor, or a shell in it."),
     "diff": ("moderator.cli.look", "Show what a task changed."),
     "logs": ("moderator.cli.look", "Print what a task printed."),
     "history": ("moderator.cli.look", "List past runs, or the tasks of one."),
@@ -31,6 +36,8 @@ _COMMANDS = {
     "pool": ("moderator.cli.pool", "Show, fill or drain the pool of spare worktrees."),
     "lock": ("moderator.cli.lock", "Keep a workspace from being removed."),
     "unlock": ("moderator.cli.lock", "Take that back."),
+    "trust": ("moderator.cli.trust", "Agree to what the repository's own configuration would have executed."),
+    "shell-init": ("moderator.cli.shell_init", "Print what a shell needs for completion and for cd."),
     "doctor": ("moderator.cli.doctor", "Find what is wrong, explain it, and mend what is safe to mend."),
 }
 
@@ -45,7 +52,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(_COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

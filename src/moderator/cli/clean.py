@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moderator.cli.clean_facts import GONE, decided, side_by_side
-from moderator.cli.options import json_option, opened, repo_option
-from moderator.cli.output import page, print_json, say_error
+from moderator.cli.options import json_option, opened, repo_option, selection_options, teardowns
+from moderator.cli.output import page, print_json, say, say_error
 from moderator.errors import (
     ModeratorError,
     PersonNeeded,
@@ -39,13 +39,7 @@ _AT_ONCE = 0.5  # seconds of deleting for good at the end; later commands delete
 
 @click.command("clean")
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
-@click.option(
-    "--merged", is_flag=True, help="Those whose work is merged into their base branch; no commits yet is not."
-)
-@click.option("--done", is_flag=True, help="Those whose last attempt succeeded.")
-@click.option("--failed", is_flag=True, help="Those whose last attempt ended in any other way.")
-@click.option("--older-than", metavar="TIME", help="Those not used for so long: 90m, 12h, 7d, 2w.")
-@click.option("--all", "everything", is_flag=True, help="Every workspace of this repository.")
+@selection_options
 @click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="But not the N that were used last.")
 @click.option("--into", metavar="BRANCH", help="With --merged or --branches: merged into this branch instead.")
 @click.option("--branches", is_flag=True, help="Delete the branches too where they are merged.")
@@ -129,6 +123,7 @@ class _Cleaning:
         self._answers = answers
         self._dry_run = dry_run
         self._as_json = as_json
+        self._teardowns = teardowns(git)
         self._entries: list[dict[str, Any]] = []
         self.codes: set[int] = set()
 
@@ -226,7 +221,15 @@ class _Cleaning:
     def _remove(self, workspace: Workspace, entry: dict[str, Any]) -> None:
         by_quota = self._selection.is_empty
         reason = f"clean {self._selection}".rstrip() if not by_quota else "clean, for the quota"
-        removal = self._git.remove_workspace(workspace, rescue=not by_quota, reason=reason, later=True)
+        before = self._teardowns.of(workspace.task_id)
+        try:
+            removal = self._git.remove_workspace(
+                workspace, rescue=not by_quota, reason=reason, later=True, before=before
+            )
+        finally:
+            for note in before.notes if before else ():
+                entry.setdefault("notes", []).append(note)
+                say("warning", one_line(f"{workspace.task_id}: {note}"), "yellow")
         if removal is None:
             return
         removal, refusal = self._without_branch(removal)

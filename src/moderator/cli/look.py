@@ -12,8 +12,9 @@ import click
 
 from moderator.cli.options import json_option, repo_option
 from moderator.cli.output import page, paint, print_bytes, print_json, say, say_error
-from moderator.errors import StoreProblem, UnknownRevision, UnknownWorkspace, UsageError
+from moderator.errors import EnvironmentProblem, StoreProblem, UnknownRevision, UnknownWorkspace, UsageError
 from moderator.git.manager import GitManager
+from moderator.preparing.standing import SET_UP_FAILED, Standing, Standings, stage_of
 from moderator.reports import text
 
 if TYPE_CHECKING:
@@ -34,38 +35,50 @@ _TAIL = 10  # lines of output that `show` ends with
 @click.option("--status", "look", is_flag=True, help="Look for changes in every workspace, however many there are.")
 @json_option
 @repo_option
-def list_command(look: bool, as_json: bool, repo: str) -> None:
+def list_command(look: bool, as_json: bool, repo: str) -> int:
     """List the workspaces: state, branch, commits ahead and behind, changes, last outcome, age."""
     git = GitManager(repo)
     outlines, unreadable = git.overview()
     looking = look or len(outlines) <= LOOKED_INTO
     attempts = _last_attempts(git) if outlines else {}
+    standings = Standings(git.state_root).of_all(status.task_id for status in outlines)
     for problem in unreadable:
         say_error(problem)
+    code = EnvironmentProblem.exit_code if unreadable else 0  # of one of them nobody knows
     statuses = git.look_into(outlines) if looking else outlines
     if as_json:
-        print_json({"workspaces": [_described(status, attempts.get(status.task_id)) for status in statuses]})
-        return
+        ids = {status.task_id: (attempts.get(status.task_id), standings.get(status.task_id)) for status in outlines}
+        print_json({"workspaces": [_described(status, *ids[status.task_id]) for status in statuses]})
+        return code
     if not outlines:
         say("none", "there are no workspaces here; moderator run TASKS.yaml makes them")
-        return
+        return code
     now = time.time()
+
     # Rows appear as their trees are looked into, so the columns are as wide as what is known before.
-    known = [_row(status, attempts.get(status.task_id), now) for status in outlines]
+    def row_of(status: WorkspaceStatus) -> tuple[str, ...]:
+        return _row(status, attempts.get(status.task_id), standings.get(status.task_id), now)
+
+    known = [row_of(status) for status in outlines]
     columns = text.Columns([_HEADS, *([_ORDINARY] if looking else []), *known], right=(6,))
     page(paint(columns.line(_HEADS), "bright_black"))
     for status in statuses:
-        row = _row(status, attempts.get(status.task_id), now)
-        colour = "red" if row[1] in ("missing", "damaged") else _COLOURS.get(row[5].split(" (")[0], "yellow")
+        row = row_of(status)
+        colour = (
+            "red" if row[1] in ("missing", "damaged", SET_UP_FAILED) else _COLOURS.get(row[5].split(" (")[0], "yellow")
+        )
         page(paint(columns.line(row), colour))
     if not looking:
         say("note", "changes were not looked for in so many workspaces; --status does")
+    return code
 
 
-def _row(status: WorkspaceStatus, attempt: AttemptRecord | None, now: float) -> tuple[str, ...]:
+def _row(
+    status: WorkspaceStatus, attempt: AttemptRecord | None, standing: Standing | None, now: float
+) -> tuple[str, ...]:
     return (
         text.shortened(status.task_id, 32),
-        (status.locked_by_person and "locked") or ("running" if status.lease else status.state),
+        (status.locked_by_person and "locked") or stage_of(status, standing, attempt),
         text.shortened(status.branch or "(detached)", 48),
         "-" if status.ahead is None else f"+{status.ahead} -{status.behind or 0}",
         _changes(status),
@@ -87,10 +100,11 @@ def show_command(task: str, as_json: bool, repo: str) -> None:
             return
         git.find(task)  # says what is there instead
     changes, commits = _work(git, task, status, attempt)
+    standing = Standings(git.state_root).of(status.task_id) if status else None
     if as_json:
         print_json(
             {
-                "workspace": _described(status, attempt) if status else None,
+                "workspace": _described(status, attempt, standing) if status else None,
                 "attempt": _attempt(attempt) if attempt else None,
                 "commits": [_commit(commit) for commit in commits],
                 "changes": [_change(change) for change in changes],
@@ -110,7 +124,9 @@ def show_command(task: str, as_json: bool, repo: str) -> None:
             page(f"  backend      {_backend(attempt)}")
         page(f"  log          {attempt.log or '-'}")
     if status:
-        _page_status(status)
+        _page_status(status, stage_of(status, standing, attempt))
+        if standing and standing.problem and standing.is_of(status.created_at):
+            page(f"  problem      {text.one_line(standing.problem)}")
     else:
         page("  workspace    removed")
     if commits:
@@ -303,9 +319,9 @@ def _who(attempt: AttemptRecord) -> str:
     return text.one_line(" ".join(filter(None, (attempt.backend, attempt.backend_version))))
 
 
-def _page_status(status: WorkspaceStatus) -> None:
+def _page_status(status: WorkspaceStatus, stage: str) -> None:
     page(f"  workspace    {status.path}")
-    page(f"  state        {status.state}{f', held by {status.lease}' if status.lease else ''}")
+    page(f"  state        {stage}{f', held by {status.lease}' if status.lease else ''}")
     if status.locked_by_person:
         page(f"  locked       {status.locked_by_person}")
     page(f"  branch       {status.branch or '(detached)'}")
@@ -437,9 +453,10 @@ def _outcome_word(attempt: AttemptRecord, status: WorkspaceStatus) -> str:
     return attempt.outcome or ("running" if status.lease else "interrupted")
 
 
-def _described(status: WorkspaceStatus, attempt: AttemptRecord | None) -> dict[str, Any]:
+def _described(status: WorkspaceStatus, attempt: AttemptRecord | None, standing: Standing | None) -> dict[str, Any]:
     return {
         **status.to_dict(),
+        "state": stage_of(status, standing, attempt),
         "outcome": _outcome_word(attempt, status) if attempt else None,
         "run_id": attempt.run_id if attempt else None,
         "log": attempt.log if attempt else None,

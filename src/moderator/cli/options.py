@@ -12,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from moderator.config import Config
     from moderator.git.manager import GitManager
+    from moderator.preparing.commands import Teardowns
+    from moderator.trust import Agreements
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,6 +28,22 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")(command)
 
 
+def selection_options(command: Command) -> Command:
+    """Say of which workspaces something is to be done, by what holds for them: see `cleaning.select`."""
+    options = (
+        click.option(
+            "--merged", is_flag=True, help="Those whose work is merged into their base branch; no commits yet is not."
+        ),
+        click.option("--done", is_flag=True, help="Those whose last attempt succeeded."),
+        click.option("--failed", is_flag=True, help="Those whose last attempt ended in any other way."),
+        click.option("--older-than", metavar="TIME", help="Those not used for so long: 90m, 12h, 7d, 2w."),
+        click.option("--all", "everything", is_flag=True, help="Every workspace of this repository."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def opened(repo: str) -> tuple[GitManager, Config]:
     """Open the repository with its configuration, which says how much is kept of what is removed."""
     from moderator.git.manager import GitManager
@@ -37,15 +55,41 @@ def opened(repo: str) -> tuple[GitManager, Config]:
     return (git if keeping == Keeping() else GitManager(repo, keeping=keeping)), config
 
 
-def configuration(git: GitManager, named: str | None = None) -> Config:
-    """Load the configuration: the user's, the repository's (of the main worktree only), the one named; later wins."""
+def configuration(git: GitManager, named: str | None = None, explicit: bool = True) -> Config:
+    """Load the configuration: the user's, the repository's (of the main worktree only), the one named; later wins.
+
+    Without `explicit` none is named, whatever the environment says.
+    """
     from moderator.config import load_config
 
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     paths = [Path(home, "moderator", "config.yaml")]
+    guest = None
     if git.main_worktree:
         # Never from a task's worktree: a task must not rewrite its own rules.
-        paths.append(Path(git.main_worktree, "moderator.yaml"))
+        guest = Path(git.main_worktree, "moderator.yaml")
+        paths.append(guest)
     present = [path for path in paths if os.path.lexists(path)]
-    explicit = named or os.environ.get("MODERATOR_CONFIG")
-    return load_config([*present, *([Path(explicit)] if explicit else [])])
+    last = (named or os.environ.get("MODERATOR_CONFIG")) if explicit else None
+    return load_config([*present, *([Path(last)] if last else [])], guest=guest)
+
+
+def require_agreement(git: GitManager, config: Config) -> None:
+    """Raise NotTrusted if the repository's own configuration would have something executed that nobody has agreed to."""
+    if config.asked_by_guest and git.main_worktree:
+        agreements().require(git.main_worktree, config.asked_by_guest)
+
+
+def agreements() -> Agreements:
+    """Return what was agreed to by whoever calls."""
+    from moderator.machine import state_home
+    from moderator.trust import Agreements
+
+    return Agreements(state_home(os.environ) / "trust")
+
+
+def teardowns(git: GitManager) -> Teardowns:
+    """Return what runs before workspaces are removed."""
+    from moderator.preparing.commands import Teardowns
+
+    return Teardowns(git, os.environ)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from moderator.cli.options import json_option, opened, repo_option
+from moderator.cli.options import json_option, opened, repo_option, teardowns
 from moderator.cli.output import page, print_json, say
 from moderator.cli.variants import Group, group_of
 from moderator.context import ExecutionContext, IsolationLevel
@@ -99,14 +99,18 @@ def _names_of(git: GitManager, group: Group, task_id: str) -> ExecutionContext:
 
 def _retire(git: GitManager, target: Workspace | ExecutionContext, reason: str, branches: bool) -> str | None:
     """Remove one variant; return the id of the rescue that holds what is in no commit, or with `branches` on no branch."""
+    before = teardowns(git).of(target.task_id)
     try:
         if branches:
-            rescue = git.set_aside(target, reason)
+            rescue = git.set_aside(target, reason, before=before)
             return rescue.id if rescue else None
-        removal = git.remove_workspace(target, rescue=True, reason=reason, later=True)
+        removal = git.remove_workspace(target, rescue=True, reason=reason, later=True, before=before)
     except ModeratorError as error:
         error.hint = "\n".join(
             filter(None, [error.hint, "the variants before it have gone; moderator undo brings one back"])
         )
         raise
+    finally:
+        for note in before.notes if before else ():
+            say("warning", one_line(f"{target.task_id}: {note}"), "yellow")
     return removal.rescue if removal else None

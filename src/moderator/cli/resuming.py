@@ -28,6 +28,8 @@ def fate(planned: PlannedTask) -> str:
         return f"recorded: committed as {planned.commit.id[:12] if planned.commit else ''}"
     if planned.start is Start.AGAIN:
         return "what is there is rescued, then run again" if last else "what is there is rescued, then run"
+    if planned.start is Start.SET_UP:
+        return "set up again as it is, then run"
     return "run again" if last else "run"
 
 

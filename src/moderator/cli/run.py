@@ -6,17 +6,17 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from moderator.cli.options import configuration, json_option, repo_option
+from moderator.cli.options import configuration, json_option, repo_option, require_agreement
 from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
 from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
+from moderator.cli.signals import code_of, handled
 from moderator.cli.spending import Spent, spent_in
 from moderator.cli.variants import Sizes, measured, verified
 from moderator.config.settings import MOST_WORKERS
@@ -32,11 +32,6 @@ from moderator.reports.variants import Variant, side_by_side
 from moderator.taskfile import read_tasks
 
 _MEASURED = 50  # tasks up to which the table counts changed lines
-_CODES = {
-    getattr(signal, name): code
-    for name, code in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129))
-    if hasattr(signal, name)  # Windows has no SIGHUP
-}
 
 
 @click.command("run")
@@ -53,6 +48,12 @@ _CODES = {
     "--keep", type=click.Choice(["always", "failed", "never"]), help="Whose workspaces stay (default: always)."
 )
 @click.option("--resume", is_flag=True, help="Continue the last run of this file; what is finished stays finished.")
+@click.option(
+    "--resume-setup",
+    multiple=True,
+    metavar="TASK",
+    help="Resume, and repeat the set-up of TASK in its workspace as it is instead of in a new one; may be given again.",
+)
 @click.option("--fresh", is_flag=True, help="Start anew; what earlier runs left under the tasks' names is set aside.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
 @click.option("--progress", type=click.Choice(["auto", "live", "plain", "none"]), default="auto", show_default=True)
@@ -73,10 +74,13 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         if not 0 < timeout < float("inf"):
             raise ConfigurationError(f"--timeout must be positive, not {timeout:g}", hint="give seconds, such as 600")
         config = replace(config, parallel=replace(config.parallel, timeout=timeout))
+    if not dry_run:
+        require_agreement(git, config)
     listed = read_tasks(Path(tasks_file))
     if not listed.tasks:
         raise listed.refusal()
     cancellation = Cancellation()
+    resuming = choices["resume"] or bool(choices["resume_setup"])
     orchestrator = Orchestrator(config, repo, cancellation=cancellation)
     source = os.path.realpath(tasks_file) if os.path.isfile(tasks_file) else ""  # what came through a pipe is gone
     try:
@@ -88,7 +92,8 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
             keep=choices["keep"],
             where=listed.where,
             source=source,
-            resume=choices["resume"],
+            resume=resuming,
+            set_up_again=choices["resume_setup"],
             fresh=choices["fresh"],
         )
     except ModeratorError as error:
@@ -100,14 +105,14 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
         raise listed.refusal(getattr(error, "problems", None) or [error.message]) from error
     if listed.problems:
         raise listed.refusal()
-    if choices["resume"]:
+    if resuming:
         say_what_is_resumed(plan, tasks_file, notes_only=as_json)
     if dry_run:
         _show_plan(plan, as_json)
         return 0
     received: list[signal.Signals] = []
     with (
-        _handled(cancellation, received),
+        handled(cancellation, received),
         progress_shown(progress, replace(plan, tasks=plan.to_run)) as callback,
     ):
         summary = orchestrator.carry_out(plan, callback, shlex.join(sys.argv))
@@ -124,33 +129,10 @@ def run_command(tasks_file: str, repo: str, as_json: bool, progress: str, dry_ru
     else:
         _show_summary(summary, orchestrator.git, repo, spent)
     if summary.interrupted:
-        return _CODES.get(received[0], 130) if received else 130
+        return code_of(received)
     if summary.is_held:
         return WorkspaceBusy.exit_code
     return 0 if summary.success else 1
-
-
-@contextmanager
-def _handled(cancellation: Cancellation, received: list[signal.Signals]) -> Iterator[None]:
-    """End the tasks in order at the first signal, at once at the second."""
-
-    def handle(number: int, _: object) -> None:
-        received.append(signal.Signals(number))
-        if len(received) == 1:
-            cancellation.cancel()
-            with suppress(OSError):  # a terminal that was closed takes no more
-                os.write(2, b"\nending the tasks that run; once more ends them at once\n")
-        else:
-            cancellation.kill()
-
-    # Who was told to ignore a signal (nohup, a background job) goes on ignoring it.
-    heeded = [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
@@ -175,6 +157,13 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
     heads += ("COMMAND OR PROMPT" if agents else "COMMAND",)
     for line in text.table(heads, rows, right=(0,)):
         page(line)
+    if plan.level.isolates_directory:
+        for name in ("setup", "teardown"):
+            each = [
+                [c if isinstance(c, str) else shlex.join(c) for c in getattr(one.task, name)] for one in plan.to_run
+            ]
+            for line in dict.fromkeys("; ".join(commands) for commands in each if commands):
+                page(f"{name}: {text.shortened(line, 110)}")
     page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
 
 

@@ -11,13 +11,13 @@ from moderator.reports.text import one_line
 
 
 @click.command("undo")
-@click.argument("task", required=False)
+@click.argument("removed", metavar="[TASK]", required=False)
 @json_option
 @repo_option
-def undo_command(task: str | None, as_json: bool, repo: str) -> None:
+def undo_command(removed: str | None, as_json: bool, repo: str) -> None:
     """Bring back the workspace that was removed last, or TASK's that was: its files, what was staged, its branch."""
     git, _ = opened(repo)
-    with git.undo_removal(task) as workspace:
+    with git.undo_removal(removed) as workspace:
         stand = git.stand_of_checkout(workspace.path) if workspace.level.isolates_directory else None
     if as_json:
         print_json({"task_id": workspace.task_id, "path": workspace.path, "branch": workspace.branch})

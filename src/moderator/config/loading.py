@@ -6,11 +6,11 @@ Must not know which files count, nor what a key means.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moderator.config.settings import BackendRoutingConfig, Config, ParallelConfig
+from moderator.config.settings import AGREED, BackendRoutingConfig, Config, ParallelConfig
 from moderator.context import IsolationLevel
 from moderator.document import (
     Complaints,
@@ -24,17 +24,21 @@ from moderator.document import (
     shown_node,
 )
 from moderator.errors import ConfigurationError
+from moderator.furnishing import Carry
 
-_FLAT_SECTIONS = ("commit", "rescue", "trash", "clean", "pool")
+_FLAT_SECTIONS = ("commit", "rescue", "trash", "clean", "pool", "ports")
 """Sections whose keys are fields of Config itself: `commit: {hooks: ...}` is `commit_hooks`."""
 
 
-def load_config(paths: Sequence[Path], backends: Collection[str] = ()) -> Config:
-    """Return the settings of the files; a later one wins, key by key (in `rules` and `backends` too).
+def load_config(paths: Sequence[Path], backends: Collection[str] = (), guest: Path | None = None) -> Config:
+    """Return the settings of the files; a later one wins, key by key (in `rules`, `env` and `backends` too).
 
-    An empty file sets nothing.  `backends` are the names of those that come from elsewhere.  Raises ConfigurationError with
-    everything that is wrong in any of the files, each complaint with its file, line and column; a file that is not there is
-    a complaint too.
+    An empty file sets nothing.  `backends` are the names of those that come from elsewhere.  `guest` is the one of the files
+    that is not the person's own: if anything of AGREED is in force by its word, `asked_by_guest` tells all that it says
+    of it, out of the same reading of the file.
+
+    Raises ConfigurationError with everything that is wrong in any of the files, each complaint with its file, line and column;
+    a file that is not there is a complaint too.
     """
     sources = []
     for path in paths:
@@ -50,7 +54,32 @@ def load_config(paths: Sequence[Path], backends: Collection[str] = ()) -> Config
                 document.root,
             )
         sources.append(_Source(document.complaints, document.root, given, broken))
-    return _config(sources, backends)
+    config = _config(sources, backends)
+    if guest is None or guest not in paths:
+        return config
+    number = list(paths).index(guest)
+    own = {name: sources[number].given[name] for name in AGREED if sources[number].given.get(name)}
+    in_force: dict[str, Any] = own
+    for later in sources[number + 1 :]:
+        in_force = {name: left for name, value in in_force.items() if (left := _beyond(value, later.given, name))}
+    # All that the guest says, whatever a later file has instead of a part of it: it is agreed to as a whole.
+    return replace(config, asked_by_guest=_plain(own)) if in_force else config
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON takes it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _beyond(value: Any, later: Mapping[str, Any], name: str) -> Any:
+    """Return what of a value is still in force after a later file, None if nothing is."""
+    if name not in later:
+        return value
+    if not (isinstance(value, Mapping) and isinstance(later[name], Mapping)):
+        return None
+    return {key: left for key, one in value.items() if (left := _beyond(one, later[name], key)) is not None}
 
 
 def config_from_mapping(data: Mapping[str, Any], source: str = "config", backends: Collection[str] = ()) -> Config:
@@ -145,6 +174,14 @@ def _config(sources: Sequence[_Source], others: Collection[str]) -> Config:
         parallel["isolation_level"] = IsolationLevel(parallel["isolation_level"])
     if "kinds" in routing:
         routing["kinds"] = tuple((rule["kind"], tuple(rule.get("words", ()))) for rule in routing["kinds"])
+    if items := merged.get("carry"):
+        merged["carry"] = tuple(
+            Carry(**item, where=place) for item, place in zip(items, _carry_places(sources), strict=True)
+        )
+    elif items is not None:
+        merged["carry"] = ()
+    if "open" in merged:
+        merged["open"] = tuple(merged["open"] or ())
     if entries:
         from moderator.config.backends import resolved  # here and below: most configurations name none
 
@@ -152,6 +189,17 @@ def _config(sources: Sequence[_Source], others: Collection[str]) -> Config:
     return Config(
         parallel=ParallelConfig(**parallel), backend_routing=BackendRoutingConfig(**routing), **below, **merged
     )
+
+
+def _carry_places(sources: Sequence[_Source]) -> list[str]:
+    """Return where each item to carry is written, in the file that had the last word."""
+    source = next(source for source in reversed(sources) if source.sets(("carry",)))
+    found = []
+    for number in range(len(source.given["carry"])):
+        place = _place_of(source.root, ("carry", str(number)), at_key=False)
+        name = source.complaints.source
+        found.append(f"{name}:{place.line}:{place.column}" if place else f"{name}: item {number + 1} of carry")
+    return found
 
 
 def _look_across(

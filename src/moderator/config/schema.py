@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import UnionType
 from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -22,9 +23,13 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from moderator.config.backends import faults_in_template
 from moderator.config.settings import (
     FEWEST_WORKERS,
+    HIGHEST_PORT,
     KEEP_CHOICES,
+    LOWEST_PORT,
+    MOST_PORTS,
     MOST_SPARES,
     MOST_WORKERS,
+    OPEN_PLACEHOLDERS,
     PARSERS,
     PROMPT_CHOICES,
     RECYCLE_CHOICES,
@@ -36,6 +41,9 @@ from moderator.config.settings import (
 )
 from moderator.context import IsolationLevel
 from moderator.document import did_you_mean, listed, mismatch, shown, unknown_key
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, fault_in_path
+from moderator.models import ENV_PLACEHOLDERS, Command
+from moderator.templates import faults_of
 
 _OURS = "ours"
 """The type of the errors that we raise ourselves: their context says what a value must be, in our words."""
@@ -123,11 +131,13 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
         return Fault(path, f"a key must be text, not {shown(value)}; put it in quotes", at_key=True)
     section, depth = _innermost_section(path)
     if kind == "extra_forbidden":
-        return Fault(path, unknown_key(path[-1], ".".join(path[:-1]), section.model_fields), at_key=True)
+        return Fault(path, unknown_key(path[-1], _spoken(path[:-1]), section.model_fields), at_key=True)
     if kind == "missing":
-        return Fault(path[:-1], f"{'.'.join(path[:-1])} has no '{path[-1]}'")
+        return Fault(path[:-1], f"{_spoken(path[:-1])} has no '{path[-1]}'")
     name = ".".join(path if full_names else path[depth:] or path[-1:])
-    if isinstance(details["loc"][-1], int):
+    if path[:1] == ("carry",) and len(path) > 1 and path[-1] != "by":
+        name = _spoken(path[:2])
+    elif isinstance(details["loc"][-1], int):
         name = f"word {details['loc'][-1] + 1} of {name.rpartition('.')[0]}"
     if kind == _OURS:
         wanted, wanted_kind = context["wanted"], context.get("kind")
@@ -137,6 +147,11 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
     if "choices" in context and isinstance(value, str):
         sentence += did_you_mean(value, context["choices"], otherwise="")
     return Fault(path, sentence)
+
+
+def _spoken(path: tuple[str, ...]) -> str:
+    """Return what a section is called: with its keys, or as an item of what is carried."""
+    return f"item {int(path[1]) + 1} of carry" if path[:1] == ("carry",) and len(path) > 1 else ".".join(path)
 
 
 def _innermost_section(path: tuple[str, ...]) -> tuple[type[BaseModel], int]:
@@ -154,6 +169,8 @@ def _innermost_section(path: tuple[str, ...]) -> tuple[type[BaseModel], int]:
 def _within(annotation: Any) -> tuple[type[BaseModel] | None, int]:
     """Return the section that a field is, or is a list or a mapping of, and how many keys lead into one."""
     steps = 1
+    if get_origin(annotation) is UnionType:
+        annotation = get_args(annotation)[0]
     if get_origin(annotation) in (list, dict):
         annotation, steps = get_args(annotation)[-1], 2
     if get_origin(annotation) is Annotated:
@@ -225,6 +242,23 @@ def _spares(value: Any) -> int | str:
     raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted, "kind": int})
 
 
+def _carry(value: Any) -> Any:
+    """An item to carry: a path, or a mapping of it and the way."""
+    if isinstance(value, str):
+        return {"path": value}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise PydanticCustomError(
+        _OURS, "{wanted}", {"wanted": "a path, or {path: PATH, by: copy|clone|link}", "kind": str}
+    )
+
+
+def _carried(path: str) -> str:
+    if fault := fault_in_path(path):
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": fault})
+    return path
+
+
 def _pattern(text: str) -> str:
     """A regular expression that can be one."""
     try:
@@ -241,12 +275,69 @@ def _template(text: str) -> str:
     return text
 
 
+def _opening(words: list[str]) -> list[str]:
+    if faults := [fault for word in words for fault in faults_of(word, OPEN_PLACEHOLDERS)]:
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": f"a list of words ({faults[0]})"})
+    return words
+
+
 def _variables(variables: dict[str, str]) -> dict[str, str]:
     for name in variables:
         if not name or "=" in name or "\0" in name + variables[name] or name.startswith("MODERATOR_"):
             wanted = f"a mapping of variables ({name!r} cannot be set)"
             raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
     return variables
+
+
+def _command(value: Any) -> Command | None:
+    """A line of the shell, or a list of words."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value.strip() and "\0" not in value:
+        return value
+    if (
+        isinstance(value, list | tuple)
+        and value
+        and all(isinstance(word, str) and "\0" not in word for word in value)
+        and value[0].strip()
+    ):
+        return tuple(value)
+    raise PydanticCustomError(_OURS, "{wanted}", {"wanted": "text for the shell, or a list of words", "kind": str})
+
+
+def _commands(value: Any) -> tuple[Command, ...]:
+    """Commands that run one after the other; a single one needs no list."""
+    if value is None or isinstance(value, str):
+        value = [] if value is None else [value]
+    if not isinstance(value, list | tuple):
+        wanted = "text for the shell, or a list of commands"
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted, "kind": str})
+    try:
+        found = [_command(one) for one in value]
+    except PydanticCustomError:
+        found = [None]
+    if None in found:
+        wanted = "a list of commands, each of them text for the shell or a list of words"
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
+    return tuple(one for one in found if one is not None)
+
+
+def _filled_in(variables: dict[str, str]) -> dict[str, str]:
+    """Variables of tasks, whose values are templates."""
+    for name, text in variables.items():
+        if faults := faults_of(text, ENV_PLACEHOLDERS):
+            wanted = f"a mapping of variables ({name}: {faults[0]}; for a brace itself write '{{{{')"
+            raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted})
+    return variables
+
+
+def _port_range(value: Any) -> tuple[int, int]:
+    """Two ports with a dash between them."""
+    found = re.fullmatch(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*", value) if isinstance(value, str) else None
+    if found and LOWEST_PORT <= int(found[1]) <= int(found[2]) <= HIGHEST_PORT:
+        return int(found[1]), int(found[2])
+    wanted = f"two ports from {LOWEST_PORT} to {HIGHEST_PORT}, such as 20000-29999"
+    raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted, "kind": str})
 
 
 def _last_is_open(rules: list[_KindRule]) -> list[_KindRule]:
@@ -294,6 +385,10 @@ _Template = Annotated[str, AfterValidator(_template)]
 _Variables = Annotated[dict[str, str], BeforeValidator(_section), AfterValidator(_variables)]
 _Spares = Annotated[Any, BeforeValidator(_spares)]
 _Row = Annotated[Any, BeforeValidator(_row)]
+_Command = Annotated[Any, BeforeValidator(_command)]
+_Commands = Annotated[Any, BeforeValidator(_commands)]
+_PortRange = Annotated[Any, BeforeValidator(_port_range)]
+_PortCount = Annotated[int, _must(lambda count: 0 <= count <= MOST_PORTS, f"between 0 (none) and {MOST_PORTS}")]
 _Level = Annotated[str, _one_of(tuple(level.value for level in IsolationLevel))]
 _Keep = Annotated[str, _one_of(KEEP_CHOICES)]
 _Sandbox = Annotated[str, _one_of(SANDBOX_CHOICES)]
@@ -375,6 +470,16 @@ class _Pool(_Section):
     max_size: _Megabytes | None = Config.pool_max_size
 
 
+class _Carry(_Section):
+    path: Annotated[_Text, AfterValidator(_carried)]
+    by: Annotated[str, _one_of(CARRY_WAYS)] = CARRY_WAYS[0]
+
+
+class _Ports(_Section):
+    range: _PortRange = "{}-{}".format(*Config.ports_range)
+    count: _PortCount = Config.ports_count
+
+
 class _File(_Section):
     gear3: Annotated[_Gear3, BeforeValidator(_section)] = Field(default_factory=_Gear3)
     root: Annotated[_Text | None, BeforeValidator(_path)] = Config.root
@@ -387,7 +492,17 @@ class _File(_Section):
     sandbox: _Sandbox = Config.sandbox
     pool: Annotated[_Pool, BeforeValidator(_section)] = Field(default_factory=_Pool)
     recycle: Annotated[str, _one_of(RECYCLE_CHOICES)] = Config.recycle
+    carry: list[Annotated[_Carry, BeforeValidator(_carry)]] | None = None
+    submodules: bool = Config.submodules
+    smudge: Annotated[str, _one_of(SMUDGE_CHOICES)] = Config.smudge
+    open: Annotated[_Argv, AfterValidator(_opening)] | None = None
     prompt_template: _Template = Config.prompt_template
+    setup: _Commands = Config.setup
+    verify: _Command = Config.verify
+    teardown: _Commands = Config.teardown
+    setup_timeout: _Seconds = Config.setup_timeout
+    env: Annotated[_Variables, AfterValidator(_filled_in)] = Field(default_factory=dict)
+    ports: Annotated[_Ports, BeforeValidator(_section)] = Field(default_factory=_Ports)
     backends: Annotated[dict[str, Annotated[_Backend, BeforeValidator(_section)]], BeforeValidator(_section)] = Field(
         default_factory=dict
     )

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from moderator.context import IsolationLevel
+from moderator.furnishing import SMUDGE_CHOICES, Carry, Furnishing
+from moderator.models import Command
 
 FEWEST_WORKERS = 1
 MOST_WORKERS = 32
 MOST_SPARES = 100
+LOWEST_PORT, HIGHEST_PORT = 1024, 65535
+MOST_PORTS = 1000
+"""How many ports one task can be given."""
 KEEP_CHOICES = ("always", "failed", "never")
 SANDBOX_CHOICES = ("none", "bwrap")
 REFILL_CHOICES = ("background", "never")
@@ -26,6 +32,8 @@ SPLICE = "{extra_args}"
 """The word of an `argv` in whose place the words of `extra_args` come; without it they come last."""
 PROMPT_PLACEHOLDERS = ("prompt", "description", "criteria", "workspace", "branch", "base", "task_id", "kind")
 """What can stand in braces in the template of a prompt."""
+OPEN_PLACEHOLDERS = ("path", "task_id", "branch")
+"""What can stand in braces in the words of `open`."""
 PROMPT_TEMPLATE = """\
 {prompt}
 {criteria}
@@ -33,6 +41,8 @@ You work in {workspace}, a worktree of its own on the branch {branch}: change fi
 Do not commit, switch branches or make another worktree. What you leave in the directory is committed when you have finished.
 Nobody can answer questions: where something is unclear, take the simplest reading and say so at the end.
 """
+AGREED = ("setup", "verify", "teardown", "carry", "env")
+"""Settings by which a repository's own configuration decides what is executed, or what goes to where: see `trust`."""
 KIND_RULES = (
     ("prototyping", ("prototyp*", "spike", "proof of concept", "poc", "mock-up", "mockup", "experiment*", "try out")),
     (
@@ -159,8 +169,15 @@ class Config:
     `pool_size`: how many spare worktrees are kept ready; "auto": as many as there are cores, where a checkout takes long.
     `pool_refill`: whether a run leaves a process behind that makes new ones.  `pool_days`, `pool_max_size`: how many days old, and
     how many megabytes together, they may be.  `recycle`: which workspaces become spares when they are removed.
+    `carry`, `submodules`, `smudge`: what new workspaces get beside their checkout (see Furnishing); no `carry` at all, None, is
+    what `.worktreeinclude` names, an empty one is nothing.
+    `open`: what opens a workspace for a person, with {path}, {task_id} and {branch}; empty: an editor of the environment.
     `prompt_template`: what an agent is told, with placeholders.
+    `setup`, `verify`, `teardown`: the commands of tasks that have none of their own; `setup_timeout`: seconds for all of a set-up.
+    `env`: variables of every task, with the placeholders of a task's own.
+    `ports_range`: the first and the last port that tasks may be given; `ports_count`: how many each of them gets.
     `backends`: those that were configured, by name; those that are shipped come on top.
+    `asked_by_guest`: what the file of a guest says of AGREED, as JSON takes it; nothing if nothing of it is in force.
     """
 
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
@@ -180,5 +197,22 @@ class Config:
     pool_days: float = 7.0
     pool_max_size: float | None = None
     recycle: str = "none"
+    carry: tuple[Carry, ...] | None = None
+    submodules: bool = False
+    smudge: str = SMUDGE_CHOICES[0]
+    open: tuple[str, ...] = ()
     prompt_template: str = PROMPT_TEMPLATE
+    setup: tuple[Command, ...] = ()
+    verify: Command | None = None
+    teardown: tuple[Command, ...] = ()
+    setup_timeout: float = 600.0
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
+    ports_range: tuple[int, int] = (20000, 29999)
+    ports_count: int = 0
     backends: Mapping[str, BackendConfig] = field(default_factory=dict, hash=False)
+    asked_by_guest: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def furnishing(self) -> Furnishing:
+        """What new workspaces get beside their checkout."""
+        return Furnishing(included=True).with_own(self.carry, self.submodules, self.smudge)

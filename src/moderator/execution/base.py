@@ -13,9 +13,11 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
+from moderator.config.settings import Config
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError
 from moderator.execution.pipeline import Surroundings
@@ -24,6 +26,8 @@ from moderator.execution.scheduling import Job
 from moderator.execution.workers import Workers
 from moderator.git.manager import GitManager
 from moderator.models import Task, TaskResult
+from moderator.ports import Block
+from moderator.preparing.commands import Teardowns
 from moderator.process import Cancellation, Limits, Supervisor
 from moderator.process.sandbox import find_sandbox
 from moderator.routing import Backend, BackendRouter
@@ -109,7 +113,9 @@ class LocalExecutor(TaskExecutor):
     whose workspaces stay.  `environment` is what tasks inherit (default: this process's).  `cancellation` ends the run from
     outside, a signal handler for instance.  `attempts` has, by task id, the number of the attempt where it is not the first,
     `notes` what the results of such tasks shall say of that.  `sandbox` is what keeps tasks from writing elsewhere: "none" or
-    "bwrap"; where it is not to be had, nothing is begun (EnvironmentProblem).
+    "bwrap"; where it is not to be had, nothing is begun (EnvironmentProblem).  `stay` are the tasks whose workspaces are there
+    and are taken as they are; `setup_timeout` is seconds for a set-up or a teardown; `variables` go into every task's
+    environment; `reserve` gives ports to the task on a slot.
     """
 
     def __init__(
@@ -128,6 +134,10 @@ class LocalExecutor(TaskExecutor):
         attempts: Mapping[str, int] | None = None,
         notes: Mapping[str, Sequence[str]] | None = None,
         sandbox: str = "none",
+        stay: Collection[str] = (),
+        setup_timeout: float = Config.setup_timeout,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        reserve: Callable[[int], Block] | None = None,
     ) -> None:
         if keep not in ("always", "failed", "never"):
             raise ConfigurationError(f"keep must be always, failed or never, not {keep!r}")
@@ -143,6 +153,10 @@ class LocalExecutor(TaskExecutor):
         self._attempts = attempts or {}
         self._notes = notes or {}
         self._sandbox = sandbox
+        self._stay = stay
+        self._setup_timeout = setup_timeout
+        self._variables = variables
+        self._reserve = reserve
         self._closed = False
         self._idle = threading.Condition()
         self._running = 0
@@ -178,6 +192,7 @@ class LocalExecutor(TaskExecutor):
             base = git.resolve_base(self._base if self._base is not None else context.git_branch)
             run_id = self._run_id or new_run_id()
             sandbox = find_sandbox(self._sandbox)
+            environment = os.environ if self._environment is None else self._environment
             with Supervisor(run_id) as supervisor:
                 surroundings = Surroundings(
                     git=git,
@@ -188,11 +203,15 @@ class LocalExecutor(TaskExecutor):
                     run_id=run_id,
                     limits=self._limits,
                     keep=self._keep,
-                    environment=os.environ if self._environment is None else self._environment,
+                    environment=environment,
                     supervisor=supervisor,
                     cancellation=self._cancellation,
                     tail=min(_LONGEST_TAIL, max(_TAILS_IN_ALL // len(tasks), 1024)),
+                    teardowns=Teardowns(git, environment, self._cancellation, run_id),
                     sandbox=sandbox,
+                    setup_timeout=self._setup_timeout,
+                    variables=self._variables,
+                    reserve=self._reserve,
                 )
                 jobs = [self._job(index, task) for index, task in enumerate(tasks)]
                 return Workers(jobs, surroundings, Announcer(callback)).run(min(workers, len(tasks)))
@@ -208,7 +227,7 @@ class LocalExecutor(TaskExecutor):
             candidates = self._router.candidates(task)
         except Exception as problem:  # noqa: BLE001 - a backend may be anybody's; it is told with the task
             return Job(index, task, [], None, attempt, problem=problem, notes=notes)
-        return Job(index, task, candidates, candidates[0], attempt, notes=notes)
+        return Job(index, task, candidates, candidates[0], attempt, notes=notes, stays=task.id in self._stay)
 
 
 def _router_for(backend: Backend | None, environment: Mapping[str, str] | None) -> BackendRouter:

@@ -11,8 +11,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,18 +22,25 @@ from moderator.backends.parsers import Answer, parser_for
 from moderator.backends.shell import command_of
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork, to_type
+from moderator.execution.environment import environment_in
 from moderator.execution.leavings import put_litter_aside
 from moderator.execution.places import HeldPlace
+from moderator.execution.readiness import make_ready, notes_of_changes
 from moderator.execution.retrying import Next, next_attempt
 from moderator.execution.scheduling import Job
+from moderator.execution.scratch import end_scratch, make_scratch
 from moderator.git.contents import IGNORED
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.manager import GitManager
+from moderator.git.unsaved import Unsaved
 from moderator.git.values import Workspace
-from moderator.models import Outcome, Task, TaskResult
+from moderator.models import ENV_PLACEHOLDERS, Outcome, Task, TaskResult
 from moderator.naming import generate_task_state_dir
+from moderator.ports import Block
+from moderator.preparing.commands import Teardown, Teardowns
 from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
 from moderator.routing import BackendRouter
+from moderator.templates import faults_of, fill, names_in
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +63,9 @@ class Surroundings:
     """What all tasks of a run have in common.
 
     `tail` is how many characters of a task's output its result holds, of each stream.  `sandbox` is the
-    program that keeps tasks from writing elsewhere, "" for none.
+    program that keeps tasks from writing elsewhere, "" for none.  `teardowns` are what runs before workspaces are removed,
+    `setup_timeout` is seconds for a set-up or a teardown, `variables` are those of every task's environment, and `reserve` gives
+    ports to the task on a slot, None if there are none to give.
     """
 
     git: GitManager
@@ -71,7 +80,11 @@ class Surroundings:
     supervisor: Supervisor
     cancellation: Cancellation
     tail: int
+    teardowns: Teardowns
     sandbox: str = ""
+    setup_timeout: float | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    reserve: Callable[[int], Block] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Liste
     steps = _Steps(job, slot, surroundings)
     following = None
     try:
-        result = steps.walk(lambda result: _tidied(result, began, surroundings, listener))
+        result = steps.walk(lambda result: _tidied(result, began, surroundings, listener, steps.left_out))
         following = steps.following
     except (Exception, SystemExit) as error:  # which would end the worker, and nothing else
         if not isinstance(error, (ModeratorError, OSError)):
@@ -100,6 +113,7 @@ def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Liste
         problem = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__} was raised: {error}")
         listener.broken(job.task, problem)
         result = steps.result(steps.failing, steps.ended, error=problem)
+    steps.end_scratch(result)
     result.duration_seconds = time.monotonic() - began
     if following is None:
         listener.completed(result)
@@ -131,12 +145,23 @@ def not_started(job: Job, surroundings: Surroundings) -> TaskResult:
     )  # fmt: skip
 
 
-def tidy(result: TaskResult, git: GitManager, keep: str, level: IsolationLevel) -> None:
-    """Remove the workspace of a task that has ended, if the policy `keep` says so and nothing would be lost."""
+def tidy(
+    result: TaskResult,
+    git: GitManager,
+    keep: str,
+    level: IsolationLevel,
+    teardowns: Teardowns,
+    left_out: Collection[str] = (),
+) -> None:
+    """Remove the workspace of a task that has ended, if the policy `keep` says so and nothing would be lost.
+
+    `left_out` are the paths in it that no commit holds because a set-up made them: they are rescued.
+    """
     if not _is_to_go(result, keep, level):
         return
+    teardown = teardowns.of(result.task.id)
     try:
-        result.notes += _removed(result.task.id, git, f"keep: {keep}")
+        result.notes += _removed(result.task.id, git, f"keep: {keep}", teardown, left_out)
         result.workspace_kept = False
     except (ModeratorError, OSError) as error:
         findings = "; ".join(getattr(error, "findings", ()))
@@ -144,32 +169,49 @@ def tidy(result: TaskResult, git: GitManager, keep: str, level: IsolationLevel) 
             f"because removing it would lose work: {findings}" if findings else f"for it cannot be removed: {error}"
         )
         result.notes.append(f"the workspace was kept, {reason}")
+    if teardown:
+        result.notes += teardown.notes
 
 
 def _is_to_go(result: TaskResult, keep: str, level: IsolationLevel) -> bool:
     return level is not IsolationLevel.NONE and (keep == "never" or (keep == "failed" and result.success))
 
 
-def _tidied(result: TaskResult, began: float, surroundings: Surroundings, listener: Listener) -> None:
+def _tidied(
+    result: TaskResult, began: float, surroundings: Surroundings, listener: Listener, left_out: Collection[str]
+) -> None:
     """Remove the workspace of an attempt if it is to go, once how it ended has been told: whoever writes that down has it first."""
     if _is_to_go(result, surroundings.keep, surroundings.level):
         result.duration_seconds = time.monotonic() - began
         listener.removing(result)
-        tidy(result, surroundings.git, surroundings.keep, surroundings.level)
+        tidy(result, surroundings.git, surroundings.keep, surroundings.level, surroundings.teardowns, left_out)
 
 
-def _removed(task_id: str, git: GitManager, reason: str) -> list[str]:
-    """Remove a workspace that holds nothing but commits and what git ignores; return a note about the latter."""
+def _removed(
+    task_id: str, git: GitManager, reason: str, before: Teardown | None, left_out: Collection[str]
+) -> list[str]:
+    """Remove a workspace that holds nothing but commits, what git ignores and what a set-up left; return notes about these."""
     workspace = git.of_task(task_id)
     try:
-        git.remove_workspace(workspace, recycle=True, later=git.deferred < _MOST_DEFERRED)
+        git.remove_workspace(workspace, recycle=True, later=git.deferred < _MOST_DEFERRED, before=before)
     except WouldLoseWork as error:
-        if not all(finding.startswith(IGNORED) for finding in error.findings):
+        others = [finding for finding in error.findings if not finding.startswith(IGNORED)]
+        if others and not (left_out and _is_only(git.check_removal(workspace, rescue=True), left_out)):
             raise
-        git.remove_workspace(workspace, rescue=True, reason=reason)
-        names = "; ".join(finding.removeprefix(IGNORED).removeprefix(": ") for finding in error.findings)
-        return [f"what git ignores stays in the trash for a time (moderator rescue list): {names}"]
+        git.remove_workspace(workspace, rescue=True, reason=reason, before=before)
+        ignored = [finding for finding in error.findings if finding not in others]
+        notes = [f"what the set-up left was rescued: {'; '.join(others)}"] if others else []
+        if ignored:
+            names = "; ".join(finding.removeprefix(IGNORED).removeprefix(": ") for finding in ignored)
+            notes.append(f"what git ignores stays in the trash for a time (moderator rescue list): {names}")
+        return notes
     return []
+
+
+def _is_only(unsaved: Unsaved, paths: Collection[str]) -> bool:
+    """Whether nothing is unsaved but these paths, and what git ignores."""
+    more = (unsaved.operation, unsaved.hidden, unsaved.converted, unsaved.nested, unsaved.objects)
+    return not any(more) and set(unsaved.contents.uncommitted) <= set(paths)
 
 
 def log_file(base_context: ExecutionContext, task_id: str, run_id: str, attempt: int) -> Path:
@@ -195,6 +237,8 @@ class _Steps:
         self._answer = Answer()
         self.ended: Ended | None = None
         self._notes = list(job.notes)
+        self._scratch = ""
+        self.left_out: tuple[str, ...] = ()
         self.failing = Outcome.COULD_NOT_START
 
     def walk(self, tidied: Callable[[TaskResult], None]) -> TaskResult:
@@ -209,10 +253,18 @@ class _Steps:
         place, job.place = job.place, None
         if place is None:
             context = ExecutionContext.create_isolated_context(everything.base_context, self._task.id, everything.level)
-            place = HeldPlace(everything.git, everything.supervisor, context, everything.base_commit, self._task.sparse)
+            place = HeldPlace(
+                everything.git,
+                everything.supervisor,
+                context,
+                everything.base_commit,
+                self._task.sparse,
+                self._task.furnishing(everything.git.furnishing),
+                fresh=not job.stays,
+            )
         try:
             self._workspace, self._has_workspace = place.workspace, True
-            result = self._run_in(place.workspace, job.backend)
+            result = self._run_in(place, place.workspace, job.backend)
             self.following = self._following(place, job.backend)
             result.workspace_kept = self._has_workspace
             if self.following:
@@ -241,16 +293,18 @@ class _Steps:
 
     def _put_back(self, place: HeldPlace) -> bool:
         """Bring the workspace to what it was at the start; what the attempt left in it is rescued first."""
-        before = place.workspace
+        before, teardown = place.workspace, self._all.teardowns.of(self._task.id)
         try:
             rescue = place.put_back(
-                f"attempt {self._job.attempt} of run {self._all.run_id} ended in a trouble of its backend"
+                f"attempt {self._job.attempt} of run {self._all.run_id} ended in a trouble of its backend", teardown
             )
         except (ModeratorError, OSError) as error:
             self._has_workspace = not before.level.isolates_directory or self._is_there(before)
             why = "; ".join([str(error), *getattr(error, "findings", ())])
             self._notes.append(f"not tried again, for the workspace cannot be put back: {why}")
             return False
+        finally:
+            self._notes += teardown.notes if teardown else ()
         if rescue:
             self._notes.append(
                 f"what attempt {self._job.attempt} left was set aside: {to_type('moderator', 'rescue', 'show', rescue.id)}"
@@ -263,11 +317,14 @@ class _Steps:
             return workspace.task_id in self._all.git.owners([workspace.task_id])
         return True
 
-    def _run_in(self, workspace: Workspace, backend: Backend) -> TaskResult:
+    def _run_in(self, held: HeldPlace, workspace: Workspace, backend: Backend) -> TaskResult:
         everything, git = self._all, self._all.git
         self.failing = Outcome.COULD_NOT_START
         self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._job.attempt)
+        self._scratch = make_scratch(git.state_root, everything.environment.get("TMPDIR"))
+        block = held.ports(lambda: reserve(self._slot)) if (reserve := everything.reserve) else None
         state_dir = os.path.abspath(workspace.state_dir)
+        os.makedirs(state_dir, exist_ok=True)
         place = Place(workspace.path, workspace.branch, workspace.base, state_dir, str(self._log.parent))
         call = call_of(backend, self._task, place)
         before = git.fingerprint() if workspace.level.isolates_directory else None
@@ -276,7 +333,9 @@ class _Steps:
         for path, content in call.files.items():
             os.makedirs(os.path.dirname(path), exist_ok=True)
             Path(path).write_text(content, "utf-8", "surrogateescape")
-        environment = self._environment(workspace, call)
+        environment = self._environment(workspace, call, block)
+        if not_ready := self._made_ready(held, workspace, environment, before):
+            return not_ready
         ended = run(
             self._sandboxed(call.argv, workspace),
             cwd=workspace.path,
@@ -292,17 +351,56 @@ class _Steps:
         verdict = judge(own, ended, self._answer)
         self.ended, self._trouble, self._sure = ended, verdict.trouble, verdict.sure
         self.failing = verdict.outcome or Outcome.NOT_KEPT
-        self._note_what_it_did(ended, before)
+        self._note_what_it_did(before, ended)
         if verdict.outcome is not None:
             return self.result(verdict.outcome, ended, reason=verdict.message)
         put_litter_aside(git, workspace, call.litter, self._log.parent)
-        return self._checked(workspace, ended, environment) or self._keep_work(workspace, ended, tree)
+        return self._checked(workspace, ended, environment) or self._keep_work(held, ended, tree)
 
-    def _note_what_it_did(self, ended: Ended, before: Fingerprint | None) -> None:
+    def _made_ready(
+        self, held: HeldPlace, workspace: Workspace, environment: Mapping[str, str], before: Fingerprint | None
+    ) -> TaskResult | None:
+        """Set the workspace up, once; return how the task ended if it is not ready then."""
+        assert self._log is not None
+        everything, task = self._all, self._task
+        log, self.failing = self._log.with_name("setup.log"), Outcome.SET_UP_FAILED
+        timeout = task.setup_timeout if task.setup_timeout is not None else everything.setup_timeout
+        gone = make_ready(
+            everything.git,
+            held,
+            task,
+            env=environment,
+            inherited=everything.environment,
+            log_file=log,
+            limits=Limits(timeout, None, everything.limits.grace),
+            cancellation=everything.cancellation,
+            sandbox=everything.sandbox,
+            around=lambda command: self._sandboxed(command, workspace),
+        )
+        self.failing = Outcome.COULD_NOT_START
+        if gone is None:
+            return None
+        self._notes += [f"set-up: {note}" for note in gone.notes]
+        self._notes += notes_of_changes(everything.git, held) if task.setup else []
+        if not gone.problem:
+            return None
+        self._note_what_it_did(before)
+        self._log, self.ended = log, gone.ended and replace(gone.ended, exit_code=None)  # the task's own has none
+        self.failing = Outcome.CANCELLED if gone.cancelled else Outcome.SET_UP_FAILED
+        return self.result(self.failing, self.ended, reason=f"set-up: {gone.problem}; all it printed is in {log}")
+
+    def end_scratch(self, result: TaskResult) -> None:
+        """Take the attempt's temporary files away, unless somebody may want to look at them."""
+        if self._scratch and (note := end_scratch(self._all.git.state_root, self._scratch, result.success)):
+            result.notes.append(note)
+
+    def _note_what_it_did(self, before: Fingerprint | None, ended: Ended | None = None) -> None:
         """Note what else an attempt did than its work."""
         if before is not None:
             changed = before.differences(self._all.git.fingerprint())
             self._notes += [f"{name} changed while the task ran" for name in changed]
+        if ended is None:
+            return
         if ended.leftovers:
             self._notes.append(f"processes it left behind were ended: {ended.leftovers}")
         if ended.message and ended.ending is Ending.EXITED:
@@ -333,26 +431,24 @@ class _Steps:
             return command
         from moderator.process.sandbox import sandboxed  # only where one is asked for
 
-        assert self._log is not None
-        scratch = self._log.parent / "tmp"
-        scratch.mkdir(parents=True, exist_ok=True)
         return sandboxed(
             command,
             self._all.git.writable_for(workspace),
             program=self._all.sandbox,
             directory=os.path.realpath(workspace.path),
-            scratch=os.path.realpath(scratch),
+            scratch=os.path.realpath(self._scratch),
         )
 
-    def _keep_work(self, workspace: Workspace, ended: Ended, tree: str | None) -> TaskResult:
-        git = self._all.git
+    def _keep_work(self, held: HeldPlace, ended: Ended, tree: str | None) -> TaskResult:
+        git, workspace = self._all.git, held.workspace
         try:
             if workspace.level is IsolationLevel.NONE:
                 changed = git.tree_of_checkout(workspace.path) != tree
                 return self.result(Outcome.SUCCEEDED if changed else Outcome.UNCHANGED, ended)
-            kept = git.keep(workspace, self._message(), self._trailers())
+            kept = git.keep(workspace, self._message(), self._trailers(), held.left_by_set_up)
         except (ModeratorError, OSError) as error:
             return self.result(Outcome.NOT_KEPT, ended, error=error)
+        self.left_out = kept.left_out
         if kept.left:
             self._notes.append(f"left in the base checkout, changed after the commit: {', '.join(kept.left)}")
         if kept.commit is None and kept.head == workspace.base:
@@ -418,31 +514,35 @@ class _Steps:
         )
         return Limits(timeout, idle_timeout, default.grace)
 
-    def _environment(self, workspace: Workspace, call: Call) -> dict[str, str]:
-        """Tasks are guests: nothing of ours that ties git to a repository, no gc that would get in the others' way."""
-        inherited = {name: value for name, value in self._all.environment.items() if not name.startswith("GIT_")}
-        environment = {**inherited, **call.env, **self._task.env}
-        given = environment.get("GIT_CONFIG_COUNT", "")
-        count = int(given) if given.isdecimal() else 0  # settings that the task's own `env` has stay
-        environment |= {
-            "GIT_CONFIG_COUNT": str(count + 2),
-            f"GIT_CONFIG_KEY_{count}": "gc.auto",
-            f"GIT_CONFIG_VALUE_{count}": "0",
-            f"GIT_CONFIG_KEY_{count + 1}": "maintenance.auto",
-            f"GIT_CONFIG_VALUE_{count + 1}": "false",
-            "MODERATOR_TASK_ID": self._task.id,
-            "MODERATOR_WORKSPACE": workspace.path,
-            "MODERATOR_BRANCH": workspace.branch or "",
-            "MODERATOR_BASE": workspace.base,
-            "MODERATOR_STATE_DIR": os.path.abspath(workspace.state_dir),
-            "MODERATOR_RUN": self._all.run_id,
-            "MODERATOR_ATTEMPT": str(self._job.attempt),
-            "MODERATOR_SLOT": str(self._slot),
+    def _environment(self, workspace: Workspace, call: Call, block: Block | None) -> dict[str, str]:
+        common, own = (self._filled(texts, workspace, block) for texts in (self._all.variables, self._task.env))
+        return environment_in(
+            workspace, self._all.environment, {"TMPDIR": self._scratch, **common, **call.env, **own},
+            task_id=self._task.id, run_id=self._all.run_id, attempt=self._job.attempt, slot=self._slot,
+            ports=(block.first, block.count) if block else None,
+        )  # fmt: skip
+
+    def _filled(self, texts: Mapping[str, str], workspace: Workspace, block: Block | None) -> dict[str, str]:
+        """Return variables with their placeholders filled in."""
+        values = {
+            "workspace": workspace.path,
+            "branch": workspace.branch or "",
+            "base": workspace.base,
+            "state_dir": os.path.abspath(workspace.state_dir),
+            "tmp": self._scratch,
+            "task_id": self._task.id,
+            "slot": str(self._slot),
         }
-        for name, value in environment.items():
-            if "\0" in name or "\0" in value or "=" in name:
-                raise ConfigurationError(f"the environment variable {name!r} cannot be passed on", hint="take it out")
-        return environment
+        if block:
+            values["port"] = str(block.first)
+            values |= {f"port_{number}": str(block.first + number) for number in range(1, min(block.count, 10))}
+        for name, text in texts.items():
+            for fault in faults_of(text, values):
+                hint = "for a brace itself write '{{'"
+                if names_in(text) - values.keys() <= {*ENV_PLACEHOLDERS}:
+                    hint = f"tasks are given {block.count if block else 0} ports; set ports: {{count: ...}} to more"
+                raise ConfigurationError(f"env.{name}: {fault}", hint=hint)
+        return {name: fill(text, values) for name, text in texts.items()}
 
     def _message(self) -> str:
         return self._task.description.strip() or f"Work of task {self._task.id}"

@@ -9,19 +9,22 @@ Must not know what an attempt is, nor why another one follows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import CheckoutNotClean
-from moderator.git.manager import GitManager
+from moderator.furnishing import Furnishing
+from moderator.git.manager import Before, GitManager
 from moderator.git.values import Rescue, Stand, Workspace
+from moderator.ports import Block
 from moderator.process import Supervisor
 
 
 class HeldPlace:
     """A workspace that a run has for one task.
 
-    The supervisor holds its leases too: if this process dies, they last until the task's processes are gone.
+    The supervisor holds its leases and ports too: if this process dies, they last until the task's processes are gone.
+    `is_ready` says whether it has been set up since it was made, `left_by_set_up` what the next commit would take of that.
     """
 
     def __init__(
@@ -31,26 +34,45 @@ class HeldPlace:
         context: ExecutionContext,
         base: str,
         directories: Sequence[str] = (),
+        furnishing: Furnishing | None = None,
+        fresh: bool = True,
     ) -> None:
-        """Make the workspace, with these directories only if there are any.
+        """Make the workspace, with these directories only if there are any, and with what is given beside its checkout.
 
-        Raises what `GitManager.create_workspace` does, also where there is one already.
+        Unless `fresh`, one that is there is taken.  Raises what `GitManager.create_workspace` does, where it is to be fresh also
+        if there is one already.
         """
         self._git = git
         self._supervisor = supervisor
         self._context = context
         self._base = base
         self._directories = directories
+        self._furnishing = furnishing
         self._names: list[str] = []
-        self.workspace = self._made()
+        self._block: Block | None = None
+        self.is_ready = False
+        self.left_by_set_up: Mapping[str, str] = {}
+        self.workspace = self._made(fresh)
 
     def release(self) -> None:
-        """Let go of the workspace; it stays.  A second call does nothing."""
-        self._leave_supervisor()
-        self.workspace.release()
+        """Let go of the workspace, which stays, and of the ports.  A second call does nothing."""
+        self._let_go()
+        if self._block:
+            self._supervisor.release(self._ports_name)
+            self._block.release()
+            self._block = None
 
-    def put_back(self, reason: str) -> Rescue | None:
+    def ports(self, reserve: Callable[[], Block]) -> Block:
+        """Return the ports that belong to the place for as long as it is held.  Raises what `reserve` does."""
+        if self._block is None:
+            self._block = reserve()
+            self._supervisor.hold(self._ports_name, self._block.descriptor)
+        return self._block
+
+    def put_back(self, reason: str, before: Before | None = None) -> Rescue | None:
         """Make the workspace what it was at the start; return the rescue of what an attempt left in it.
+
+        `before` is called right before it is removed.
 
         Nobody else gets it meanwhile, but for the moment between the old one and the new one, in which none is there.  Raises
         CheckoutNotClean for a checkout that is not as it was, and what `GitManager.set_aside` and `create_workspace` do.
@@ -58,13 +80,24 @@ class HeldPlace:
         if not self.workspace.level.isolates_directory:
             self._require_as_at_the_start()
             return None
-        rescue = self._git.set_aside(self.workspace, reason)
-        self.release()
-        self.workspace = self._made()
+        rescue = self._git.set_aside(self.workspace, reason, before=before)
+        self._let_go()
+        self.workspace = self._made(fresh=True)
         return rescue
 
-    def _made(self) -> Workspace:
-        workspace = self._git.create_workspace(self._context, self._base, fresh=True, directories=self._directories)
+    @property
+    def _ports_name(self) -> str:
+        return f"{self._context.task_id}#ports"
+
+    def _let_go(self) -> None:
+        self._leave_supervisor()
+        self.workspace.release()
+
+    def _made(self, fresh: bool) -> Workspace:
+        self.is_ready, self.left_by_set_up = False, {}
+        workspace = self._git.create_workspace(
+            self._context, self._base, fresh=fresh, directories=self._directories, furnishing=self._furnishing
+        )
         try:
             self._stand = None if workspace.level.isolates_directory else self._git.stand_of_checkout(workspace.path)
             for number, descriptor in enumerate(self._git.lease_descriptors(workspace)):

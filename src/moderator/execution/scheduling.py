@@ -24,7 +24,8 @@ class Job:
 
     `candidates` are the backends that may do it, in order, and `backend` the one that does the next attempt, None where none
     could be found (`problem` says why).  `attempt` is the number of that attempt, `tried` says how often this run has tried each
-    backend.  `place` is where the next attempt will be made, held since the one before; None where there was none.
+    backend.  `place` is where the next attempt will be made, held since the one before; None where there was none.  `stays`: the
+    task's workspace is there, and is taken as it is.
     """
 
     index: int
@@ -36,6 +37,7 @@ class Job:
     problem: Exception | None = None
     notes: list[str] = field(default_factory=list)
     place: HeldPlace | None = None
+    stays: bool = False
 
     @property
     def backend_name(self) -> str:

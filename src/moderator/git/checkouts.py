@@ -28,7 +28,6 @@ from moderator.git import written
 from moderator.git.contents import Worktree
 from moderator.git.exact import joined
 from moderator.git.repository import Repository
-from moderator.git.trash import changed_files
 from moderator.git.untouched import Untouched, is_set_back
 
 _VERSION = 1
@@ -147,7 +146,7 @@ def wear_of(repository: Repository, worktree: Worktree, was: Checkout, head: str
     if (unsure := touched - changed) and (faults := _other_content(worktree, unsure)):
         raise _worn(faults)
     dated = _dates_mappings(os.path.dirname(worktree.tree), os.lstat(worktree.tree).st_dev)
-    if not dated and (unseen := set(changed_files(repository, worktree.tree, was.commit)) - changed):
+    if not dated and (unseen := _read_anew(worktree, was.commit) - changed):
         raise _worn(sorted(unseen))
     if not keeps_ignored:
         emptied = {folder for path in changed for folder in _above(path)} | tracked
@@ -186,6 +185,15 @@ def _require_ignored(worktree: Worktree, strange: set[str], changed: set[str], k
 def _other_content(worktree: Worktree, paths: set[str]) -> list[str]:
     """Return which of these files are not what the index has, as git tells."""
     return sorted(paths.intersection(worktree.contents(ignored=False).modified))
+
+
+def _read_anew(worktree: Worktree, commit: str) -> set[str]:
+    """Return which files are not as in a commit, by an index that knows nothing of them; those that are not there do not count."""
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        private = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+        worktree.git("read-tree", commit, env=private)
+        worktree.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
+        return set(worktree.git("diff-files", "-z", "--name-only", "--diff-filter=d", env=private).fields)
 
 
 @functools.cache

@@ -44,7 +44,7 @@ def removal_meant(repository: Repository, registry: Registry, removals: Removals
     found += [
         Meant(record, None, registry.changed_at(record))
         for record in registry
-        if record.state == RETIRING and removals.find(record.entry) is None
+        if record.state == RETIRING and removals.find(record.mark) is None
     ]
     found.sort(key=lambda one: one.at)
     doubtful = removals.unreadable()
@@ -72,8 +72,8 @@ def removal_meant(repository: Repository, registry: Registry, removals: Removals
 def _is_over(registry: Registry, removals: Removals, removal: Removal, record: Record) -> bool:
     """Whether a removal never came to be, or was undone to its end: then there is nothing to bring back."""
     now = registry.find(record.task_id)
-    names = (record.entry, removal.returning)
-    return removals.stands(removal, record) and now is not None and now.state == READY and now.entry in names
+    marks = (record.mark, removal.returning)
+    return removals.stands(removal, record) and now is not None and now.state == READY and now.mark in marks
 
 
 def _named(found: Sequence[Meant], name: str) -> list[Meant]:

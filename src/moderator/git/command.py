@@ -309,7 +309,7 @@ def _verb(arguments: Sequence[str]) -> str:
 def _failure(arguments: Sequence[str], cwd: str, answer: Answer) -> Exception:
     said = answer.err.strip()
     lines = [line for line in said.splitlines() if line.startswith(("fatal:", "error:"))] or said.splitlines()
-    cause = "\n".join(lines[:6])
+    cause = "\n".join(lines if len(lines) <= 6 else [*lines[:5], lines[-1]])  # the last one is what ended it
     what = f"git {_verb(arguments)} in {cwd!r}"
     if "dubious ownership" in said:
         cure = re.search(r"git config --global --add safe\.directory .*", said)  # names the top, in a shell's quotes

@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from moderator.errors import CannotCommit
 from moderator.git.contents import Contents, Worktree, printable
@@ -21,6 +22,9 @@ from moderator.git.repository import Repository
 
 _FEW = 1000  # paths that are told to git one by one
 _TRAILER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]*: ?\S")
+
+_GONE = "000000 "
+"""The mode that git gives to what is not there."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,14 @@ class Kept:
     """What became of a workspace's work.
 
     `commit` is the new commit, None if there was nothing to commit; `head` the newest commit the work is in, the task's own
-    included; `left` the paths that changed again after the commit and were left in the base checkout.
+    included; `left` the paths that changed again after the commit and were left in the base checkout; `left_out` those that were
+    to stay out of it.
     """
 
     commit: str | None
     head: str
     left: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def with_trailers(message: str, trailers: Mapping[str, str]) -> bytes:
@@ -55,9 +61,14 @@ def with_trailers(message: str, trailers: Mapping[str, str]) -> bytes:
 
 
 def commit_worktree(
-    repository: Repository, record: Record, worktree: Worktree, message: bytes, style: CommitStyle
+    repository: Repository,
+    record: Record,
+    worktree: Worktree,
+    message: bytes,
+    style: CommitStyle,
+    leaving: Mapping[str, str] = MappingProxyType({}),
 ) -> Kept:
-    """Commit everything in a worktree of its own.
+    """Commit everything in a worktree of its own, but for paths that still are exactly what `leaving` says.
 
     Raises CannotCommit, with the workspace untouched, where no commit should be made.
     """
@@ -74,9 +85,10 @@ def commit_worktree(
     if not contents.uncommitted:
         return Kept(None, contents.head)
     _stage(worktree, contents, style)
+    left_out = _leave_out(worktree, leaving) if leaving else ()
     tree = worktree.git("write-tree", settings=DURABLE, repeatable=True).text
     if tree == repository.tree_of(contents.head):
-        return Kept(None, contents.head)
+        return Kept(None, contents.head, left_out=left_out)
     if style.hooks:
         answer = worktree.git(
             "commit", "--quiet", "--cleanup=verbatim", "--allow-empty-message", "--file=-",
@@ -92,7 +104,7 @@ def commit_worktree(
         new = worktree.git("rev-parse", "HEAD").text
         if record.branch is None:
             _anchor(repository, record, new)
-        return Kept(new, new)
+        return Kept(new, new, left_out=left_out)
     new = _commit_tree(repository, tree, contents.head, message, style)
     moves = [f"update HEAD {new} {contents.head}"]
     if record.branch is None:  # the detached HEAD and the ref that holds it move together or not at all
@@ -102,7 +114,48 @@ def commit_worktree(
         "update-ref", "--stdin", "--create-reflog", "-m", "moderator: work committed",
         stdin="".join(f"{line}\n" for line in moves).encode(), settings=DURABLE, repeatable=True,
     )  # fmt: skip
-    return Kept(new, new)
+    return Kept(new, new, left_out=left_out)
+
+
+def uncommitted_entries(repository: Repository, worktree: Worktree) -> dict[str, str]:
+    """Return what differs from HEAD in a worktree, untracked files included, without touching its index.
+
+    For each path its mode and the id of its content, zeros where it is gone.
+    """
+    with _private_index(worktree, repository) as private:
+        return {path: now for path, _, now in _staged(worktree, private)}
+
+
+def _leave_out(worktree: Worktree, leaving: Mapping[str, str]) -> tuple[str, ...]:
+    """Let the index say what HEAD says of each path that is exactly as it is told; return these paths."""
+    staged = _staged(worktree)
+    same = [(path, before) for path, before, now in staged if leaving.get(path) == now]
+    if same:
+        kept = {path for path, _, now in staged if leaving.get(path) != now and not now.startswith(_GONE)}
+        around = {parent for path in kept for parent in _above(path)}
+        # What was a file and is a directory now, or the other way round, cannot be as it was beside what the task did there.
+        same = [(path, before) for path, before in same if path not in around and kept.isdisjoint(_above(path))]
+        # What goes comes first: a directory may have taken the place of a file.
+        in_order = sorted(same, key=lambda one: not one[1].startswith(_GONE))
+        lines = b"".join(f"{before}\t".encode() + os.fsencode(path) + b"\0" for path, before in in_order)
+        worktree.git("update-index", "-z", "--index-info", stdin=lines, repeatable=True)
+    return tuple(path for path, _ in same)
+
+
+def _above(path: str) -> list[str]:
+    """Return the directories that a path is in."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _staged(worktree: Worktree, env: Mapping[str, str] = MappingProxyType({})) -> list[tuple[str, str, str]]:
+    """Return the paths of an index that are not as in HEAD, with mode and content there and here."""
+    answer = worktree.git("diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev", "HEAD", env=dict(env))
+    found = []
+    for told, path in zip(answer.fields[::2], answer.fields[1::2], strict=True):  # :mode mode id id letter
+        mode_there, mode_here, there, here, _ = told.removeprefix(":").split(" ")
+        found.append((path, f"{mode_there} {there}", f"{mode_here} {here}"))
+    return found
 
 
 def _stage(worktree: Worktree, contents: Contents, style: CommitStyle) -> None:

@@ -8,13 +8,23 @@ from pathlib import Path
 
 from moderator.errors import PersonNeeded, to_type
 from moderator.git.contents import Worktree, printable
-from moderator.git.registry import Record
+from moderator.git.registry import TREE, Record
 from moderator.git.repository import Repository
 
 OUR_LOCK = "moderator: "
 """How the reason in a `locked` file begins when it is ours; any other text is a person's."""
 RESTORING = "moderator.restoring"
-"""A file in an entry whose tree is not yet what is being brought back."""
+"""A file in an entry whose tree is not yet all that it is to be: what is brought back, or carried, is not all there."""
+CARRIED = "moderator.carried"
+"""A file in an entry that remembers what was carried into its tree."""
+UNFILTERED = "moderator.unfiltered"
+"""A file in an entry whose tree has what filters would convert as it is stored."""
+CARRYING = ".git.carrying"
+"""The folder at the top of a tree in which lies what is to be carried into it, until it is placed."""
+ADOPTED = "moderator.adopted"
+"""A file in the entry of an adopted worktree with the token of its record: git may use the name of that entry again."""
+TASKS, SPARES = "tasks", ".spares"
+"""The folders that the worktrees are in which we make."""
 SPARE = "spare"
 """What stands in the place of a task's id in the entry of a spare, and of a workspace that was one."""
 ASIDE = ".git.new"
@@ -89,6 +99,21 @@ def person_lock_in(entry: str) -> str | None:
     except OSError:
         return None
     return None if reason.startswith(OUR_LOCK) else reason or "no reason given"
+
+
+def is_in_place(entry: str, record: Record) -> bool:
+    """Whether an administrative directory is there, and of this record's worktree, not of a later one of that name."""
+    if record.adopted != TREE or os.path.basename(entry) != record.entry:
+        return os.path.isdir(entry)
+    try:
+        return Path(entry, ADOPTED).read_text("ascii").strip() == record.token
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def is_elsewhere(path: str) -> bool:
+    """Whether a worktree is at a place that is not one of those where we make them."""
+    return os.path.basename(os.path.dirname(path)) not in (TASKS, SPARES)
 
 
 def points_at(path: str, entry: str) -> bool:

@@ -22,10 +22,25 @@ from moderator.errors import (
     WorkspaceOccupied,
     to_type,
 )
-from moderator.git import branches, entries, leases, rescues, rescuing, restoring, retiring, sparse, trash, worktrees
+from moderator.furnishing import NOTHING, Furnishing
+from moderator.git import (
+    adopting,
+    branches,
+    carrying,
+    entries,
+    leases,
+    rescues,
+    rescuing,
+    restoring,
+    retiring,
+    sparse,
+    trash,
+    worktrees,
+)
 from moderator.git.contents import Worktree, printable
+from moderator.git.furnish import Needs
 from moderator.git.pool import Pool, PoolLimits
-from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry
+from moderator.git.registry import BRANCH, MAKING, READY, RETIRING, TREE, Record, Registry
 from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository
 from moderator.git.retiring import Wish
@@ -61,6 +76,7 @@ class Lifecycle:
         lease: leases.Lease,
         fresh: bool,
         directories: Sequence[str] = (),
+        furnishing: Furnishing = NOTHING,
     ) -> Record:
         """Return the record of the context's workspace: the one that is there already, unless `fresh`, or a new one."""
         settled = self._settled(context, base)
@@ -69,7 +85,7 @@ class Lifecycle:
                 f"task {settled.task_id!r} has a workspace already, made meanwhile or by an earlier run",
                 hint=f"look at it: {to_type('moderator', 'show', settled.task_id)}",
             )
-        return settled or self._made(context, base, lease, sparse.sound(directories))
+        return settled or self._made(context, base, lease, sparse.sound(directories), furnishing)
 
     def _settled(self, context: ExecutionContext, base: str | None) -> Record | None:
         """Return the workspace that is there already, after mending what a dead process left; None if there is none."""
@@ -99,15 +115,17 @@ class Lifecycle:
     def recovered(self, record: Record) -> Record | None:
         """Bring a record whose owner died in the middle to one of its ends.  The caller holds the lease."""
         if record.state == RETIRING:
-            came_through = self._removals.find(record.entry) is not None
-            if os.path.isdir(entries.entry_dir(self._repository, record)) or not came_through:
+            came_through = self._removals.find(record.mark) is not None
+            if entries.is_in_place(entries.entry_dir(self._repository, record), record) or not came_through:
                 retiring.undo_retiring(record)
                 retiring.require_back(record)
-                self._removals.drop(record.entry)
+                self._removals.drop(record.mark)
                 return self._ready(record)
             retiring.tidy_trash(record)  # the removal is written down, and what is in the trash has its time
             self._registry.drop(record)
             return None
+        if record.state == MAKING and record.adopted == TREE:
+            return self._taken_over(record)
         if record.state == MAKING:
             if record.level is IsolationLevel.BRANCH:
                 whole = self._repository.commit_of(record.ref) is not None and branches.branch_is_ours(
@@ -121,6 +139,31 @@ class Lifecycle:
             self._registry.drop(record)
             return None
         return record
+
+    def take_over(self, record: Record) -> Record:
+        """Make a person's worktree the workspace of a task; nothing of it is moved or changed.
+
+        Raises PersonNeeded if somebody has locked it in this moment.
+        """
+        self._registry.claim(record)
+        try:
+            adopting.enter(self._repository, record)
+        except BaseException:
+            with contextlib.suppress(ModeratorError, OSError):
+                adopting.leave(self._repository, record)
+                self._registry.drop(record)
+            raise
+        return self._ready(record)
+
+    def _taken_over(self, record: Record) -> Record | None:
+        """Finish what a dead process began to take over; where that cannot be, it is a person's as before, and None."""
+        if entries.is_whole(self._repository, record) and not entries.person_lock(self._repository, record):
+            with contextlib.suppress(PersonNeeded):
+                adopting.enter(self._repository, record)
+                return self._ready(record)
+        adopting.leave(self._repository, record)
+        self._registry.drop(record)
+        return None
 
     def _discard(self, record: Record, crashed: bool = False) -> None:
         """Take a half-made workspace away; what of it is somebody's stays in the trash for its time."""
@@ -149,7 +192,12 @@ class Lifecycle:
         return retiring.snapshot(self._repository, record, wish, entries.worktree_of(self._repository, spare))
 
     def _made(
-        self, context: ExecutionContext, base: str | None, lease: leases.Lease, directories: Sequence[str]
+        self,
+        context: ExecutionContext,
+        base: str | None,
+        lease: leases.Lease,
+        directories: Sequence[str],
+        furnishing: Furnishing,
     ) -> Record:
         level = context.isolation_level
         fork = self._base(base if base is not None else context.base_branch)
@@ -180,21 +228,31 @@ class Lifecycle:
             self.require_checkout_at(context.working_directory, fork)
         if directories:
             sparse.require_present(self._repository, fork.commit, directories)
-        with contextlib.nullcontext() if directories else self.pool.reserved(record) as spare:
+        needs = Needs.of(self._repository, furnishing if path else NOTHING)
+        anew = directories or needs.unfiltered
+        with contextlib.nullcontext() if anew else self.pool.reserved(record) as spare:
+            if spare and spare.keeps_ignored and carrying.stand_in(spare.path, needs.items):
+                spare = None  # what an earlier task left there would pass for what is carried
             if spare:
                 record = replace(record, entry=spare.entry)
             self._registry.claim(record)
             try:
                 # Before the files are written: if it changes meanwhile, it is not this any longer.
-                conversion = "" if directories or not path else spare.conversion if spare else self.pool.conversion()
+                conversion = "" if anew or not path else spare.conversion if spare else self.pool.conversion()
                 if spare:
-                    self.pool.hand_out(spare, record)
+                    self.pool.hand_out(spare, record, whole=not needs)
                 elif path:
-                    worktrees.publish(self._repository, record, lease, directories=directories)
+                    worktrees.publish(
+                        self._repository, record, lease,
+                        directories=directories, whole=not needs, unfiltered=needs.unfiltered,
+                    )  # fmt: skip
                 else:
                     branches.create_branch(self._repository, record)
                 if conversion:
                     self.pool.note(record, conversion)
+                if needs:
+                    needs.meet(entries.worktree_of(self._repository, record, (lease.descriptor,)), record.base)
+                    worktrees.finish(self._repository, record)
                 return self._ready(record)
             except BaseException:
                 # What cannot be undone now, on a full disk say, stays in the record: the next attempt finds it there.
@@ -234,7 +292,7 @@ class Lifecycle:
                 how = retiring.retire_missing if missing else retiring.retire
                 removal = how(self._repository, self._removals, record, wish)
             except BaseException:
-                if self._removals.find(record.entry) is None:
+                if self._removals.find(record.mark) is None:
                     self._registry.replace(record)
                 raise
         if wish.frees and (tip := self._repository.commit_of(record.ref)):
@@ -308,7 +366,9 @@ class Lifecycle:
             entry = entries.new_entry_id(task_slug(record.task_id))
             # Written down first, so that an undo that was killed is known again.
             self._removals.write(replace(removal, returning=entry), record)
-            new = replace(record, entry=entry, token=secrets.token_hex(16), state=MAKING)
+            # What is made again is made by us, wherever it is.
+            adopted = BRANCH if record.adopted else ""
+            new = replace(record, entry=entry, token=secrets.token_hex(16), state=MAKING, adopted=adopted)
             stays = tip is not None or removal.branch_missing
             stood = removal.head_ref if removal.head else record.ref if record.branch else ""
             start = worktrees.Start(removal.tip, head, stays, stood)
@@ -324,7 +384,7 @@ class Lifecycle:
     def found_back(self, removal: Removal, record: Record) -> Record | None:
         """Return the workspace of a removal that a dead process had taken back already, None if there is none."""
         other = self._registry.find(record.task_id)
-        if other is None or other.entry not in (record.entry, removal.returning):
+        if other is None or other.mark not in (record.mark, removal.returning):
             return None
         if (back := self.recovered(other)) is None:
             return None
@@ -350,7 +410,13 @@ class Lifecycle:
                 self._repository.git("update-ref", "--create-reflog", record.result_ref, tip, "0" * len(tip))
 
     def _renamed_back(self, record: Record, removal: Removal, tip: str | None) -> Record:
-        worktrees.check_place(self._repository, record.task_id, record.path)
+        worktrees.check_place(self._repository, record.task_id, record.path, anywhere=bool(record.adopted))
+        place = entries.entry_dir(self._repository, record)
+        if os.path.lexists(place):  # of an adopted worktree, whose name git has given to another one since
+            raise WorkspaceOccupied(
+                f"git has entered another worktree where that of task {record.task_id!r} was: {printable(place)}",
+                hint=f"remove that one (git worktree list), and try again; its files are in {printable(trash.trash_of(record))}",
+            )
         retired = replace(record, state=RETIRING)
         self._registry.claim(retired)  # a crash from here on is either no undo, or a removal that is undone
         try:
@@ -378,7 +444,7 @@ class Lifecycle:
     ) -> Record:
         """Make a workspace that holds what a rescue describes; None: just the files of `start`, with these permissions."""
         self._refuse_if_taken(record)
-        worktrees.check_place(self._repository, record.task_id, record.path)
+        worktrees.check_place(self._repository, record.task_id, record.path, anywhere=bool(record.adopted))
         self._registry.claim(record)
         try:
             worktrees.publish(self._repository, record, lease, start)

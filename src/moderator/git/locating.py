@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from moderator.errors import PersonNeeded, to_type
+from moderator.errors import PersonNeeded, UsageError, to_type
 from moderator.git.registry import RETIRING, Registry
 from moderator.git.repository import Repository
 
@@ -27,3 +27,11 @@ def locate(repository: str, target: str) -> str:
     raise PersonNeeded(
         f"the directory of task {record.task_id!r} is not there: {path!r}", hint=f"this removes the rest: {clean}"
     )
+
+
+def main_checkout(repository: str) -> str:
+    """Return the top of the main worktree.  Raises NotARepository, UsageError for a bare repository, which has none."""
+    opened = Repository.open(repository)
+    if opened.main_top is None:
+        raise UsageError(f"{opened.common!r} is a bare repository and has no main checkout", hint="name a task")
+    return opened.main_top

@@ -48,6 +48,31 @@ def unlock(repository: Repository, record: Record) -> str | None:
     return reason
 
 
+def lock_for_us(repository: Repository, record: Record) -> None:
+    """Put our own lock where nobody has put one.  Raises PersonNeeded if a person has."""
+    entry = entry_dir(repository, record)
+    aside = aside_for_us(entry, record)
+    try:
+        aside.write_bytes(os.fsencode(OUR_LOCK + ascii(record.task_id)) + b"\n")
+        try:
+            os.link(aside, os.path.join(entry, "locked"))  # never over one that a person types in this moment
+        except FileExistsError:
+            if reason := person_lock(repository, record):
+                raise PersonNeeded(
+                    f"the worktree of task {record.task_id!r} has just been locked: {printable(reason)}",
+                    hint=f"if the reason is gone: {to_type('git', 'worktree', 'unlock', record.path)}",
+                ) from None
+        finally:
+            aside.unlink()
+    except OSError as error:
+        raise _not_written(record, error) from error
+
+
+def aside_for_us(entry: str, record: Record) -> Path:
+    """Return where our own lock is written before it is put in place: what a dead process left there is written over."""
+    return Path(entry, f".locked.{record.token[:8]}")
+
+
 def _entry_of(repository: Repository, record: Record) -> str:
     if not record.path:
         raise UsageError(
@@ -83,11 +108,15 @@ def _write(record: Record, entry: str, text: str) -> None:
     except FileNotFoundError as error:  # removed meanwhile
         raise _damaged(record) from error
     except OSError as error:
-        raise EnvironmentProblem(
-            f"the lock of the worktree of task {record.task_id!r} could not be written",
-            hint="check permissions and space in the repository's git directory",
-            cause=str(error),
-        ) from error
+        raise _not_written(record, error) from error
+
+
+def _not_written(record: Record, error: OSError) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"the lock of the worktree of task {record.task_id!r} could not be written",
+        hint="check permissions and space in the repository's git directory",
+        cause=str(error),
+    )
 
 
 def _one_line(reason: str) -> str:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import math
 import os
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,26 +25,32 @@ from moderator.errors import (
     ConfigurationError,
     EnvironmentProblem,
     GitFailed,
+    PersonNeeded,
     UnknownRescue,
     UnknownRevision,
     UnknownWorkspace,
+    WorkspaceBusy,
     to_type,
 )
-from moderator.git import branches, committing, entries, history, leases, locking, rescues
+from moderator.furnishing import NOTHING, Furnishing
+from moderator.git import adopting, branches, committing, entries, history, leases, locking, rescues, selecting
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
+from moderator.git.furnish import Needs
 from moderator.git.holds import Holds
 from moderator.git.lifecycle import Lifecycle, checkout_at
 from moderator.git.pool import PoolLimits, PoolStatus
-from moderator.git.registry import READY, Record, Registry, key_of, result_ref, unknown
+from moderator.git.registry import BRANCH, MAKING, READY, TREE, Record, Registry, key_of, result_ref, unknown
 from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository, require_git
-from moderator.git.safekeeping import Safekeeping
+from moderator.git.safekeeping import Safekeeping, refuse_adopted
 from moderator.git.spares import Spare
 from moderator.git.unsaved import Unsaved
 from moderator.git.untouched import Untouched
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Stand, Workspace, WorkspaceStatus
+from moderator.git.worktrees import Start
+from moderator.naming import task_slug
 
 if TYPE_CHECKING:
     from moderator.git.inspection import Inspector
@@ -51,12 +58,16 @@ if TYPE_CHECKING:
     from moderator.git.whereabouts import Whereabouts
 
 _BETWEEN_REFILLS = 1.0  # seconds: a process that fills goes on for longer, and sees what has been taken meanwhile
+_PATIENCE = 10.0  # seconds to wait for somebody who adopts something at this moment
 
 Target = ExecutionContext | Workspace | str
 """What names a workspace: its context, itself, or what people type: the task's id, its exact branch, or the whole ref.
 
 A text that is the id of one and the branch of another is refused (AmbiguousName); `of_task` takes an id for an id.
 """
+
+Before = Callable[[Workspace], object]
+"""What is to be done with a workspace right before it is removed."""
 
 
 class GitManager:
@@ -68,17 +79,19 @@ class GitManager:
         style: CommitStyle | None = None,
         keeping: Keeping | None = None,
         pool: PoolLimits | None = None,
+        furnishing: Furnishing = NOTHING,
     ) -> None:
         """Open the repository that `repository`, any directory inside it, belongs to.
 
         Linked worktrees and bare repositories will do.  `style` is how commits are made, `keeping` how much is kept of what is
-        removed, `pool` how many spares there may be.  Raises NotARepository, or EnvironmentProblem if git is missing or older
-        than 2.38.
+        removed, `pool` how many spares there may be, `furnishing` what new workspaces get beside their checkout.  Raises
+        NotARepository, or EnvironmentProblem if git is missing or older than 2.38.
         """
         self._repository = Repository.open(repository)
         require_git()
         self._registry = Registry(self._repository.ours)
         self._style = style or CommitStyle()
+        self.furnishing = furnishing
         self._holds = Holds()
         self._removals = Removals(self._repository.ours)
         keeping = keeping or Keeping()
@@ -173,6 +186,7 @@ class GitManager:
         *,
         fresh: bool = False,
         directories: Sequence[str] = (),
+        furnishing: Furnishing | None = None,
     ) -> Workspace:
         """Make the context's names real and return the workspace, leased.
 
@@ -180,12 +194,13 @@ class GitManager:
         `with` ends, `release` is called, or this process ends.  Asked again for the same task it returns the same
         workspace; what a dead process left half-made is made again.  `fresh` refuses a workspace that is there already: for
         whoever must know that nobody has worked in it.  `directories` are those of the tree that are checked out, with the
-        files on the way to them (a new worktree only); none: everything.
+        files on the way to them (a new worktree only); none: everything.  `furnishing` is what a new worktree gets beside its
+        checkout; None: the manager's own.
 
         Raises WorkspaceBusy if another process holds it, IsolationError if the names belong to another task,
         WorkspaceOccupied if a branch, foreign files or a symbolic link is in the way, UnknownRevision for a base
-        that names no commit, UsageError for a directory that it does not have, CheckoutNotClean for level BRANCH in a checkout
-        with changes, EnvironmentProblem.
+        that names no commit, UsageError for a directory that it does not have, ConfigurationError for what cannot be carried,
+        CheckoutNotClean for level BRANCH in a checkout with changes, EnvironmentProblem.
         """
         level = context.isolation_level
         if level is IsolationLevel.NONE:
@@ -202,7 +217,9 @@ class GitManager:
             try:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
-                record = self._lifecycle.make(context, base, hold.lease, fresh, directories)
+                record = self._lifecycle.make(
+                    context, base, hold.lease, fresh, directories, self.furnishing if furnishing is None else furnishing
+                )
                 self._refill(record)
                 if fresh and record.path:
                     self._note_untouched(record)
@@ -213,6 +230,97 @@ class GitManager:
                 release()
                 raise
         return _workspace(record, context, release)
+
+    def check_furnishing(self, furnishing: Furnishing, base: str) -> None:
+        """Raise ConfigurationError if workspaces of a commit cannot get this, as far as it can be known before one is made."""
+        needs = Needs.of(self._repository, furnishing)
+        selecting.refuse_unignored_at(self._repository, base, needs.items)
+
+    def adopt(
+        self, what: str, base_context: ExecutionContext, task_id: str | None = None, base: str | None = None
+    ) -> Workspace:
+        """Make a person's linked worktree, or a branch that no worktree is on, the workspace of a task; return it, leased.
+
+        Nothing of a worktree is moved or changed; a branch gets one below the directory of `base_context`, whose state
+        directory is that of its tasks.  `task_id` defaults to the name of the branch, `base`, what that forked from, to what
+        the main worktree is on.  Raises what `adopting.find`, `refuse_other_names` and `fork_of` do, WorkspaceBusy, and before
+        anything is made.
+        """
+        # One at a time: two that adopt the same under two ids would both find it free.
+        with leases.held(self._repository.ours / "adopting.lock", "the adoption of worktrees here", _PATIENCE):
+            for half in [one for one in self._registry if one.adopted and one.state == MAKING]:
+                with contextlib.suppress(WorkspaceBusy, PersonNeeded, UnknownWorkspace):  # finished, or taken back
+                    self.hold(_workspace(half, _context_of(half))).release()
+            return self._adopted(what, base_context, task_id, base)
+
+    def _adopted(self, what: str, base_context: ExecutionContext, task_id: str | None, base: str | None) -> Workspace:
+        found = adopting.find(self._repository, self._registry, what)
+        name = adopting.id_for(self._removals, found) if task_id is None else task_id
+        homes = {os.path.dirname(one.path) for one in self._registry if one.path and not entries.is_elsewhere(one.path)}
+        homes |= {os.path.join(root, entries.TASKS) for root in (self.default_root, base_context.working_directory)}
+        adopting.refuse_other_names(self._registry, found, name, set(map(os.path.realpath, homes)))
+        fork = adopting.fork_of(self._repository, found, base)
+        self._repository.refuse_mirror("the branches of tasks")
+        context = ExecutionContext.named(replace(base_context, git_branch=fork.name), name, IsolationLevel.FULL)
+        record = replace(
+            _unregistered(replace(context, git_branch=found.branch)),
+            path=found.tree or os.path.abspath(context.working_directory),
+            base=fork.commit,
+            entry=os.path.basename(found.entry) or entries.new_entry_id(task_slug(name)),
+            token=secrets.token_hex(16),
+            created_at=time.time(),
+            state=MAKING,
+            adopted=TREE if found.tree else BRANCH,
+        )
+        lease_path = self._registry.lease_path(record.key)
+        with self._holds.turn(lease_path):
+            hold = self._holds.take(lease_path, f"the workspace of task {name!r}", task_id=name)
+            release = self._holds.releaser(hold)
+            try:
+                if found.tree:
+                    record = self._lifecycle.take_over(record)
+                else:
+                    start = Start(found.tip, found.tip, True, record.ref)
+                    record = self._lifecycle.bring_back(record, start, None, hold.lease)
+            except BaseException:
+                with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
+                    if self._registry.owner_of_name(name) is None:
+                        hold.lease.forget()
+                release()
+                raise
+        return _workspace(record, _context_of(record), release)
+
+    def hold(self, target: Target) -> Workspace:
+        """Return a workspace that is there already, leased as `create_workspace` leases it; a half-made one is not there.
+
+        Raises UnknownWorkspace, AmbiguousName, WorkspaceBusy if another process holds it, PersonNeeded if its tree is not there
+        or not as it was made.
+        """
+        record = self._record(target)
+        lease_path = self._registry.lease_path(record.key)
+        with self._holds.turn(lease_path):
+            hold = self._holds.take(lease_path, f"the workspace of task {record.task_id!r}", task_id=record.task_id)
+            release = self._holds.releaser(hold)
+            try:
+                current = self._registry.find(record.task_id)
+                current = current and self._lifecycle.recovered(current)
+                if current is None:
+                    hold.lease.forget()
+                    raise unknown(record.task_id)
+                if current.path:
+                    self._lifecycle.require_tree(current)
+                else:
+                    release = self._with_checkout(_context_of(current), release, clean=False)
+            except BaseException:
+                release()
+                raise
+        return _workspace(current, _context_of(current), release)
+
+    def require_there(self, target: Target) -> None:
+        """Raise PersonNeeded unless the workspace's tree is there and as it was made; its lease is not asked for."""
+        record = self._record(target)
+        if record.path:
+            self._lifecycle.require_tree(record)
 
     def workspaces(self) -> list[Workspace]:
         """Return every workspace of this repository, by name.  They are not leased."""
@@ -312,8 +420,29 @@ class GitManager:
         kept = self.keep(target, message, trailers)
         return history.read_commit(self._repository, kept.commit) if kept.commit else None
 
-    def keep(self, target: Target, message: str, trailers: Mapping[str, str] | None = None) -> Kept:
-        """Like `commit`, and return what an executor needs to know of it."""
+    def uncommitted(self, workspace: Workspace) -> dict[str, str]:
+        """Return every path that the next commit of a worktree would take, with mode and content as git names them.
+
+        Raises PersonNeeded if the worktree is not as it was made.
+        """
+        record = self._record(workspace)
+        self._lifecycle.require_tree(record)
+        worktree = entries.worktree_of(self._repository, record)
+        if not worktree.contents(ignored=False).uncommitted:
+            return {}
+        return committing.uncommitted_entries(self._repository, worktree)
+
+    def keep(
+        self,
+        target: Target,
+        message: str,
+        trailers: Mapping[str, str] | None = None,
+        leaving: Mapping[str, str] | None = None,
+    ) -> Kept:
+        """Like `commit`, and return what an executor needs to know of it.
+
+        What is in a worktree exactly as it was told by `uncommitted` before, and is `leaving`, stays out of the commit.
+        """
         if _is_base(target):
             return Kept(None, "")
         record = self._record(target)
@@ -330,7 +459,7 @@ class GitManager:
             return Kept(None, record.base)
         held = self._holds.descriptor(self._registry.lease_path(record.key))
         worktree = entries.worktree_of(self._repository, record, (held,) if held >= 0 else ())
-        return committing.commit_worktree(self._repository, record, worktree, text, self._style)
+        return committing.commit_worktree(self._repository, record, worktree, text, self._style, leaving or {})
 
     def diff(self, target: Target) -> list[Change]:
         """Return the paths that differ between the fork point and the workspace as it is now, untracked ones included."""
@@ -485,13 +614,16 @@ class GitManager:
         reason: str = "removed",
         later: bool = False,
         recycle: bool = False,
+        before: Before | None = None,
     ) -> Removal | None:
         """Remove a workspace with nothing lost and return what is kept of it; its branch stays.
 
         Without `rescue` it refuses unless everything is in commits reachable from refs.  With it, what is not is put into a
         rescue first, and what no commit holds (ignored files, sockets, files over the limit) stays in the trash for its time.
         `later` leaves the deletion to `empty_trash`; with `recycle` the tree goes to the pool, if that takes any (PoolLimits)
-        and it is fit for it.  None at level NONE, which has nothing to remove.
+        and it is fit for it.  `before` is called with the workspace when it is held for the removal and nothing has been found
+        that forbids that: what it leaves in the workspace is looked at as anything else.  None at level NONE, which has nothing
+        to remove.
 
         Raises WouldLoseWork (exit code 3) with everything that would be lost, PersonNeeded if somebody locked it or it is
         not as we made it, WorkspaceBusy if another process or manager holds it (what this one has given out itself is its
@@ -499,7 +631,9 @@ class GitManager:
         """
         if _is_base(target):
             return None
-        return self._safe.remove(self._record(target), rescue, reason, later=later, recycle=recycle)
+        return self._safe.remove(
+            self._record(target), rescue, reason, later=later, recycle=recycle, before=_with_workspace(before)
+        )
 
     def check_removal(self, target: Target, *, rescue: bool = False) -> Unsaved:
         """Return what the workspace holds that is in no commit, with its size on disk; nothing is removed.
@@ -508,15 +642,16 @@ class GitManager:
         """
         return self._safe.check(self._record(target), rescue)
 
-    def set_aside(self, target: Target, reason: str) -> Rescue | None:
+    def set_aside(self, target: Target, reason: str, *, before: Before | None = None) -> Rescue | None:
         """Free every name of a task, so that it can begin anew; return the rescue of what had them.
 
         The workspace, if there is one, is removed; its branch or result goes too, held by the rescue.  A context will do for
-        names under which only a branch is left.  None if there was nothing that is not held elsewhere.
+        names under which only a branch is left.  `before` is as for `remove_workspace`.  None if there was nothing that is not
+        held elsewhere.
 
         Raises what `remove_workspace` would, WorkspaceOccupied if a worktree is on the branch.
         """
-        return self._safe.set_aside(self._named_by(target), reason)
+        return self._safe.set_aside(self._named_by(target), reason, before=_with_workspace(before))
 
     def check_set_aside(self, targets: Iterable[Target]) -> None:
         """Raise what `set_aside` would for one of these, as far as it can be known before; nothing is touched."""
@@ -524,6 +659,7 @@ class GitManager:
         for record in map(self._named_by, targets):
             own = ""
             if registered := self._registry.find(record.task_id):
+                refuse_adopted(registered)
                 self._safe.check(registered, True)
                 own = entries.entry_dir(self._repository, registered) if registered.path else ""
             elif owner := self._registry.holder(record):
@@ -771,6 +907,10 @@ def _context_of(record: Record) -> ExecutionContext:
     )
 
 
+def _with_workspace(before: Before | None) -> Callable[[Record], object] | None:
+    return before and (lambda record: before(_workspace(record, _context_of(record))))
+
+
 def _workspace(record: Record, context: ExecutionContext, release: Callable[[], None] = lambda: None) -> Workspace:
     return Workspace(
         record.task_id,
@@ -782,4 +922,5 @@ def _workspace(record: Record, context: ExecutionContext, release: Callable[[], 
         record.level,
         context,
         release,
+        record.created_at,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from moderator.errors import ModeratorError, WouldLoseWork
@@ -16,6 +16,7 @@ from moderator.git.command import run_git
 from moderator.git.contents import Worktree, printable, shown
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
+from moderator.git.submodules import is_made_by_us
 from moderator.git.unsaved import CONVERTED, HIDDEN, Unsaved, unseen
 
 
@@ -28,7 +29,7 @@ def refuse_nested(record: Record, worktree: Worktree, unsaved: Unsaved) -> None:
     modules = os.path.join(worktree.git_dir, "modules")
     for where in _modules_in(modules):
         name = printable(os.path.relpath(where, modules))
-        if reasons := [*_unpushed(where), *_staged(where)]:
+        if reasons := [*_unpushed(where, _store_of(worktree, where)), *_staged(where)]:
             findings += [f"submodule {name}: {reason}" for reason in reasons]
             place = place or where  # there may be no tree any more to go to
     if findings:
@@ -37,6 +38,16 @@ def refuse_nested(record: Record, worktree: Worktree, unsaved: Unsaved) -> None:
             list(dict.fromkeys(findings)),
             hint=f"push or move them away, then try again; they are in {printable(place)}",
         )
+
+
+def is_untouched(worktree: Worktree, path: str) -> bool:
+    """Whether a repository inside the tree is a submodule that we checked out, and that holds nothing of its own."""
+    there = os.path.join(worktree.tree, path)
+    try:
+        made = os.path.isfile(os.path.join(there, ".git")) and is_made_by_us(_inside(there).git_dir)
+    except OSError:
+        return False
+    return made and not any(_of_its_own(worktree, path)) and not stays_whole(worktree, path)
 
 
 def stays_whole(worktree: Worktree, path: str) -> bool:
@@ -93,7 +104,7 @@ def _of_its_own(worktree: Worktree, path: str) -> Iterator[str]:
         return
     try:
         yield from _uncommitted(inside)
-        yield from _unpushed(inside.git_dir)
+        yield from _unpushed(inside.git_dir, _store_of(worktree, inside.git_dir))
     except (ModeratorError, OSError) as error:
         yield f"it cannot be looked into ({error})"
 
@@ -113,16 +124,38 @@ def _uncommitted(inside: Worktree) -> Iterator[str]:
         yield f"{CONVERTED}: {shown(converted)}"
 
 
-def _unpushed(git_dir: str) -> list[str]:
-    """Return what is wrong with a repository whose commits should all be at a remote."""
+def _store_of(worktree: Worktree, git_dir: str) -> str:
+    """Return what the main checkout has of the same submodule, "" if it has nothing, or it is no submodule."""
+    entry = os.path.realpath(worktree.git_dir)
+    inside = os.path.relpath(os.path.realpath(git_dir), entry)
+    store = os.path.join(os.path.dirname(os.path.dirname(entry)), inside)
+    return store if inside.startswith(f"modules{os.sep}") and os.path.isdir(os.path.join(store, "objects")) else ""
 
-    def git(*arguments: str) -> str:
-        # Of commits only, so whatever tree: git does not start where the one that its settings name is gone.
-        return run_git(f"--git-dir={git_dir}", f"--work-tree={git_dir}", *arguments, cwd=git_dir, accept=(0, 1)).text
 
+def _unpushed(git_dir: str, store: str) -> list[str]:
+    """Return what is wrong with a repository whose commits should all be at a remote, or in the main checkout's own."""
     try:
-        head = ("HEAD",) if git("rev-parse", "--verify", "--quiet", "HEAD") else ()
-        lost = git("rev-list", "--all", "--reflog", *head, "--not", "--remotes").split()
+        head = ("HEAD",) if _asked(git_dir, "rev-parse", "--verify", "--quiet", "HEAD") else ()
+        lost = _asked(git_dir, "rev-list", "--all", "--reflog", *head, "--not", "--remotes").split()
+        if lost and store:
+            lost = _not_held_by(store, lost)
     except ModeratorError as error:
         return [f"it cannot be looked into ({error})"]
     return [f"commits that are at no remote: {shown([name[:12] for name in lost])}"] if lost else []
+
+
+def _not_held_by(store: str, commits: Sequence[str]) -> list[str]:
+    """Return the commits to which no ref of another repository leads."""
+    listed = "".join(f"{name}\n" for name in commits).encode()
+    told = _asked(store, "cat-file", "--batch-check=%(objecttype) %(objectname)", stdin=listed).split("\n")
+    there = {name for kind, _, name in (line.partition(" ") for line in told) if kind == "commit"}
+    head = ("HEAD",) if _asked(store, "rev-parse", "--verify", "--quiet", "HEAD") else ()
+    asked = "".join(f"{name}\n" for name in commits if name in there).encode()
+    loose = set(_asked(store, "rev-list", "--stdin", "--not", "--all", *head, stdin=asked).split()) if there else set()
+    return [name for name in commits if name not in there or name in loose]
+
+
+def _asked(git_dir: str, *arguments: str, stdin: bytes = b"") -> str:
+    # Of commits only, so whatever tree: git does not start where the one that its settings name is gone.
+    command = (f"--git-dir={git_dir}", f"--work-tree={git_dir}", *arguments)
+    return run_git(*command, cwd=git_dir, stdin=stdin, accept=(0, 1)).text

@@ -23,12 +23,14 @@ from pathlib import Path
 from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.git import leases, worktrees
 from moderator.git.branches import create_branch
+from moderator.git.carried import TakenOut, take_out
 from moderator.git.checkouts import Checkouts, wear_of
 from moderator.git.contents import Worktree
 from moderator.git.entries import (
     ASIDE,
     RESTORING,
     SPARE,
+    UNFILTERED,
     entry_dir,
     files_of_entry,
     is_of_another,
@@ -54,7 +56,7 @@ from moderator.git.spares import (
     place_of,
     why_no_spares,
 )
-from moderator.git.trash import rename_into, retired_of, tidy_trash_beside, trash_of
+from moderator.git.trash import GARBAGE, delete, rename_into, retired_of, tidy_trash_beside, trash_of
 from moderator.git.unsaved import settle
 
 _SAME_SECOND = 1.05  # seconds after which git can tell a file that was written before its index from one written after
@@ -216,10 +218,11 @@ class Pool:
         _replace(Path(entry, "HEAD"), commit)
         return replace(spare, commit=commit, seal=None)
 
-    def hand_out(self, spare: Spare, record: Record) -> None:
+    def hand_out(self, spare: Spare, record: Record, whole: bool = True) -> None:
         """Put a spare under a task's name, whose record is claimed and has the spare's entry.
 
-        Until the last step the workspace is not whole: whoever finds it half-way takes it away and makes it anew.
+        Until the last step the workspace is not whole: whoever finds it half-way takes it away and makes it anew.  With
+        `whole=False` it is not either until the caller says so (`worktrees.finish`).
         """
         entry = entry_dir(self._repository, record)
         if record.branch:  # the only step that somebody can be in the way of: until then the spare is whole
@@ -235,7 +238,8 @@ class Pool:
             settle(entry)
             # First it is no spare any longer, then it is whole: the other way round it could be both after a crash.
             self.spares.drop(spare.entry)
-            Path(entry, RESTORING).unlink()
+            if whole:
+                Path(entry, RESTORING).unlink()
         except OSError as error:
             raise EnvironmentProblem(
                 f"a spare could not be made the workspace of task {record.task_id!r}",
@@ -375,10 +379,12 @@ class Pool:
         been touched since the workspace was handed out is written anew (`checkouts`), so it is at the commit that it was at then.
         `commit` is where its HEAD was in the end.
         """
-        tree, was = trash_of(record), self._checkouts.find(record.entry)
-        whole = os.path.isdir(tree) and os.path.isdir(retired_of(self._repository, record))
+        tree, retired = trash_of(record), retired_of(self._repository, record)
+        was, whole = self._checkouts.find(record.entry), os.path.isdir(tree) and os.path.isdir(retired)
         now = replace(self._repository)
         if not (self.recycles and whole and was) or why_no_spares(now) or was.conversion != conversion_of(now):
+            return False
+        if any(os.path.lexists(os.path.join(retired, name)) for name in (UNFILTERED, "modules")):
             return False
         home, entry, keeps = (
             os.path.dirname(os.path.realpath(record.path)),
@@ -386,12 +392,17 @@ class Pool:
             self._limits.keeps_ignored,
         )
         spare = Spare(entry, place_of(home, entry), was.commit, time.time(), was.conversion, keeps_ignored=keeps)
+        carried: TakenOut | None = None
         with self._held(entry, _A_LOOK) as lease:
             try:
                 self.spares.write(spare)
                 if self._count(home) > max(self.size, 1):
                     raise EnvironmentProblem("the pool is full")
                 there = worktrees.enter(now, spare.record, was.index, was.written_at)
+                # What was carried is brought anew to whoever gets the spare; so it goes, and nothing may be left of it.
+                carried = take_out(tree, retired, replace(there, tree=tree), f"{tree}.carried{GARBAGE}")
+                if carried is None:
+                    raise EnvironmentProblem("what was carried into it is not as it was")
                 wear = wear_of(now, replace(there, tree=tree), was, commit, keeps)
                 self._refuse_larger(wear.size)
                 # From here on it is a spare on its way: what is left of it if this process dies is given up like any other.
@@ -403,10 +414,14 @@ class Pool:
                 with self._measuring:
                     self.came_back += 1
             except BaseException as error:
+                if carried and os.path.isdir(tree):
+                    with contextlib.suppress(OSError):
+                        carried.put_back()
                 self.give_up(spare)
                 if not isinstance(error, (ModeratorError, OSError)):
                     raise
                 return False
+        delete(carried.folder)
         tidy_trash_beside(record.path)
         return True
 

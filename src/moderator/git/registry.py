@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from moderator.context import IsolationLevel
 from moderator.errors import AmbiguousName, EnvironmentProblem, IsolationError, UnknownWorkspace, to_type
@@ -19,6 +20,8 @@ from moderator.git import leases
 from moderator.naming import BETWEEN, task_slug
 
 MAKING, READY, RETIRING = "making", "ready", "retiring"
+BRANCH, TREE = "branch", "tree"
+"""What of an adopted workspace was there before: its branch only, or its worktree too."""
 _VERSION = 1
 _FEW = 5  # workspaces that are all named where a name comes close to none
 
@@ -29,7 +32,8 @@ class Record:
 
     `path` is the worktree, "" for a level without one; `checkout` is where such a level runs.  `entry` is the id of the
     worktree's administrative directory; `token` is random and also stands in the reflog of the branch, so that after a
-    crash one can tell whether the branch is ours.
+    crash one can tell whether the branch is ours.  `adopted` is BRANCH or TREE where a person's was taken over, "" where we made
+    everything.
     """
 
     task_id: str
@@ -45,6 +49,17 @@ class Record:
     created_at: float
     state: str = MAKING
     checkout: str = ""
+    adopted: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What its removal, and its tree and entry in the trash, are called: never used twice.
+
+        The name of the entry will do, unless git gave it, and may give it again once this one has gone.
+        """
+        if self.adopted != TREE:
+            return self.entry
+        return f"{task_slug(self.task_id)[:40].rstrip('.-')}-{self.token[:8]}"
 
     @property
     def key(self) -> str:
@@ -59,6 +74,22 @@ class Record:
     def ref(self) -> str:
         """The ref that holds the workspace's commits."""
         return f"refs/heads/{self.branch}" if self.branch else self.result_ref
+
+
+def as_written(record: Record) -> dict[str, Any]:
+    """Return a record as JSON takes it; what is seldom so is left out where it is not."""
+    values = vars(record) | {"level": record.level.value}
+    if not record.adopted:
+        del values["adopted"]
+    return values
+
+
+def as_read(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `as_written` gave with every field.  Raises ValueError if one is missing, unknown or cannot be."""
+    known = {"adopted": "", **values}
+    if set(known) != {field.name for field in fields(Record)} or known["adopted"] not in ("", BRANCH, TREE):
+        raise ValueError("fields are missing or unknown")
+    return {**known, "level": IsolationLevel(known["level"])}
 
 
 def unknown(name: str, known: Iterable[str] = ()) -> UnknownWorkspace:
@@ -202,7 +233,7 @@ class Registry:
         return self._records / f".{key}.new"
 
     def _write_aside(self, record: Record) -> Path:
-        values = vars(record) | {"level": record.level.value, "version": _VERSION}
+        values = as_written(record) | {"version": _VERSION}
         aside = self._aside(record.key)
         text = json.dumps(values, indent=1).encode("ascii")
         try:
@@ -234,10 +265,7 @@ class Registry:
             values = json.loads(text)
             if values.pop("version") != _VERSION:
                 raise ValueError("written by another version")
-            values["level"] = IsolationLevel(values["level"])
-            if set(values) != {field.name for field in fields(Record)}:
-                raise ValueError("fields are missing or unknown")
-            return Record(**values)
+            return Record(**as_read(values))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _unreadable(path, error) from error
 
@@ -246,7 +274,7 @@ def _unreadable(path: Path, error: Exception) -> EnvironmentProblem:
     return EnvironmentProblem(
         f"the record {str(path)!r} cannot be read, so nobody knows whose workspace it is",
         hint="upgrade moderator if a newer one wrote it; otherwise move the file aside and look at the workspace by hand",
-        cause=str(error),
+        cause=f"{error} is missing" if isinstance(error, KeyError) else str(error),
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from moderator.errors import EnvironmentProblem
 from moderator.git import written
-from moderator.git.registry import READY, Record, sync
+from moderator.git.entries import is_in_place
+from moderator.git.registry import READY, Record, as_written, sync
 from moderator.git.values import Removal
 
 _VERSION = 1
@@ -35,7 +36,7 @@ class Removals:
         values = {
             "version": _VERSION,
             "removal": asdict(removal),
-            "record": {**asdict(replace(record, state=READY)), "level": record.level.value},
+            "record": as_written(replace(record, state=READY)),
         }
         aside, path = self._folder / f".{removal.id}.new", self._file(removal.id)
         try:
@@ -78,7 +79,8 @@ class Removals:
 
     def stands(self, removal: Removal, record: Record) -> bool:
         """Whether the entry of a workspace that was removed is in its place: the removal was not finished, or undone."""
-        return any(entry and (self._worktrees / entry).is_dir() for entry in (record.entry, removal.returning))
+        places = [str(self._worktrees / entry) for entry in (record.entry, removal.returning) if entry]
+        return any(is_in_place(place, record) for place in places)
 
     def drop(self, name: str) -> None:
         self._file(name).unlink(missing_ok=True)
@@ -119,6 +121,6 @@ def _removal(values: dict[str, Any], name: str) -> Removal:
 
 
 def _of_removal(record: Record, name: str) -> Record:
-    if name != (record.entry or record.token[:16]):
+    if name != (record.mark or record.token[:16]):
         raise ValueError("it is of another workspace")
     return record

@@ -17,7 +17,7 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from moderator.git.command import polling
 from moderator.git.contents import Worktree
 from moderator.git.exact import DURABLE, Exact, copy_index
 from moderator.git.nested import stays_whole
-from moderator.git.registry import Record
+from moderator.git.registry import Record, as_written
 from moderator.git.repository import Repository
 from moderator.git.unsaved import Unsaved, notes_of
 from moderator.naming import task_slug
@@ -276,7 +276,7 @@ def _conflict_tree(exact: Exact, conflicts: Sequence[tuple[str, str, str, str]])
 
 
 def _about(record: Record, reason: str, tip: str | None, head: str) -> dict[str, Any]:
-    values = {**asdict(record), "level": record.level.value}
+    values = as_written(record)
     return {"version": VERSION, "record": values, "reason": reason, "created_at": time.time(), "tip": tip, "head": head}
 
 

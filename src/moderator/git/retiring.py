@@ -29,7 +29,7 @@ from moderator.git.entries import (
     worktree_of,
 )
 from moderator.git.mounts import mounts_in
-from moderator.git.nested import refuse_nested
+from moderator.git.nested import is_untouched, refuse_nested
 from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
@@ -173,11 +173,17 @@ def check_retirement(repository: Repository, record: Record, wish: Wish, measure
     _refuse_unless_ours(repository, record, entry_dir(repository, record))
     worktree = worktree_of(repository, record)
     unsaved = look(repository, worktree, _held_by(repository, record, wish), measure=measure)
-    findings = [one for one in unsaved.findings if not (wish.keeps_ignored and one.startswith(IGNORED))]
+    told = _without_untouched(worktree, unsaved).findings
+    findings = [one for one in told if not (wish.keeps_ignored and one.startswith(IGNORED))]
     _refuse_loss(record, unsaved.contents.warnings if wish.rescue else findings, wish)
     if unsaved.nested:
         refuse_nested(record, worktree, unsaved)
     return unsaved
+
+
+def _without_untouched(worktree: Worktree, unsaved: Unsaved) -> Unsaved:
+    """Return what would be gone, without the submodules that we checked out and that can be had again as they are."""
+    return replace(unsaved, nested=tuple(path for path in unsaved.nested if not is_untouched(worktree, path)))
 
 
 def foreseen(repository: Repository, record: Record, wish: Wish) -> Unsaved:
@@ -186,6 +192,7 @@ def foreseen(repository: Repository, record: Record, wish: Wish) -> Unsaved:
         with _looked_at_missing(repository, record, wish) as (_, unsaved):
             return unsaved
     unsaved = check_retirement(repository, record, wish, measure=True)
+    unsaved = _without_untouched(worktree_of(repository, record), unsaved)
     if not wish.rescue:
         return unsaved
     sorted_out = sort_out(worktree_of(repository, record), unsaved, wish.keeping.largest_file)
@@ -257,15 +264,19 @@ def _refuse_moved(record: Record, entry: str) -> None:
     """Raise PersonNeeded if the tree is not gone but somewhere else."""
     home = os.path.dirname(record.path)
     beside = (os.path.join(home, name) for name in os.listdir(home))
-    places = [path for path in beside if path != record.path and points_at(path, entry)]
+    places: list[tuple[str, tuple[str, ...]]] = [
+        (path, ("mv", path)) for path in beside if path != record.path and points_at(path, entry)
+    ]
     with contextlib.suppress(OSError):
         named = os.path.dirname(os.path.join(entry, os.fsdecode(Path(entry, "gitdir").read_bytes().strip())))
         if os.path.realpath(named) != os.path.realpath(record.path) and points_at(named, entry):
-            places.append(named)
+            # git moved it, and only git moves it back with its entry; twice --force: it is locked, by us.
+            places.insert(0, (named, ("git", "worktree", "move", "--force", "--force", named)))
     if places:
+        place, back = places[0]
         raise PersonNeeded(
-            f"the worktree of task {record.task_id!r} was moved to {printable(places[0])!r}",
-            hint=f"move it back ({to_type('mv', places[0], record.path)}), and try again",
+            f"the worktree of task {record.task_id!r} was moved to {printable(place)!r}",
+            hint=f"move it back ({to_type(*back, record.path)}), and try again",
         )
 
 
@@ -305,7 +316,7 @@ def _removal(
     """Return what is written down of a removal; `contents` says where the HEAD of its worktree was."""
     now, tip = time.time(), repository.commit_of(record.ref)
     return Removal(
-        id=record.entry or record.token[:16],
+        id=record.mark or record.token[:16],
         task_id=record.task_id,
         branch=record.branch,
         path=record.path,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from moderator.context import IsolationLevel
-from moderator.errors import EnvironmentProblem, UnknownRescue, WorkspaceBusy, to_type
+from moderator.errors import EnvironmentProblem, PersonNeeded, UnknownRescue, WorkspaceBusy, to_type
 from moderator.git import entries, leases, rescues, retiring
 from moderator.git.choosing import removal_meant
 from moderator.git.emptying import Emptier, trash_lock
@@ -31,6 +31,16 @@ from moderator.git.worktrees import Start
 from moderator.naming import generate_task_branch, task_directory_name, task_slug
 
 _MOST_COPIES = 1000  # restored workspaces of one task before a name must be given
+
+
+def refuse_adopted(record: Record) -> None:
+    """Raise PersonNeeded for a workspace whose branch a person made: that is nobody's to free."""
+    if record.adopted:
+        raise PersonNeeded(
+            f"the workspace of task {record.task_id!r} was adopted: its branch {record.branch!r} is not moderator's to set aside",
+            hint=f"remove the workspace, the branch stays: {to_type('moderator', 'clean', record.task_id)}; "
+            "or give the new task another id",
+        )
 
 
 class Safekeeping:
@@ -57,13 +67,22 @@ class Safekeeping:
     # -- away -----------------------------------------------------------------------------------------------------
 
     def remove(
-        self, record: Record, rescue: bool, reason: str, frees: bool = False, later: bool = False, recycle: bool = False
+        self,
+        record: Record,
+        rescue: bool,
+        reason: str,
+        frees: bool = False,
+        later: bool = False,
+        recycle: bool = False,
+        before: Callable[[Record], object] | None = None,
     ) -> Removal:
         """Remove a workspace; the trash that need not be kept at all is deleted at once, unless `later`.
 
-        With `recycle` it goes to the pool instead, if it is fit for that and the pool takes any.
+        With `recycle` it goes to the pool instead, if it is fit for that and the pool takes any.  `before` is called with the
+        record of a workspace that can be removed as it stands, unless its directory is gone.
         """
         pool = self._lifecycle.pool
+        recycle = recycle and not record.adopted
         keeps = recycle and not rescue and pool.limits.keeps_ignored
         wish = Wish(rescue, reason, frees, keeps, self._keeping)
         removal: Removal | None = None
@@ -71,10 +90,14 @@ class Safekeeping:
             current = self._registry.find(record.task_id)
             if current is None:
                 raise unknown(record.task_id)
+            if before and current.state == READY and not (current.path and entries.is_missing(current)):
+                if current.path:
+                    retiring.check_retirement(self._repository, current, wish)
+                before(current)
             removal = self._lifecycle.retire(current, wish)
             done()
         if removal is None:  # a dead process had removed it but for its name
-            removal = next((found for found, _ in self._removals if found.id == record.entry), None)
+            removal = next((found for found, _ in self._removals if found.id == record.mark), None)
             removal = removal or retiring.removal_without_tree(self._repository, record, wish)
         taken = None
         if recycle and removal.rescue is None and removal.head:
@@ -114,13 +137,14 @@ class Safekeeping:
             return Unsaved.nothing()
         return retiring.foreseen(self._repository, record, Wish(rescue, "", keeping=self._keeping))
 
-    def set_aside(self, record: Record, reason: str) -> Rescue | None:
+    def set_aside(self, record: Record, reason: str, before: Callable[[Record], object] | None = None) -> Rescue | None:
         """Free every name of a task; what had them is in the rescue that is returned, None if there was nothing to keep.
 
         `record` need not be registered: a branch or a result may be all that is left.
         """
         if found := self._registry.find(record.task_id):
-            made = self.remove(found, True, reason, frees=True).rescue
+            refuse_adopted(found)
+            made = self.remove(found, True, reason, frees=True, before=before).rescue
             record = found
         else:
             made = None
@@ -170,7 +194,8 @@ class Safekeeping:
         """Lay a rescue out in a new workspace, under the task's own id if its names are free, or under `task_id`."""
         old = described.record
         new_id = self._free_id(old) if task_id is None else task_id
-        home = os.path.dirname(old.path) if old.path else os.path.join(root, "tasks")
+        ours = old.path and not entries.is_elsewhere(old.path)
+        home = os.path.dirname(old.path) if ours else os.path.join(root, entries.TASKS)
         level = old.level if old.path else IsolationLevel.FULL
         record = replace(
             old,
@@ -184,6 +209,7 @@ class Safekeeping:
             created_at=time.time(),
             state=MAKING,
             checkout="",
+            adopted="",
             base=old.base or described.rescue.head,
         )
         rescue = described.rescue

@@ -23,11 +23,11 @@ from typing import Any
 
 from moderator.context import IsolationLevel
 from moderator.git import written
-from moderator.git.entries import SPARE, names, person_lock_in, points_at
+from moderator.git.entries import SPARE, SPARES, names, person_lock_in, points_at
 from moderator.git.registry import MAKING, Record
 from moderator.git.repository import Repository
 
-FOLDER = ".spares"
+FOLDER = SPARES
 """The folder of spares, beside the workspaces: a name that no task can have."""
 _VERSION = 1
 _CONVERTING = (

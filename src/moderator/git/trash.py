@@ -9,17 +9,16 @@ import contextlib
 import math
 import os
 import stat
-import tempfile
 import time
 
 from moderator.errors import EnvironmentProblem
-from moderator.git.contents import Worktree, printable
-from moderator.git.entries import ASIDE, entry_dir
+from moderator.git.contents import printable
+from moderator.git.entries import entry_dir, is_elsewhere
 from moderator.git.mounts import mounts_in
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 
-_TRASH = ".trash"
+_TRASH, _TRASH_ELSEWHERE = ".trash", ".moderator-trash"
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 GARBAGE = ".deleting"
 """How the name of something ends that is only waiting to be deleted."""
@@ -27,17 +26,17 @@ GARBAGE = ".deleting"
 
 def trash_of(record: Record) -> str:
     """Return where a record's tree goes: beside the workspaces, under a name that no task can have."""
-    return os.path.join(trash_beside(record.path), record.entry)
+    return os.path.join(trash_beside(record.path), record.mark)
 
 
 def trash_beside(path: str) -> str:
-    """Return the folder to which the trees of a workspace and of its neighbours go."""
-    return os.path.join(os.path.dirname(path), _TRASH)
+    """Return the folder to which the trees of a workspace and of its neighbours go; among a person's it says whose it is."""
+    return os.path.join(os.path.dirname(path), _TRASH_ELSEWHERE if is_elsewhere(path) else _TRASH)
 
 
 def retired_of(repository: Repository, record: Record) -> str:
     """Return where a record's administrative directory goes."""
-    return os.path.join(repository.ours, "trash", record.entry)
+    return os.path.join(repository.ours, "trash", record.mark)
 
 
 def into_garbage(path: str) -> str | None:
@@ -97,27 +96,6 @@ def rename_into(source: str, target: str) -> None:
         except (FileNotFoundError, FileExistsError):
             if attempt == 9 or not os.path.lexists(source) or os.path.lexists(target):
                 raise
-
-
-def foreign_files(repository: Repository, tree: str, commit: str) -> list[str]:
-    """Return the files in a half-made tree that a checkout of the commit cannot have put there."""
-    listed = set(repository.git("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).fields)
-    return [
-        path
-        for where, _, names in os.walk(tree)
-        for name in names
-        if (path := os.path.relpath(os.path.join(where, name), tree)) not in listed and path not in (".git", ASIDE)
-    ]
-
-
-def changed_files(repository: Repository, tree: str, commit: str) -> list[str]:
-    """Return the files in a tree that are not as in the commit; those that are not there at all do not count."""
-    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
-        private = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
-        worktree = Worktree(tree, repository.common)
-        worktree.git("read-tree", commit, env=private)
-        worktree.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
-        return worktree.git("diff-files", "-z", "--name-only", "--diff-filter=d", env=private).fields
 
 
 def delete(folder: str, deadline: float = math.inf) -> bool:

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moderator.errors import GitFailed
+from moderator.git.carried import empty_as_carried, left_beside
 from moderator.git.command import polling
 from moderator.git.contents import IGNORED, Contents, Worktree, shown
+from moderator.git.entries import CARRIED
 from moderator.git.exact import copy_index, joined
 from moderator.git.repository import Repository
 from moderator.git.survey import Survey, above
@@ -130,7 +132,10 @@ def look(
     flagged = _flagged(worktree, entries)
     same = _same_name(repository)
     known = itertools.chain(entries, contents.untracked, contents.ignored)
-    contents.ignored += sorted(survey.overlooked(known, same))
+    contents.ignored = left_beside(worktree, [*contents.ignored, *sorted(survey.overlooked(known, same))])
+    # Nobody made those: they were carried, or stand where a submodule is not checked out.
+    made = empty_as_carried(worktree, survey.empty)
+    made |= {path for path in survey.empty if entries.get(path, "")[2:].startswith("160000 ")}
     nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
     if not nested and os.path.isdir(modules := _modules_of(worktree)):
         nested = [modules]
@@ -150,7 +155,7 @@ def look(
         nested=tuple(nested),
         objects=_only_named_here(repository, worktree, ref, {contents.head}),
         special=tuple(survey.special),
-        empty=tuple(survey.empty),
+        empty=tuple(path for path in survey.empty if path not in made),
         modes=_other_modes(worktree, entries, survey),
         size=survey.size if measure else None,
         survey=survey,
@@ -339,6 +344,8 @@ def notes_of(git_dir: str) -> list[str]:
             folders.remove("modules")
         for name in names:
             inside = os.path.relpath(os.path.join(where, name), git_dir)
+            if inside == CARRIED:  # of the disk, not of any commit; and its names may look like those of objects
+                continue
             if not name.endswith(".lock") and _is_note(os.path.join(where, name), name):
                 found.append(inside)
     return sorted(found)

@@ -39,6 +39,8 @@ class Untouched:
 
         Waits until what is written next is younger than what is there: some milliseconds at most.
         """
+        if os.path.lexists(os.path.join(worktree.git_dir, "modules")):
+            return None  # a submodule moves on without a trace in the tree, by a commit of what is there already
         pointer = os.path.join(worktree.tree, ".git")
         deadline = time.monotonic() + _PATIENCE
         try:

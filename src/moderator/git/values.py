@@ -18,7 +18,8 @@ from moderator.git.leases import Owner
 class Workspace:
     """A context's names made real.
 
-    `path` is where the task runs.  `branch` is None where the level has none; `base` is the commit it forked from.
+    `path` is where the task runs.  `branch` is None where the level has none; `base` is the commit it forked from;
+    `created_at` is in unix seconds, 0 for a checkout that is nobody's own.
     In a `with`, or until `release`, this process holds the workspace's lease.
     """
 
@@ -31,6 +32,7 @@ class Workspace:
     level: IsolationLevel
     context: ExecutionContext
     _release: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
+    created_at: float = field(default=0.0, compare=False, repr=False)
 
     def release(self) -> None:
         """Give the lease back; the workspace stays.  A second call does nothing."""

@@ -14,18 +14,19 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderator.errors import EnvironmentProblem, IsolationError, WorkspaceOccupied, to_type
-from moderator.git import leases, sparse
+from moderator.errors import EnvironmentProblem, GitFailed, IsolationError, WorkspaceOccupied, to_type
+from moderator.git import filters, leases, sparse
 from moderator.git.branches import create_branch, untouched_since_made
 from moderator.git.contents import Worktree, printable
 from moderator.git.entries import (
     ASIDE,
     OUR_LOCK,
     RESTORING,
+    UNFILTERED,
     entry_dir,
     files_of_entry,
     half_written,
@@ -35,12 +36,11 @@ from moderator.git.entries import (
     staging_of,
     worktree_of,
 )
+from moderator.git.halfmade import theirs_in
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.trash import (
-    changed_files,
     delete,
-    foreign_files,
     into_trash,
     rename_into,
     retire_entry,
@@ -59,10 +59,13 @@ _GIVING_WAY = 0.02  # seconds between looks whether others still check out
 _counter = threading.Lock()
 
 
-def check_place(repository: Repository, task_id: str, path: str) -> None:
-    """Raise unless `path` is where this task's worktree may be made: its own name, nothing foreign there, no redirection."""
+def check_place(repository: Repository, task_id: str, path: str, *, anywhere: bool = False) -> None:
+    """Raise unless `path` is where this task's worktree may be made: its own name, nothing foreign there, no redirection.
+
+    `anywhere` is for one that comes back to where a person had made it, under whatever name.
+    """
     parent, name = os.path.split(path)
-    if name != task_directory_name(task_id) or os.path.basename(parent) != "tasks":
+    if not anywhere and (name != task_directory_name(task_id) or os.path.basename(parent) != "tasks"):
         raise IsolationError(
             f"{printable(path)!r} is not the working directory of task {task_id!r}",
             hint="make contexts with ExecutionContext.create_isolated_context",
@@ -120,12 +123,15 @@ def publish(
     start: Start | None = None,
     background: bool = False,
     directories: Sequence[str] = (),
+    whole: bool = True,
+    unfiltered: Sequence[str] = (),
 ) -> None:
     """Make the record's worktree: entry, `.git` file, branch, files.  The place was checked, the name is claimed.
 
-    It begins at the record's base, or at `start`; then it is not whole until whoever brings something back says so.
-    `background`: nobody waits for it, so it gives way to those that somebody does.  `directories` are those of the tree that
-    are checked out, with the files on the way to them; none: everything.
+    It begins at the record's base, or at `start`; then it is not whole until whoever brings something back says so (`finish`),
+    and so it is with `whole=False`.  `background`: nobody waits for it, so it gives way to those that somebody does.
+    `directories` are those of the tree that are checked out, with the files on the way to them; none: everything.
+    `unfiltered` are the filters that are left out, so that files are as they are stored.
     Whatever goes wrong is raised; `discard` takes away what had been made.
     """
     repository.refuse_mirror("the branches of tasks")
@@ -136,15 +142,24 @@ def publish(
         _write_entry(repository, record)
     else:
         _add_by_git(repository, record, lease)
-    if start:
-        Path(entry_dir(repository, record), RESTORING).write_text(start.head)
+    commit, entry = start.head if start else record.base, Path(entry_dir(repository, record))
+    if start or not whole:
+        (entry / RESTORING).write_text(commit)
+    settings = filters.left_out(unfiltered)
+    if unfiltered:
+        (entry / UNFILTERED).touch()
     if directories:
-        info = Path(entry_dir(repository, record), "info")
-        info.mkdir(exist_ok=True)
-        (info / "sparse-checkout").write_bytes(os.fsencode(sparse.patterns(directories)))
-    _check_out(repository, record, lease, start.head if start else record.base, background, bool(directories))
+        (entry / "info").mkdir(exist_ok=True)
+        (entry / "info" / "sparse-checkout").write_bytes(os.fsencode(sparse.patterns(directories)))
+        settings |= sparse.SETTINGS
+    _check_out(repository, record, lease, commit, background, settings)
     if not start:
         settle(entry_dir(repository, record))
+
+
+def finish(repository: Repository, record: Record) -> None:
+    """Say that a worktree is whole that was not yet.  Raises OSError."""
+    os.unlink(os.path.join(entry_dir(repository, record), RESTORING))
 
 
 def enter(repository: Repository, record: Record, index: bytes, written_at: int) -> Worktree:
@@ -200,9 +215,7 @@ def _discard_tree(repository: Repository, record: Record, crashed: bool) -> list
     theirs: list[str] = []
     commit = _checked_out(entry) or record.base
     if os.path.isdir(trash):
-        theirs = foreign_files(repository, trash, commit)
-        if crashed:
-            theirs += changed_files(repository, trash, commit)
+        theirs = theirs_in(repository, entry, trash, commit, crashed)
         if not theirs:
             delete(trash)
     for folder in (record.path, os.path.dirname(trash)):
@@ -331,7 +344,12 @@ def _help() -> dict[str, str]:
 
 
 def _check_out(
-    repository: Repository, record: Record, lease: leases.Lease, commit: str, background: bool, in_part: bool
+    repository: Repository,
+    record: Record,
+    lease: leases.Lease,
+    commit: str,
+    background: bool,
+    settings: Mapping[str, str],
 ) -> None:
     global _checking_out, _awaited
     with _counter:
@@ -345,10 +363,12 @@ def _check_out(
         try:
             worktree_of(repository, record).git(
                 "read-tree", "-m", "-u", commit,
-                settings={**(_help() if alone and not background else {}), **(sparse.SETTINGS if in_part else {})},
+                settings={**(_help() if alone and not background else {}), **settings},
                 descriptors=(lease.descriptor,),
                 background=background,
             )  # fmt: skip
+        except GitFailed as failure:
+            raise filters.failed(failure.cause, record.path) or failure from failure
         finally:
             with _counter:
                 _checking_out -= 1

@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
-from moderator.context import IsolationLevel
-from moderator.git.registry import READY, Record
+from moderator.git.registry import READY, Record, as_read
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _FREE = ("task_id", "project_id", "state_dir")  # may hold line breaks: they lead to no command line
@@ -71,10 +69,8 @@ def modes(value: object) -> dict[str, int]:
 
 def record(value: Mapping[str, Any]) -> Record:
     """Return the record of a workspace that is gone.  Raises ValueError, KeyError, TypeError."""
-    names = {field.name for field in fields(Record)}
-    if set(value) != names:
-        raise ValueError("fields are missing or unknown")
-    for name in names - {"level", "branch", "created_at", "base", *_FREE}:
+    value = as_read(value)
+    for name in set(value) - {"level", "branch", "created_at", "base", *_FREE}:
         text(value[name])
     paths([value[name] for name in _FREE])
     if value["branch"] is not None:
@@ -85,4 +81,4 @@ def record(value: Mapping[str, Any]) -> Record:
     entry, path = value["entry"], value["path"]
     if os.sep in entry or entry in (".", "..") or (path and not os.path.isabs(path)):
         raise ValueError("it leads out of its place")
-    return Record(**{**value, "level": IsolationLevel(value["level"]), "state": READY})
+    return Record(**{**value, "state": READY})

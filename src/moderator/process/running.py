@@ -80,7 +80,7 @@ def run(
             start_new_session=True,
         )
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
-        return _not_started(_why_not(error, command, os.fspath(cwd), env))
+        return _not_started(why_not_started(error, command, os.fspath(cwd), env))
     tree = Tree(table, token.encode(), child.pid, pipe_names(child))
     try:
         with closing(Log(log)) as log_file:
@@ -169,7 +169,8 @@ def _not_started(message: str) -> Ended:
     return Ended(Ending.COULD_NOT_START, None, "", "", 0.0, message)
 
 
-def _why_not(error: Exception, command: Sequence[str], cwd: str, env: Mapping[str, str]) -> str:
+def why_not_started(error: Exception, command: Sequence[str], cwd: str, env: Mapping[str, str]) -> str:
+    """Return in words why a command could not be started."""
     if not command:
         return "the command is empty: give at least the name of a program"
     if not os.path.isdir(cwd):

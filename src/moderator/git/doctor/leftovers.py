@@ -49,9 +49,9 @@ def _staging(scene: Scene) -> Iterator[Finding]:
 
 def _trash(scene: Scene) -> Iterator[Finding]:
     ours = str(scene.repository.ours / "trash")
-    known = {record.entry for record in scene.records if record.entry}
+    known = {record.mark for record in scene.records if record.entry}
     removed = {name.removesuffix(".json") for name in names_in(scene.repository.ours / "removed")}
-    for folder in (ours, *(os.path.join(home, ".trash") for home in scene.homes())):
+    for folder in (ours, *scene.trashes()):
         for name in names_in(folder) if os.path.isdir(folder) and not os.path.islink(folder) else ():
             path = os.path.join(folder, name)
             if name.endswith(GARBAGE):
@@ -64,7 +64,7 @@ def _trash(scene: Scene) -> Iterator[Finding]:
                 )
             elif name not in known | removed and not (folder == ours and _is_own(name)):
                 claimed = os.path.lexists(scene.repository.ours / "removed" / f"{name}.json")
-                if not os.path.lexists(path) or claimed or any(record.entry == name for record in scene.registry):
+                if not os.path.lexists(path) or claimed or any(record.mark == name for record in scene.registry):
                     continue  # gone, or claimed, meanwhile
                 yield Finding(
                     "trash-unclaimed",

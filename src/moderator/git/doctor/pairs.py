@@ -43,7 +43,9 @@ def _pointers(scene: Scene, record: Record, entry: str) -> Iterator[Symptom]:
         if back and _leads_nowhere(record.path, entry):
             yield Symptom(finding, lambda _: mending.point_to_entry(repository, record))
         else:
-            yield Symptom(replace(finding, hint=f"look at it: {to_type('ls', '-ld', pointer)}; {entry} is the entry"))
+            away = to_type("mv", pointer, f"{pointer}.found")
+            hint = f"look at what is there ({to_type('ls', '-ld', pointer)}), move it away: {away}; then moderator doctor --fix"
+            yield Symptom(replace(finding, hint=hint))
     elif not back:
         other = tree_of(entry)
         finding = Finding(

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from moderator.errors import ModeratorError
+from moderator.git.entries import is_elsewhere
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry, key_of
 from moderator.git.repository import Repository
+from moderator.git.trash import trash_beside
 from moderator.git.values import Keeping
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -78,8 +80,14 @@ class Scene:
     def homes(self) -> list[str]:
         """Return the folders that workspaces are in."""
         top = self.main_top or self.repository.common.removesuffix(os.sep + ".git")
-        known = {os.path.dirname(record.path) for record in self.records if record.path}
+        known = {os.path.dirname(one.path) for one in self.records if one.path and not is_elsewhere(one.path)}
         return sorted({os.path.realpath(home) for home in (*known, f"{top}.moderator/tasks")})
+
+    def trashes(self) -> list[str]:
+        """Return the folders that removed trees go to; one that has become a link is named, and not what it leads to."""
+        trees = [record.path for record in self.records if record.path] + [f"{home}/any" for home in self.homes()]
+        beside = map(os.path.split, map(trash_beside, trees))
+        return sorted({os.path.join(os.path.realpath(home), name) for home, name in beside})
 
     def is_stale(self, path: str) -> bool:
         """Whether nothing was written there since this machine started, or for longer than the grace.  Raises OSError."""
@@ -106,7 +114,7 @@ class Scene:
 def _require_sound(record: Record) -> None:
     """Raise ValueError for a record that no `moderator` can have written."""
     values = {each.name: getattr(record, each.name) for each in fields(Record)}
-    texts = [value for name, value in values.items() if name not in ("level", "created_at", "branch")]
+    texts = [value for name, value in values.items() if name not in ("level", "created_at", "branch", "adopted")]
     if not all(isinstance(text, str) and "\0" not in text for text in [*texts, record.branch or ""]):
         raise ValueError("a field is of the wrong kind")
     plain = (record.branch or "") + record.path + record.base + record.entry + record.base_branch

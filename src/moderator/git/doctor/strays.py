@@ -14,9 +14,9 @@ from moderator.git.doctor.scene import Scene, content, is_object_id, names_in, p
 from moderator.git.entries import OUR_LOCK, points_at
 from moderator.git.registry import key_of
 from moderator.git.spares import Spares
+from moderator.git.trash import trash_beside
 
 _REASON = re.compile(re.escape(OUR_LOCK) + r"""('.*'|".*")( \(.+\))?""")
-_TRASH = ".trash"
 
 
 def look_at_strays(scene: Scene) -> Iterator[Finding]:
@@ -29,7 +29,9 @@ def look_at_strays(scene: Scene) -> Iterator[Finding]:
             yield from _entry(scene, entry, known)
     for home in scene.homes():
         for name in names_in(home):
-            if name != _TRASH and (found := _tree(scene, os.path.join(home, name))):
+            if name != os.path.basename(trash_beside(f"{home}/x")) and (
+                found := _tree(scene, os.path.join(home, name))
+            ):
                 yield found
 
 
@@ -88,8 +90,9 @@ def _entry(scene: Scene, entry: str, known: set[str]) -> Iterator[Finding]:
         tree = tree_of(entry) or ""
         if points_at(tree, entry):
             hint = (
-                f"its files are all there; to keep it as a worktree of your own: {to_type('git', 'worktree', 'unlock', tree)}; "
-                f"to remove it after that: {to_type('git', 'worktree', 'remove', tree)}"
+                f"its files are all there; to make it a workspace again: {to_type('moderator', 'adopt', tree)}; "
+                f"to keep it as a worktree of your own: {to_type('git', 'worktree', 'unlock', tree)}; "
+                f"before you remove it, see what no commit holds: {to_type('git', '-C', tree, 'status', '--ignored')}"
             )
         else:
             hint = (

@@ -22,6 +22,7 @@ from moderator.git.leases import Lease
 from moderator.git.lifecycle import Lifecycle
 from moderator.git.registry import MAKING, RETIRING, Record
 from moderator.git.removals import Removals
+from moderator.git.trash import trash_beside
 
 
 def look_at_workspaces(scene: Scene) -> Iterator[Finding]:
@@ -172,7 +173,8 @@ def _missing(record: Record, entry: str) -> Symptom:
                 "mount it or move it back; if it is really gone, make it again empty: " + to_type("mkdir", "-p", home),
             )
         )
-    siblings = (os.path.join(home, name) for name in names_in(home) if name != ".trash")
+    trash = os.path.basename(trash_beside(record.path))
+    siblings = (os.path.join(home, name) for name in names_in(home) if name != trash)
     for place in dict.fromkeys([*filter(None, [tree_of(entry)]), *siblings]):
         if place != record.path and points_at(place, entry):
             known = names(entry, place)  # git moved it, or was told

@@ -1,0 +1,131 @@
+"""A person's command in workspaces that are there: held meanwhile, with the environment that their tasks get.
+
+Must not know who asks, nor what is shown of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
+from moderator.execution.base import new_run_id
+from moderator.execution.environment import environment_in
+from moderator.git.manager import GitManager
+from moderator.git.values import Workspace
+from moderator.naming import task_directory_name
+from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
+from moderator.process.attended import attend
+
+
+@dataclass(frozen=True)
+class Visit:
+    """How a command ended in one workspace.  `ended` is None where `problem` kept it from being started."""
+
+    workspace: Workspace
+    log: Path
+    ended: Ended | None = None
+    problem: ModeratorError | None = None
+
+    @property
+    def success(self) -> bool:
+        return self.ended is not None and self.ended.ending is Ending.EXITED and self.ended.exit_code == 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody else had the workspace."""
+        return isinstance(self.problem, WorkspaceBusy)
+
+    @property
+    def exit_code(self) -> int | None:
+        """What a shell would say: the command's own exit code, 128 and the number of a signal; None if it was never started."""
+        code = self.ended.exit_code if self.ended else None
+        return 128 - code if code is not None and code < 0 else code
+
+    @property
+    def reason(self) -> str:
+        """Why it did not succeed, "" if it did."""
+        if self.problem:
+            return self.problem.message
+        assert self.ended is not None
+        if self.ended.message or self.success:
+            return self.ended.message
+        return f"exit code {self.exit_code}"
+
+
+class Visitor:
+    """Runs commands in workspaces.  `shared`: also where somebody else holds one, and without holding it itself."""
+
+    def __init__(self, git: GitManager, environment: Mapping[str, str], shared: bool = False) -> None:
+        self._git = git
+        self._environment = environment
+        self._shared = shared
+        self._run_id = new_run_id()
+
+    def attend(self, workspace: Workspace, command: Sequence[str]) -> tuple[int, str]:
+        """Run a command with this process's own terminal; return its exit code, and why it was not started.
+
+        If this process is killed, so is the command, and only then the workspace is free.  Raises WorkspaceBusy and what else
+        `GitManager.hold` does.
+        """
+        with Supervisor(self._run_id) as supervisor, self._held(workspace, supervisor) as held:
+            return attend(command, cwd=held.path, env=self._environment_in(held, 0))
+
+    def visit(
+        self,
+        workspaces: Sequence[Workspace],
+        command: Sequence[str],
+        *,
+        jobs: int,
+        logs: Path,
+        grace: float,
+        cancellation: Cancellation,
+    ) -> Iterator[Visit]:
+        """Run a command in each of these, so many at once, and yield how it ended as soon as it has.
+
+        What it prints goes into a file for each in the folder `logs`.  Nothing is raised for the sake of one of them.
+        """
+        with Supervisor(self._run_id) as supervisor, ThreadPoolExecutor(max(min(jobs, len(workspaces)), 1)) as pool:
+
+            def one(slot: int, workspace: Workspace) -> Visit:
+                log = logs / f"{task_directory_name(workspace.task_id)}.log"
+                try:
+                    with self._held(workspace, supervisor) as held:
+                        env = self._environment_in(held, slot)
+                        limits = Limits(grace=grace)
+                        ended = run(command, cwd=held.path, env=env, log=log, limits=limits, cancellation=cancellation)
+                    return Visit(workspace, log, ended)
+                except ModeratorError as problem:
+                    return Visit(workspace, log, problem=problem)
+                except OSError as error:
+                    return Visit(workspace, log, problem=EnvironmentProblem(str(error)))
+
+            waiting = [pool.submit(one, slot, workspace) for slot, workspace in enumerate(workspaces)]
+            yield from (future.result() for future in as_completed(waiting))
+
+    @contextlib.contextmanager
+    def _held(self, workspace: Workspace, supervisor: Supervisor) -> Iterator[Workspace]:
+        if self._shared:
+            self._git.require_there(workspace)
+            yield workspace
+            return
+        with self._git.hold(workspace) as held:
+            names = []
+            for number, descriptor in enumerate(self._git.lease_descriptors(held)):
+                names.append(f"{held.task_id}#{number}")
+                supervisor.hold(names[-1], descriptor)
+            try:
+                yield held
+            finally:
+                for name in names:
+                    supervisor.release(name)
+
+    def _environment_in(self, workspace: Workspace, slot: int) -> dict[str, str]:
+        os.makedirs(workspace.state_dir, exist_ok=True)
+        return environment_in(
+            workspace, self._environment, {}, task_id=workspace.task_id, run_id=self._run_id, attempt=0, slot=slot
+        )

@@ -1,0 +1,45 @@
+"""What a workspace needs beside its checkout, as far as it can be known before anything is made; and how it gets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from moderator.furnishing import Furnishing
+from moderator.git import carrying, filters
+from moderator.git.contents import Worktree
+from moderator.git.repository import Repository
+from moderator.git.selecting import Item, refuse_unignored, selected
+from moderator.git.submodules import check_out_submodules
+
+
+@dataclass(frozen=True)
+class Needs:
+    """`items` are to be carried, `unfiltered` are the filters that are to be left out, `skips` says whether any would be.
+
+    False where there is nothing to do.
+    """
+
+    repository: Repository
+    items: tuple[Item, ...]
+    unfiltered: tuple[str, ...]
+    submodules: bool
+    skips: bool
+
+    @classmethod
+    def of(cls, repository: Repository, furnishing: Furnishing) -> Needs:
+        """Find what is asked for.  Raises ConfigurationError for what cannot be followed."""
+        skips = furnishing.smudge == "skip"
+        unfiltered = tuple(filters.converting(replace(repository).settings)) if skips else ()
+        return cls(repository, tuple(selected(repository, furnishing)), unfiltered, furnishing.submodules, skips)
+
+    def __bool__(self) -> bool:
+        return bool(self.items or self.unfiltered or self.submodules)
+
+    def meet(self, worktree: Worktree, commit: str) -> None:
+        """Do it, in a worktree of the commit in which nobody works.  Raises ConfigurationError, EnvironmentProblem."""
+        refuse_unignored(worktree, self.items)
+        filters.refuse_unstable(worktree, self.unfiltered)
+        if self.submodules:
+            check_out_submodules(self.repository, worktree, commit, self.skips)
+        if self.items:
+            carrying.carry(worktree, self.items)

@@ -1,0 +1,98 @@
+"""Set-ups on the command line: what people see of them, and how a run goes on where one failed or was cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commandline import alive, document, moderator, started, task_list, wait_until
+from repos import git, make_repository
+
+QUIET = ("--progress", "none")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return make_repository(tmp_path / "shop", [("first", {"a.txt": "1\n"})])
+
+
+def states(repository: Path) -> dict[str, tuple[str, str]]:
+    """Return the state and the last outcome of each workspace."""
+    listed = document(moderator(repository, "list", "--json"))["workspaces"]
+    return {one["task_id"]: (one["state"], one["outcome"]) for one in listed}
+
+
+def test_a_run_killed_in_a_set_up_sets_up_again(repository: Path, tmp_path: Path) -> None:
+    """Every stage has its word; the set-up ends with its run; --resume repeats it in a new workspace, in the old one if asked."""
+    pids, go = tmp_path / "pids", tmp_path / "go"
+    setup = f"echo $$ >> {pids}; echo x >> made; echo made > .gitignore; test -e {go} || sleep 60"
+    listed = task_list(
+        tmp_path / "tasks.yaml",
+        *(
+            {"id": task_id, "run": f"wc -l < made > lines; cat lines >> {tmp_path}/said", "setup": setup}
+            for task_id in "ab"
+        ),
+        {"id": "fine", "run": "true", "setup": "true"},
+    )
+    with started(repository, "run", listed, "-j", "3", *QUIET) as running:
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "both set-ups")
+        wait_until(lambda: states(repository).get("fine") == ("done", "unchanged"), "the third task")
+        assert [states(repository)[task_id] for task_id in "ab"] == [("setting up", "running")] * 2
+        assert "state        setting up, held by process" in moderator(repository, "show", "a").stdout
+        running.kill()
+    wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()), "the end of the set-ups")
+    wait_until(
+        lambda: states(repository)["a"][0] != "setting up" != states(repository)["b"][0], "the end of the leases"
+    )
+    assert [states(repository)[task_id] for task_id in "ab"] == [("set-up interrupted", "interrupted")] * 2
+    go.touch()
+    refused = moderator(repository, "run", listed, "--resume-setup", "fine", *QUIET)
+    assert (refused.returncode, "'fine' has no workspace whose set-up failed" in refused.stderr) == (2, True)
+    done = moderator(repository, "run", listed, "-j", "1", "--resume-setup", "b", *QUIET)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "said").read_text().split() == ["1", "2"]  # a anew, b as its first set-up had left it
+    assert states(repository) == {"a": ("done", "succeeded"), "b": ("done", "succeeded"), "fine": ("done", "unchanged")}
+
+
+def test_a_set_up_that_failed_is_shown_and_repeated(repository: Path, tmp_path: Path) -> None:
+    """List, show, logs and JSON say so; --resume runs it again; what stays undone is no success."""
+    setup: Any = f"echo trying; test -e {tmp_path}/there"
+    listed = task_list(tmp_path / "tasks.yaml", {"id": "one", "run": "echo ran > ran", "setup": setup})
+    failed = moderator(repository, "run", listed, "--json", *QUIET)
+    (result,) = document(failed)["results"]
+    assert (failed.returncode, result["outcome"], result["exit_code"], result["commit"]) == (
+        1,
+        "set-up failed",
+        None,
+        None,
+    )
+    assert result["error_message"].startswith("set-up: exit code 1: trying; all it printed is in ")
+    assert states(repository) == {"one": ("set-up failed", "set-up failed")}
+    shown = moderator(repository, "show", "one").stdout
+    assert [
+        line in shown for line in ("  state        set-up failed\n", "  outcome      set-up failed, ", "  trying\n")
+    ] == [True] * 3
+    assert moderator(repository, "logs", "one").stdout == "trying\n"
+    (tmp_path / "there").touch()
+    assert moderator(repository, "run", listed, "--resume", *QUIET).returncode == 0
+    assert git(repository, "show", "main-task-one:ran") == "ran"
+
+
+def test_clean_tears_down_first(repository: Path, tmp_path: Path) -> None:
+    """With what the run had, whatever the configuration says by now; a failure is a warning, and the workspace goes."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        json.dumps({"setup": "true", "teardown": [f'echo "$MODERATOR_TASK_ID $A" >> {tmp_path}/said', "exit 3"]})
+    )
+    listed = task_list(tmp_path / "tasks.yaml", {"id": "one", "run": "true", "env": {"A": "a"}})
+    assert moderator(repository, "run", listed, "--config", config, *QUIET).returncode == 0
+    done = moderator(repository, "clean", "one")
+    assert (done.returncode, (tmp_path / "said").read_text()) == (0, "one a\n")
+    assert "warning: one: the teardown failed: exit code 3; all it printed is in " in done.stderr
+    assert not os.path.exists(f"{repository}.moderator/tasks/one")
+    assert moderator(repository, "undo").returncode == 0
+    assert states(repository) == {"one": ("teardown failed", "unchanged")}
