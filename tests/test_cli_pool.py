@@ -14,7 +14,9 @@ import pytest
 from commandline import document, moderator, task_list, wait_until
 from moderator.git import leases
 from moderator.git.manager import GitManager
+from moderator.git.pool import PoolLimits
 from repos import git, make_repository
+from workspaces import context
 
 FILES = {"README.md": "# Sample\n", "src/a.txt": "a\n", ".gitignore": "build/\n"}
 
@@ -131,6 +133,18 @@ def test_a_run_takes_spares_and_leaves_no_process_unless_told_to(repository: Pat
     assert moderator(repository, "run", "--fresh", tasks).returncode == 0
     wait_until(lambda: ready(repository) == 2 and not filling(repository), "a full pool")
     assert moderator(repository, "doctor").returncode == 0
+
+
+def test_a_program_that_takes_spares_has_new_ones_made(repository: Path) -> None:
+    """Outside a run too a process is left behind that fills the pool again, in the same place, one at a time."""
+    manager = GitManager(repository, pool=PoolLimits(2, refill=True))
+    for task in ("one", "two", "three"):
+        manager.create_workspace(context(repository.parent, task)).release()
+        assert len(filling(repository)) <= 1
+    wait_until(lambda: ready(repository) == 2 and not filling(repository), "a full pool")
+    entry = Path(manager.create_workspace(context(repository.parent, "four")).path, ".git").read_text()
+    assert "/worktrees/spare-" in entry
+    wait_until(lambda: ready(repository) == 2 and not filling(repository), "a full pool")
 
 
 def test_a_run_with_build_caches(repository: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from moderator.git.pool import PoolLimits
 from moderator.models import TaskResult
 from repos import git, make_repository
 from runs import Listening, shell
+from workspaces import context
 
 TASK = shell("one")
 RESULT = TaskResult(TASK, 0, "", "", 0.1)
@@ -65,6 +66,23 @@ def test_as_many_spares_as_tasks_wait(tmp_path: Path) -> None:
     with filler(tmp_path, 4, 2):
         wait_until(lambda: ready(tmp_path) == 2, "a spare for each task")
     assert ready(tmp_path) == 2
+
+
+def test_none_for_workspaces_that_come_back(tmp_path: Path) -> None:
+    """Where removed workspaces become spares, only as many are made as tasks ended without giving one back."""
+    git_manager = GitManager(make_repository(tmp_path / "repo"), pool=PoolLimits(4, recycle="pristine"))
+    with Filler(
+        git_manager, str(tmp_path / "checkouts"), git(tmp_path / "repo", "rev-parse", "HEAD"), 9, Listening(), True
+    ) as told:
+        assert told._wanted() == 0
+        told.on_task_start(TASK)
+        told.on_task_complete(RESULT)
+        wait_until(lambda: ready(tmp_path) == 1, "a spare for the one that did not come back")
+        git_manager.create_workspace(context(tmp_path, "one"), "main").release()
+        git_manager.remove_workspace("one", recycle=True)
+        told.on_task_complete(RESULT)
+        assert told._wanted() == 1
+    assert ready(tmp_path) == 1
 
 
 def test_no_pool_no_thread(tmp_path: Path) -> None:

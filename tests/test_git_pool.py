@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import shutil
 import stat
@@ -789,16 +790,14 @@ def _chmod(path: Path, mode: int) -> None:
 
 
 WORN: dict[str, Callable[[Path], object]] = {
-    "a mode": lambda tree: (tree / "README.md").chmod(0o600),
     "a directory's mode": lambda tree: (tree / "src").chmod(0o700),
     "the top's mode": lambda tree: tree.chmod(0o700),
-    "a hard link": lambda tree: os.link(tree / "README.md", tree.parent.parent / "beside"),
     "an empty directory": lambda tree: (tree / "empty").mkdir(),
     "a pipe": lambda tree: os.mkfifo(tree / "pipe"),
     "assume-unchanged": lambda tree: _flagged(tree, "--assume-unchanged"),
     "skip-worktree": lambda tree: _flagged(tree, "--skip-worktree"),
     "a trusted lie": lambda tree: _lying_index(tree),
-    "line ends": lambda tree: _committed_as_it_is(tree),
+    "other attributes": lambda tree: _committed(tree, ".gitattributes", "*.md text eol=crlf\n"),
     "a nested repository": lambda tree: (git(tree, "init", "--quiet", "build/nested"), None),
 }
 
@@ -824,10 +823,79 @@ def _lying_index(tree: Path) -> None:
     os.utime(index, (2e9, 2e9))
 
 
-def _committed_as_it_is(tree: Path) -> None:
-    (tree / "new.crlf").write_text("a\nb\n")
-    git(tree, "add", "new.crlf")
-    git(tree, "commit", "--quiet", "-m", "line ends")
+def _committed(tree: Path, name: str, text: str) -> None:
+    (tree / name).parent.mkdir(exist_ok=True)
+    (tree / name).write_text(text)
+    git(tree, "add", "--force", name)
+    git(tree, "commit", "--quiet", "-m", "work")
+
+
+def _emptied(tree: Path) -> None:
+    git(tree, "rm", "-r", "--quiet", "src")
+    git(tree, "commit", "--quiet", "-m", "work")
+    (tree / "src/deep").mkdir(parents=True)
+
+
+MENDED: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda _: None,
+    "a mode": lambda tree: (tree / "README.md").chmod(0o600),
+    "a hard link": lambda tree: os.link(tree / "README.md", tree.parent.parent / "beside"),
+    "the same once more": lambda tree: (tree / "src/a.txt").write_bytes((tree / "src/a.txt").read_bytes()),
+    "line ends": lambda tree: _committed(tree, "new.crlf", "a\nb\n"),
+    "files and directories swapped": lambda tree: git(tree, "reset", "--quiet", "--hard", "main"),
+    "folders emptied": _emptied,
+    "what git ignores": lambda tree: _committed(tree, ".env", "out"),
+}
+
+
+@pytest.mark.parametrize("how", MENDED)
+def test_what_was_touched_is_written_anew(tmp_path: Path, how: str) -> None:
+    """Whatever was done to files, with all of it in commits: the workspace comes back, and the next one is as a fresh one."""
+    yard = Yard(tmp_path, commits=[("a", {**A, ".gitattributes": "*.crlf text eol=crlf\n"}), ("b", B)])
+    cold = [shape(yard.make(f"cold{number}", base)) for number, base in enumerate((yard.a, yard.b))]
+    made = yard.make("t")
+    MENDED[how](Path(made.path))
+    tip = git(made.path, "rev-parse", "HEAD")
+    yard.git.remove_workspace("t", recycle=True)
+    assert len(yard.ready()) == 1
+    assert git(yard.repo, "rev-parse", "main-task-t") == tip
+    for number, base in enumerate((yard.a, yard.b)):
+        again = yard.make(f"u{number}", base)
+        assert (yard.was_spare(again), shape(again)) == (True, cold[number])
+        yard.git.remove_workspace(again, recycle=True)
+
+
+def test_what_was_written_through_a_mapping_is_no_spare(tmp_path: Path) -> None:
+    """Some file systems do not date it, so neither time nor git tells: the workspace does not come back with other bytes."""
+    yard = Yard(Path("/dev/shm") / f"moderator-{os.getpid()}" if os.path.isdir("/dev/shm") else tmp_path)
+    try:
+        made = yard.make("t")
+        with open(Path(made.path, "README.md"), "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+            assert mapping[2:3] != b"X"
+            mapping[2:3] = b"X"
+        with contextlib.suppress(WouldLoseWork):
+            yard.git.remove_workspace(made, recycle=True)
+        assert yard.ready() == []
+    finally:
+        shutil.rmtree(yard.folder)
+
+
+def test_work_under_a_false_index_is_not_written_over(tmp_path: Path) -> None:
+    """A note that is missing, of no sense or of another time is no reason to trust a tree: it lies in the trash as ever."""
+    yard = Yard(tmp_path)
+    for number, spoil in enumerate((b"", b"{}\n", None)):
+        made = yard.make(f"t{number}")
+        note = yard.git_dir / "moderator/checkouts" / yard.entry(made).name
+        if spoil is None:
+            told, _, index = note.read_bytes().partition(b"\n")
+            values = json.loads(told)
+            note.write_bytes(json.dumps({**values, "ahead": values["ahead"] + 10**12}).encode() + b"\n" + index)
+        else:
+            note.write_bytes(spoil)
+        removal = yard.git.remove_workspace(made, recycle=True, later=True)
+        assert (yard.ready(), note.exists()) == ([], False)
+        assert removal is not None
+        assert yard.git.trash_of(removal) is not None
 
 
 @pytest.mark.parametrize("how", WORN)
@@ -877,7 +945,7 @@ def test_work_that_is_in_no_commit_is_refused_as_ever(tmp_path: Path, what: str)
 
 
 def test_committed_work_comes_back_as_a_spare_and_as_a_workspace(tmp_path: Path) -> None:
-    """A removed workspace is a spare at its own commit, follows to any base, and undo makes it again from its commits."""
+    """A removed workspace is a spare at its base again, follows to any other, and undo makes it again from its commits."""
     yard = Yard(tmp_path)
     cold = shape(yard.make("cold", yard.b))
     made = yard.make("t")
@@ -964,11 +1032,11 @@ DRAINING = {
 RECYCLING = {
     "recorded": "os.mkdir staging/spare",
     "entry staged": "os.rename staging/spare",
-    "entry renamed": "Popen git read-tree",
     "looked at": "os.rename .trash/t",
     "tree renamed": "open .git.new",
     "pointer written": "os.rename .git.new",
-    "pointer renamed": "os.rename moderator/spares/.spare",
+    "pointer renamed": "os.remove work",
+    "mended": "os.rename moderator/spares/.spare",
     "a spare": "open removed/.t",
 }
 KILLS = {

@@ -10,7 +10,7 @@ import pytest
 from moderator.errors import NotARepository, UnknownRevision
 from moderator.git.manager import GitManager
 from moderator.git.repository import Base
-from repos import git, make_repository
+from repos import git, git_processes, make_repository
 from workspaces import context, files
 
 COMMITS = [("first", {"a.txt": "1\n", "src/b.txt": "b\n"}), ("second", {"a.txt": "2\n"})]
@@ -168,6 +168,27 @@ def test_everything_that_names_a_commit_is_a_base(repo: Path) -> None:
         "main^{/first}": Base(first[:12], first),
     }
     assert {revision: manager.resolve_base(revision) for revision in expected} == expected
+
+
+def test_a_branch_is_found_however_it_is_stored(tmp_path: Path, repo: Path) -> None:
+    """One with a file of its own costs no process; a packed one, a symbolic one, a file that is no ref: git is asked."""
+    first, second = git(repo, "rev-parse", "main~1"), git(repo, "rev-parse", "main")
+    git(repo, "pack-refs", "--all")
+    git(repo, "update-ref", "refs/heads/main", first)  # what is packed is older
+    git(repo, "symbolic-ref", "refs/heads/link", "refs/heads/main")
+    (repo / ".git/refs/heads/feature").mkdir(exist_ok=True)
+    (repo / ".git/refs/heads/feature/x.lock").write_text(f"{second}\n")
+    manager = GitManager(repo)
+    with git_processes(tmp_path / "trace") as commands:
+        assert manager.resolve_base("main") == Base("main", first)
+    assert commands == []
+    assert [manager.resolve_base(name) for name in ("link", "feature/x")] == [
+        Base("link", first),
+        Base("feature/x", first),
+    ]
+    for name in ("feature/x.lock", "../heads/main", "feature"):
+        with pytest.raises(UnknownRevision):
+            manager.resolve_base(name)
 
 
 @pytest.mark.parametrize(

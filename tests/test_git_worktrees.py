@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moderator.errors import (
     EnvironmentProblem,
@@ -20,6 +22,7 @@ from moderator.errors import (
     WouldLoseWork,
 )
 from moderator.git.manager import GitManager
+from moderator.git.worktrees import idle
 from repos import Executable, Symlink, git, make_repository
 from workspaces import BRANCH, DIRECTORY, FULL, NONE, context, files, listing
 
@@ -110,6 +113,14 @@ def test_git_moves_and_finds_the_worktree(tmp_path: Path, repo: Path, manager: G
     assert manager.status("t").state == "missing"
     git(repo, "worktree", "move", "-f", "-f", tmp_path / "elsewhere", workspace.path)
     assert manager.status("t").state == "ready"
+
+
+@given(st.integers(1, 64), st.integers(-2, 500))
+def test_no_more_help_than_cores_are_idle(cores: int, running: int) -> None:
+    """A checkout is never left without a worker, never has more than cores, and one less for each process that runs."""
+    assert 1 <= idle(cores, running) <= cores
+    assert idle(cores, running) == cores or running > 0
+    assert idle(cores, running) + running <= max(cores, 1 + running)
 
 
 def test_a_sparse_checkout_is_followed(tmp_path: Path, repo: Path) -> None:

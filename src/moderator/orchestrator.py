@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +50,7 @@ from moderator.ports import Block, PortRange, reserve
 from moderator.preparing.commands import Teardowns
 from moderator.preparing.standing import Standing, Standings
 from moderator.process import Cancellation, Limits
-from moderator.process.detached import leave_behind
+from moderator.process.detached import leave_moderator_behind
 from moderator.process.sandbox import find_sandbox
 from moderator.resuming import (
     LastRun,
@@ -359,7 +358,8 @@ class Orchestrator:
                 executor = self._executor(plan, run_id, notes)
                 waiting = len(plan.to_run) if plan.level.isolates_directory else 0
                 root = plan.base_context.working_directory
-                with Filler(self.git, root, plan.base_commit, waiting, recorder) as filler:
+                come_back = plan.keep != "always"
+                with Filler(self.git, root, plan.base_commit, waiting, recorder, come_back) as filler:
                     try:
                         ran = executor.execute_tasks([one.task for one in plan.to_run], plan.base_context, filler)
                     except AggregateExecutionError as error:
@@ -374,10 +374,9 @@ class Orchestrator:
                     recorder.record(result)  # never began, so no callback told of it
             recorder.finish("interrupted" if interrupted else "finished")
         if self.config.pool_refill == "background" and self.git.pool_size and plan.level.isolates_directory:
-            fill = [sys.executable, "-m", "moderator", "pool", "fill", "--quietly", "--base", plan.base_branch]
-            leave_behind([*fill, "--repo", self.git.main_worktree or self.git.state_root], os.sep)
+            leave_moderator_behind(self.git.home, "pool", "fill", "--quietly", "--base", plan.base_branch)
         with contextlib.suppress(ModeratorError, OSError):  # what cannot be deleted now can be later
-            self.git.empty_trash(_TIDYING, own=False)
+            self.git.tidy_trash(_TIDYING)
         sweep_scratch(self.git.state_root, self.config.trash_days)
         in_order = [results[one.task.id] for one in plan.tasks]
         held = frozenset(result.task.id for result in in_order if recorder.was_held(result))
@@ -547,7 +546,8 @@ class Orchestrator:
 def pool_limits(config: Config) -> PoolLimits:
     """Return what a configuration says of spares."""
     largest = config.pool_max_size and config.pool_max_size * 1e6
-    return PoolLimits(config.pool_size, config.pool_days, largest, config.recycle)
+    refill = config.pool_refill == "background"
+    return PoolLimits(config.pool_size, config.pool_days, largest, config.recycle, refill)
 
 
 def _variants(plan: Plan) -> dict[str, list[Task]]:

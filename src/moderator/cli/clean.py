@@ -99,7 +99,7 @@ def clean_command(
         if selection.everything and len(gone) < len(spares) and not as_json:
             page(f"{counted(len(spares) - len(gone), 'spare')} of the pool stay: moderator pool drain gives them up")
     if not dry_run:
-        git.empty_trash(seconds=_AT_ONCE, own=False)
+        git.tidy_trash(_AT_ONCE)
     # What a person must see to comes before what time may solve.
     return next((code for code in (5, 4, 3, 2, 75) if code in cleaning.codes), 0)
 

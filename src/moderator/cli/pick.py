@@ -75,7 +75,7 @@ def pick_command(variant: str, branches: bool, dry_run: bool, as_json: bool, rep
             if entry["rescue"]:
                 page(f"  rescued: {to_type('moderator', 'rescue', 'show', entry['rescue'])}")
     if not dry_run:
-        git.empty_trash(seconds=0.5)
+        git.tidy_trash(0.5)
     branch = attempt.branch if attempt else None
     if as_json:
         print_json({"picked": variant, "branch": branch, "dry_run": dry_run, "retired": entries})

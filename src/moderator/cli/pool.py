@@ -37,10 +37,11 @@ def status_command(as_json: bool, repo: str) -> None:
 @pool_command.command("fill")
 @click.argument("size", required=False, type=click.IntRange(0, MOST_SPARES), metavar="[N]")
 @click.option("--base", metavar="REV", default="", help="Branch, tag or commit (default: what is checked out).")
+@click.option("--root", metavar="DIR", hidden=True, help="Where the workspaces go that they are for.")
 @click.option("--quietly", is_flag=True, hidden=True)
 @json_option
 @repo_option
-def fill_command(size: int | None, base: str, quietly: bool, as_json: bool, repo: str) -> int:
+def fill_command(size: int | None, base: str, root: str | None, quietly: bool, as_json: bool, repo: str) -> int:
     """Make spares until there are N (default: the size in the configuration), and return when they are ready.
 
     Those that are too old, of another commit or touched by somebody are given up first.
@@ -51,7 +52,7 @@ def fill_command(size: int | None, base: str, quietly: bool, as_json: bool, repo
     if not wanted and size is None and not quietly:
         say("none", "the configuration asks for no spares (pool: size); moderator pool fill N makes some")
     try:
-        status = git.fill_pool(orchestrator.root, base, wanted)
+        status = git.fill_pool(root or orchestrator.root, base, wanted)
     except WorkspaceBusy:
         if quietly:
             return 0

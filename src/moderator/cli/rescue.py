@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import click
 
 from moderator.cli.options import json_option, opened, repo_option
 from moderator.cli.output import page, paint, print_bytes, print_json, say
-from moderator.errors import UsageError
+from moderator.errors import UsageError, WorkspaceBusy
 from moderator.git.contents import printable
 from moderator.git.manager import GitManager
 from moderator.git.values import Removal, Rescue
 from moderator.reports import text
 
+_LONGEST = 3600.0  # seconds that a process nobody waits for may be at it
 _SHOWN = 40  # paths of each kind that `show` lists
 
 
@@ -148,6 +150,27 @@ def drop_rescue(rescues: tuple[str, ...], yes: bool, as_json: bool, repo: str) -
     git.empty_trash()
     if as_json:
         print_json({"dropped": [one.id for one in found]})
+
+
+@rescue_command.command("tidy")
+@click.option("--quietly", is_flag=True, hidden=True)
+@json_option
+@repo_option
+def tidy_trash(quietly: bool, as_json: bool, repo: str) -> None:
+    """Delete what removed workspaces left in the trash and nobody can want any more.
+
+    Commands do so by the way, and leave to a process of low priority what takes longer.
+    """
+    git, _ = opened(repo)
+    if quietly:
+        with suppress(WorkspaceBusy):  # another process is at it
+            git.empty_trash_at_leisure(_LONGEST)
+        return
+    gone = git.empty_trash()
+    if as_json:
+        print_json({"all_gone": gone})
+    else:
+        page("what may go is gone" if gone else "some of it cannot be deleted; moderator doctor says why")
 
 
 def _removal_of(git: GitManager, rescue: Rescue) -> Removal | None:

@@ -1,7 +1,8 @@
 """Keep the pool of spares filled while a run goes on: the next task finds its worktree made.
 
 One thread of low priority that makes no more than the tasks that have not begun can use; making gives way to workspaces that a
-task waits for.  A pool that cannot be filled costs speed, nothing else.
+task waits for.  Where workspaces come back when they are removed, only those are made that did not: every checkout beyond costs
+the tasks more than it gives them.  A pool that cannot be filled costs speed, nothing else.
 """
 
 from __future__ import annotations
@@ -22,23 +23,31 @@ log = logging.getLogger(__name__)
 class Filler:
     """A progress callback that fills the pool as tasks begin, and passes everything on.  A context manager."""
 
-    def __init__(self, git: GitManager, root: str, commit: str, tasks: int, then: ProgressCallback) -> None:
+    def __init__(
+        self, git: GitManager, root: str, commit: str, tasks: int, then: ProgressCallback, come_back: bool = False
+    ) -> None:
+        """`tasks` is how many are to begin; `come_back`: their workspaces are removed, and may be used again."""
+        self._come_back = come_back and git.recycles
         self._git = git
         self._root = root
         self._commit = commit
         self._waiting = tasks
+        self._ended = 0
         self._then = then
         self._over = False
+        self._refilled = git.refills
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Filler:
+        self._git.refills = False  # this is who fills, for as long as the run goes on
         if self._git.pool_size:
             self._thread = threading.Thread(target=self._fill, name="moderator-pool", daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._git.refills = self._refilled
         with self._changed:
             self._over = True
             self._changed.notify()
@@ -52,6 +61,9 @@ class Filler:
         self._then.on_task_start(task)
 
     def on_task_complete(self, result: TaskResult) -> None:
+        with self._changed:
+            self._ended += 1
+            self._changed.notify()
         self._then.on_task_complete(result)
 
     def on_task_error(self, task: Task, error: Exception) -> None:
@@ -64,20 +76,32 @@ class Filler:
         # Nothing is looked at closely: who looks at a spare keeps it from the tasks that begin at this very moment.
         with contextlib.suppress(ModeratorError, OSError):
             self._git.tidy_pool()
-        while self._wanted() > 0:
-            with contextlib.suppress(WorkspaceBusy):  # another process fills it
-                try:
-                    problem = self._git.fill_pool(
-                        self._root, self._commit, self._wanted(), stop=lambda: self._wanted() <= 0, look=False
-                    ).problem
-                except (ModeratorError, OSError) as error:
-                    problem = str(error)
-                if problem:
-                    log.warning("the pool of spares cannot be filled: %s", problem)
-                    return
+        while not self._is_over():
+            if problem := self._filled():
+                log.warning("the pool of spares cannot be filled: %s", problem)
+                return
             with self._changed:
                 if not self._over:
                     self._changed.wait(1.0)
 
+    def _filled(self) -> str:
+        """Make what is wanted now; return why that cannot be done."""
+        if (wanted := self._wanted()) <= 0:
+            return ""
+        try:
+            return self._git.fill_pool(
+                self._root, self._commit, wanted, stop=lambda: self._wanted() <= 0, look=False
+            ).problem
+        except WorkspaceBusy:  # another process fills it
+            return ""
+        except (ModeratorError, OSError) as error:
+            return str(error)
+
+    def _is_over(self) -> bool:
+        return self._over or self._waiting <= 0 or self._git.pool_size <= 0
+
     def _wanted(self) -> int:
-        return 0 if self._over else min(self._git.pool_size, self._waiting)
+        if self._is_over():
+            return 0
+        did_not_come_back = self._ended - self._git.came_back if self._come_back else self._waiting
+        return min(self._git.pool_size, self._waiting, did_not_come_back)

@@ -20,6 +20,7 @@ from moderator.git.exact import DURABLE, copy_index
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 
+_FEW = 1000  # paths that are told to git one by one
 _TRAILER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]*: ?\S")
 
 _GONE = "000000 "
@@ -83,7 +84,7 @@ def commit_worktree(
         _anchor(repository, record, contents.head)
     if not contents.uncommitted:
         return Kept(None, contents.head)
-    worktree.git("add", "--all", "--sparse", settings=DURABLE, hooks=style.hooks, repeatable=True)
+    _stage(worktree, contents, style)
     left_out = _leave_out(worktree, leaving) if leaving else ()
     tree = worktree.git("write-tree", settings=DURABLE, repeatable=True).text
     if tree == repository.tree_of(contents.head):
@@ -155,6 +156,23 @@ def _staged(worktree: Worktree, env: Mapping[str, str] = MappingProxyType({})) -
         mode_there, mode_here, there, here, _ = told.removeprefix(":").split(" ")
         found.append((path, f"{mode_there} {there}", f"{mode_here} {here}"))
     return found
+
+
+def _stage(worktree: Worktree, contents: Contents, style: CommitStyle) -> None:
+    """Put everything that git told of into the index; it need not look for it once more where that is not much."""
+    found = [*contents.modified, *contents.untracked]
+    if len(found) <= _FEW:
+        if not found:
+            return
+        named = ("--pathspec-from-file=-", "--pathspec-file-nul")
+        answer = worktree.git(
+            "add", "--all", "--sparse", *named, stdin=_zero_separated(found), env={"GIT_LITERAL_PATHSPECS": "1"},
+            settings=DURABLE, hooks=style.hooks, repeatable=True, accept=(0, 1, 128),
+        )  # fmt: skip
+        if answer.code == 0:
+            return
+        # One has gone meanwhile, or is behind a link that has taken the place of its folder.
+    worktree.git("add", "--all", "--sparse", settings=DURABLE, hooks=style.hooks, repeatable=True)
 
 
 def commit_checkout(

@@ -25,6 +25,8 @@ from moderator.git.values import Removal
 
 _STRAGGLER = "what was written into it after its removal"
 _REMEMBERED = 200  # removals of which nothing but commits is kept
+_STEP = 0.5  # seconds of deletion between two looks whether somebody works
+_PAUSE = 1.0  # seconds between looks while somebody does
 _CLOCK_TICK = 0.01  # seconds by which times of files may be behind the clock
 
 
@@ -63,6 +65,25 @@ class Emptier:
         folders |= {os.path.dirname(trash_of(record)) for record in self._registry if record.path}
         done = [self._delete_garbage(folder, deadline) for folder in folders]
         return all(done)
+
+    def empty_at_leisure(self, seconds: float) -> bool:
+        """Delete what may go, but never while a workspace is held: whoever works goes first.  Return whether all of it is gone.
+
+        After `seconds` the rest is left to the next one.  Raises WorkspaceBusy if another process is at it.
+        """
+        deadline = time.monotonic() + seconds
+        with leases.held(trash_lock(self._repository, "all"), "the trash", 0.0) as alone:
+            try:
+                while (began := time.monotonic()) < deadline:
+                    if any(self._registry.holder(record) for record in self._registry):
+                        time.sleep(_PAUSE)
+                    elif self.empty(_STEP, own=True):
+                        return True
+                    elif time.monotonic() < began + _STEP:  # what is left cannot be deleted
+                        return False
+            finally:
+                alone.forget()
+        return False
 
     def release(self, removal: Removal, record: Record) -> None:
         """Give what a removal left to deletion, if its time has come; forget the removal when nothing can be kept of it."""

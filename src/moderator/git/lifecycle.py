@@ -237,6 +237,8 @@ class Lifecycle:
                 record = replace(record, entry=spare.entry)
             self._registry.claim(record)
             try:
+                # Before the files are written: if it changes meanwhile, it is not this any longer.
+                conversion = "" if anew or not path else spare.conversion if spare else self.pool.conversion()
                 if spare:
                     self.pool.hand_out(spare, record, whole=not needs)
                 elif path:
@@ -246,6 +248,8 @@ class Lifecycle:
                     )  # fmt: skip
                 else:
                     branches.create_branch(self._repository, record)
+                if conversion:
+                    self.pool.note(record, conversion)
                 if needs:
                     needs.meet(entries.worktree_of(self._repository, record, (lease.descriptor,)), record.base)
                     worktrees.finish(self._repository, record)

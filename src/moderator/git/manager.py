@@ -8,13 +8,16 @@ workspaces is kept beside the repository's own files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import math
 import os
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import (
@@ -36,10 +39,8 @@ from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.furnish import Needs
 from moderator.git.holds import Holds
-from moderator.git.inspection import Inspector, measured
 from moderator.git.lifecycle import Lifecycle, checkout_at
 from moderator.git.listing import files_in, ignored_entries, untracked_files
-from moderator.git.merged import Merged, NotMerged, delete_merged_branch, find_merged
 from moderator.git.pool import PoolLimits, PoolStatus
 from moderator.git.registry import BRANCH, MAKING, READY, TREE, Record, Registry, key_of, result_ref, unknown
 from moderator.git.removals import Removals
@@ -49,10 +50,15 @@ from moderator.git.spares import Spare
 from moderator.git.unsaved import Unsaved
 from moderator.git.untouched import Untouched
 from moderator.git.values import Change, Commit, Keeping, Removal, Rescue, Stand, Workspace, WorkspaceStatus
-from moderator.git.whereabouts import Whereabouts, find_whereabouts
 from moderator.git.worktrees import Start
 from moderator.naming import task_slug
 
+if TYPE_CHECKING:
+    from moderator.git.inspection import Inspector
+    from moderator.git.merged import Merged, NotMerged
+    from moderator.git.whereabouts import Whereabouts
+
+_BETWEEN_REFILLS = 1.0  # seconds: a process that fills goes on for longer, and sees what has been taken meanwhile
 _PATIENCE = 10.0  # seconds to wait for somebody who adopts something at this moment
 
 Target = ExecutionContext | Workspace | str
@@ -95,8 +101,9 @@ class GitManager:
         self._safe = Safekeeping(
             self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping
         )
-        self._inspector = Inspector(self._repository, self._registry)
         self._fingerprint: Fingerprint | None = None
+        self.refills = limits.refill
+        self._refilled = -math.inf
         self._untouched: dict[str, Untouched] = {}
 
     # -- the repository -------------------------------------------------------------------------------------------
@@ -115,6 +122,11 @@ class GitManager:
     def checkout(self) -> str | None:
         """The top of the worktree that this manager was opened in, None outside any."""
         return self._repository.top
+
+    @property
+    def home(self) -> str:
+        """A directory by which another process finds this repository, whatever becomes of its worktrees."""
+        return self.main_worktree or self.state_root
 
     @property
     def default_root(self) -> str:
@@ -221,6 +233,7 @@ class GitManager:
                 record = self._lifecycle.make(
                     context, base, hold.lease, fresh, directories, self.furnishing if furnishing is None else furnishing
                 )
+                self._refill(record)
                 if fresh and record.path:
                     self._note_untouched(record)
             except BaseException:
@@ -391,6 +404,8 @@ class GitManager:
     def status(self, target: Target, size: bool = False, changes: bool = True) -> WorkspaceStatus:
         """Return what a workspace holds now; `size` measures the disk, `changes=False` does not look into the tree."""
         outlines = self._inspector.outlines([self._record(target)])
+        from moderator.git.inspection import measured  # as for all of these
+
         [status] = self._inspector.looked_into(outlines) if changes else outlines
         return measured(status) if size else status
 
@@ -505,6 +520,8 @@ class GitManager:
 
     def whereabouts(self, commits: Iterable[str], branch: str) -> dict[str, Whereabouts]:
         """Return what has become of commits that were made earlier, on or beside a branch: see Whereabouts."""
+        from moderator.git.whereabouts import find_whereabouts  # the same
+
         return find_whereabouts(self._repository, commits, branch)
 
     def tip(self, target: Target) -> str | None:
@@ -535,6 +552,16 @@ class GitManager:
         """How many spares there should be."""
         return self._lifecycle.pool.size
 
+    @property
+    def recycles(self) -> bool:
+        """Whether a workspace that is removed may become a spare."""
+        return self._lifecycle.pool.recycles
+
+    @property
+    def came_back(self) -> int:
+        """How many of the workspaces that this manager removed have become spares."""
+        return self._lifecycle.pool.came_back
+
     def pool_status(self) -> PoolStatus:
         """Return which spares there are."""
         return self._lifecycle.pool.status()
@@ -559,6 +586,8 @@ class GitManager:
             self._registry.find(target.task_id) if isinstance(target, Workspace) else self._record(target)
             for target in targets
         ]
+        from moderator.git.merged import find_merged  # costs every program that only makes workspaces its time
+
         return find_merged(self._repository, [record for record in found if record], into)
 
     def created(self) -> dict[str, float]:
@@ -571,6 +600,8 @@ class GitManager:
         What only the branch holds is rescued first; undoing the removal makes the branch again.  Raises PersonNeeded if the
         branch has moved or is merged no longer, WorkspaceOccupied if a worktree is on it, WorkspaceBusy.
         """
+        from moderator.git.merged import delete_merged_branch  # the same
+
         lease_path = self._registry.lease_path(key_of(removal.task_id))
         with self._holds.turn(lease_path):
             hold = self._holds.take(lease_path, f"the branch of task {removal.task_id!r}", task_id=removal.task_id)
@@ -705,7 +736,32 @@ class GitManager:
         """
         return self._safe.empty_trash(seconds, own)
 
+    def tidy_trash(self, seconds: float) -> None:
+        """End a command: delete for some seconds what nobody can want, and leave the rest to a process of low priority."""
+        if not self.empty_trash(seconds, own=False):
+            from moderator.process.detached import leave_moderator_behind  # most commands leave nothing
+
+            leave_moderator_behind(self.home, "rescue", "tidy", "--quietly")
+
+    def empty_trash_at_leisure(self, seconds: float) -> bool:
+        """The same for a process that nobody waits for: it pauses while anybody holds a workspace.
+
+        Raises WorkspaceBusy if another process is at it.
+        """
+        return self._safe.empty_trash_at_leisure(seconds)
+
+    @property
+    def deferred(self) -> int:
+        """How many trees this manager has left to `empty_trash` since it was called last."""
+        return self._safe.deferred
+
     # -- how ------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _inspector(self) -> Inspector:
+        from moderator.git.inspection import Inspector  # costs every program that only makes workspaces its time
+
+        return Inspector(self._repository, self._registry)
 
     def _named_by(self, target: Target) -> Record:
         """Return the record of a task whose names are to be freed: a context's names may be taken without a workspace."""
@@ -754,6 +810,18 @@ class GitManager:
             release()
 
         return release_both
+
+    def _refill(self, record: Record) -> None:
+        """Leave a process behind that makes spares where there are too few, if that is wanted and none is at it."""
+        pool = self._lifecycle.pool
+        now = time.monotonic()
+        if self.refills and record.path and now > self._refilled + _BETWEEN_REFILLS and pool.lacks(record):
+            from moderator.process.detached import leave_moderator_behind  # only where spares are wanted
+
+            self._refilled = now
+            root = os.path.dirname(os.path.dirname(record.path))
+            base = ("--base", record.base, "--root", root)
+            leave_moderator_behind(self.home, "pool", "fill", str(pool.size), "--quietly", *base)
 
     def _note_untouched(self, record: Record) -> None:
         """Note what a workspace is in which nobody has worked: if that is how it is kept, git need not be asked."""

@@ -24,6 +24,7 @@ from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.git import leases, worktrees
 from moderator.git.branches import create_branch
 from moderator.git.carried import TakenOut, take_out
+from moderator.git.checkouts import Checkouts, wear_of
 from moderator.git.contents import Worktree
 from moderator.git.entries import (
     ASIDE,
@@ -38,8 +39,8 @@ from moderator.git.entries import (
     person_lock_in,
     points_at,
     tree_named_in,
+    worktree_of,
 )
-from moderator.git.inspection import bytes_in
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.spares import (
@@ -56,7 +57,7 @@ from moderator.git.spares import (
     why_no_spares,
 )
 from moderator.git.trash import GARBAGE, delete, rename_into, retired_of, tidy_trash_beside, trash_of
-from moderator.git.unsaved import settle, settled_at
+from moderator.git.unsaved import settle
 
 _SAME_SECOND = 1.05  # seconds after which git can tell a file that was written before its index from one written after
 _A_LOOK = 0.5  # seconds to wait for a spare that somebody looks at: it costs less than a checkout
@@ -71,13 +72,14 @@ class PoolLimits:
 
     `recycle` says which workspaces come back when they are removed: "none"; "pristine", those that are in every path, mode and byte
     what a checkout would be; "keep_ignored", also those in which there is something that git ignores, and whoever gets one of these
-    gets that too.
+    gets that too.  `refill`: whoever takes a spare outside a run leaves a process of low priority behind that makes another.
     """
 
     size: int | str = 0
     days: float = 7.0
     largest: float | None = None
     recycle: str = "none"
+    refill: bool = False
 
     @property
     def keeps_ignored(self) -> bool:
@@ -119,6 +121,8 @@ class Pool:
         self._leases: dict[str, leases.Lease] = {}
         self.limits = self._limits = limits
         self.spares = Spares(repository)
+        self._checkouts = Checkouts(repository.ours)
+        self.came_back = 0
 
     # -- handing out ----------------------------------------------------------------------------------------------
 
@@ -266,8 +270,10 @@ class Pool:
         with leases.held(self.spares.lease_path("pool"), "the pool", 0.0):
             if look:
                 self.tidy(home, commit)
-            if not problem and self._count(home) < wanted:
+            while not problem and self._count(home) < wanted:
                 problem = "".join(self._make_many(home, commit, wanted, stop)[:1])
+                if stop():
+                    break  # otherwise once more: some may have been taken meanwhile
         return PoolStatus(tuple(spare for spare in self.spares if spare.home == home), wanted, problem)
 
     def _count(self, home: str) -> int:
@@ -330,6 +336,8 @@ class Pool:
         time.sleep(max(0.0, _SAME_SECOND - (time.time() - os.stat(self._index(spare)).st_mtime)))
         if fault := self._fault(spare):
             raise EnvironmentProblem(f"a new worktree is not as its commit: {fault}", hint="moderator doctor")
+        from moderator.git.inspection import bytes_in  # only who fills a pool needs to know
+
         return closed(self._repository, replace(spare, size=bytes_in(spare.path)))
 
     def _index(self, spare: Spare) -> str:
@@ -347,44 +355,64 @@ class Pool:
             found.append("HEAD")
         return ", ".join(found[:3])
 
+    def note(self, record: Record, conversion: str) -> None:
+        """Note what a workspace is in which nobody has worked yet, so that it can be made a spare again.
+
+        `conversion` is what decided the bytes of its files (`conversion`).
+        """
+        if self.recycles:
+            self._checkouts.note(worktree_of(self._repository, record), record.base, conversion)
+
+    @property
+    def recycles(self) -> bool:
+        """Whether workspaces may come back."""
+        return self._limits.recycle != "none"
+
+    def conversion(self) -> str:
+        """Return what decides the bytes of a checkout now; "" where nothing comes back, so that it does not matter."""
+        return conversion_of(replace(self._repository)) if self.recycles else ""
+
     def take_back(self, record: Record, commit: str) -> bool:
         """Make a spare of a removed workspace that lies whole in the trash, all of it in commits; False if it cannot be one.
 
-        Then it lies there as before.  Its entry is made anew, the index too: nothing of what it remembered comes along, and every
-        file is read.  `commit` is where its HEAD was.
+        Then it lies there as before.  Its entry is made anew: nothing comes along of what git remembered in the old one.  What has
+        been touched since the workspace was handed out is written anew (`checkouts`), so it is at the commit that it was at then.
+        `commit` is where its HEAD was in the end.
         """
         tree, retired = trash_of(record), retired_of(self._repository, record)
-        home, entry = os.path.dirname(os.path.realpath(record.path)), new_entry_id(SPARE)
+        was, whole = self._checkouts.find(record.entry), os.path.isdir(tree) and os.path.isdir(retired)
         now = replace(self._repository)
-        if (
-            self._limits.recycle == "none"
-            or not os.path.isdir(tree)
-            or not os.path.isdir(retired)
-            or os.path.lexists(os.path.join(retired, UNFILTERED))
-            or os.path.lexists(os.path.join(retired, "modules"))
-            or why_no_spares(now)
-        ):
+        if not (self.recycles and whole and was) or why_no_spares(now) or was.conversion != conversion_of(now):
             return False
-        keeps = self._limits.keeps_ignored
-        spare = Spare(entry, place_of(home, entry), commit, time.time(), conversion_of(now), keeps_ignored=keeps)
+        if any(os.path.lexists(os.path.join(retired, name)) for name in (UNFILTERED, "modules")):
+            return False
+        home, entry, keeps = (
+            os.path.dirname(os.path.realpath(record.path)),
+            new_entry_id(SPARE),
+            self._limits.keeps_ignored,
+        )
+        spare = Spare(entry, place_of(home, entry), was.commit, time.time(), was.conversion, keeps_ignored=keeps)
         carried: TakenOut | None = None
-        with self._held(entry, _A_LOOK):
+        with self._held(entry, _A_LOOK) as lease:
             try:
                 self.spares.write(spare)
                 if self._count(home) > max(self.size, 1):
                     raise EnvironmentProblem("the pool is full")
-                there = replace(worktrees.enter(now, spare.record, settled_at(retired)), tree=tree)
+                there = worktrees.enter(now, spare.record, was.index, was.written_at)
                 # What was carried is brought anew to whoever gets the spare; so it goes, and nothing may be left of it.
-                carried = take_out(tree, retired, there, f"{tree}.carried{GARBAGE}")
+                carried = take_out(tree, retired, replace(there, tree=tree), f"{tree}.carried{GARBAGE}")
                 if carried is None:
                     raise EnvironmentProblem("what was carried into it is not as it was")
-                if self._fault(spare, there) or worktrees.is_worn(now, there, only_content=keeps):
-                    raise EnvironmentProblem("it is not as a new one")
-                size = bytes_in(tree)
-                self._refuse_larger(size)
+                wear = wear_of(now, replace(there, tree=tree), was, commit, keeps)
+                self._refuse_larger(wear.size)
+                # From here on it is a spare on its way: what is left of it if this process dies is given up like any other.
                 rename_into(tree, spare.path)
-                worktrees.point_at(spare.path, entry_dir(now, spare.record))
-                self._enlist(closed(now, replace(spare, size=size)))
+                worktrees.point_at(spare.path, there.git_dir)
+                wear.mend(replace(there, descriptors=(lease.descriptor,)))
+                settle(there.git_dir)
+                self._enlist(closed(now, replace(spare, size=wear.size)))
+                with self._measuring:
+                    self.came_back += 1
             except BaseException as error:
                 if carried and os.path.isdir(tree):
                     with contextlib.suppress(OSError):
@@ -396,6 +424,10 @@ class Pool:
         delete(carried.folder)
         tidy_trash_beside(record.path)
         return True
+
+    def forget(self, record: Record) -> None:
+        """Forget what a workspace was that is gone."""
+        self._checkouts.forget(record.entry)
 
     def tidy(
         self, home: str | None = None, commit: str | None = None, look: bool = True, days: float | None = None
@@ -417,6 +449,7 @@ class Pool:
                     self.give_up(self.spares.find(mine.entry) or mine)
                     gone.append(mine)
         self._drop_broken()
+        self._forget_gone()
         self._give_up_strays({spare.home for spare in gone} | ({home} if home else set()))
         return gone
 
@@ -452,6 +485,12 @@ class Pool:
         self._drop_broken()
         self._give_up_strays({spare.home for spare in gone})
         return gone
+
+    def lacks(self, record: Record) -> bool:
+        """Whether there are fewer spares than there should and could be where a workspace is, and nobody is making one."""
+        home = os.path.dirname(os.path.realpath(record.path))
+        too_few = self._count(home) < self.size and not why_no_spares(self._repository)
+        return too_few and leases.holder(self.spares.lease_path("pool")) is None
 
     def status(self) -> PoolStatus:
         """Return what there is; nothing is looked at more closely."""
@@ -579,6 +618,11 @@ class Pool:
             with contextlib.suppress(WorkspaceBusy, EnvironmentProblem, OSError), self._held(name):
                 if self.spares.find(name) is None:
                     self.spares.drop(name)
+
+    def _forget_gone(self) -> None:
+        """Forget what was noted of workspaces that went by another way than `take_back`."""
+        with contextlib.suppress(OSError):
+            self._checkouts.tidy(os.listdir(os.path.join(self._repository.common, "worktrees")))
 
     @contextlib.contextmanager
     def _held(self, entry: str, patience: float = 0.0) -> Iterator[leases.Lease]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from moderator.errors import EnvironmentProblem, NotARepository, UnknownRevision
 from moderator.git.command import Answer, run_git
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _WHOLE_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 OLDEST_GIT = (2, 38)
 """`git merge-tree --write-tree` came with 2.38."""
@@ -208,6 +209,8 @@ class Repository:
                 self._seen_commits.add(revision)
             if revision in self._seen_commits:
                 return Base(revision[:12], revision)
+        if commit := self._in_a_file_of_its_own(revision):
+            return Base(revision, commit)
         branch = self.git("show-ref", "--verify", "--hash", f"refs/heads/{revision}", accept=(0, 1, 128))
         if branch.code == 0:  # not asked as a revision: "main~2" is no branch
             return Base(revision, branch.text)
@@ -217,6 +220,19 @@ class Repository:
             raise self._no_such_base(revision)
         full = run_git("rev-parse", "--symbolic-full-name", revision, **run).text  # type: ignore[arg-type]
         return Base(self._short_name(full) or verified.text[:12], verified.text)
+
+    def _in_a_file_of_its_own(self, branch: str) -> str | None:
+        """Return the commit of a branch that is neither packed nor a link, without a process; None where git must be asked.
+
+        Where refs are stored in another way there is no such file, gitrepository-layout(5).
+        """
+        if not _PLAIN_NAME.fullmatch(branch) or any(odd in f"{branch}/" for odd in ("..", "./", ".lock/")):
+            return None
+        try:
+            said = Path(self.common, "refs", "heads", branch).read_bytes().removesuffix(b"\n").decode("ascii")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return said if _WHOLE_ID.fullmatch(said) else None
 
     def _checked_out(self) -> Base:
         cwd = self.top or self.directory

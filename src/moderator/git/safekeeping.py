@@ -62,6 +62,7 @@ class Safekeeping:
         self._holds = holds
         self._keeping = keeping
         self._emptier = Emptier(repository, registry, removals, keeping.days)
+        self.deferred = 0  # trees that removals have left to be deleted later
 
     # -- away -----------------------------------------------------------------------------------------------------
 
@@ -98,8 +99,13 @@ class Safekeeping:
         if removal is None:  # a dead process had removed it but for its name
             removal = next((found for found, _ in self._removals if found.id == record.mark), None)
             removal = removal or retiring.removal_without_tree(self._repository, record, wish)
-        if recycle and removal.rescue is None and removal.head and (taken := self._taken_by_pool(removal, record)):
+        taken = None
+        if recycle and removal.rescue is None and removal.head:
+            taken = self._taken_by_pool(removal, record)
+        pool.forget(record)
+        if taken:
             return taken
+        self.deferred += later
         if not later and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
@@ -236,7 +242,11 @@ class Safekeeping:
         return tree if os.path.isdir(tree) else None
 
     def empty_trash(self, seconds: float | None, own: bool = True) -> bool:
+        self.deferred = 0
         return self._emptier.empty(seconds, own)
+
+    def empty_trash_at_leisure(self, seconds: float) -> bool:
+        return self._emptier.empty_at_leisure(seconds)
 
     def drop(self, rescue: Rescue) -> None:
         """Forget a rescue for good, and let go what the trash holds for it."""

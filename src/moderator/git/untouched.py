@@ -57,7 +57,7 @@ class Untouched:
         """Whether nothing has changed since: neither tree, nor index, HEAD and what else git notes, nor the branch `ref`."""
         try:
             return (
-                _ahead() > self.ahead - _SET_BACK
+                not is_set_back(self.ahead)
                 and _notes(worktree.git_dir) == self.notes
                 and (ref is None or _points_to(os.path.join(worktree.git_dir, "../..", ref), commit))
                 and not self._is_anything_younger(worktree.tree)
@@ -80,6 +80,11 @@ class Untouched:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
         return False
+
+
+def is_set_back(ahead: int) -> bool:
+    """Whether the clock by which files are dated has been put back since it was noted how far it is ahead: see Untouched."""
+    return _ahead() <= ahead - _SET_BACK
 
 
 def _touched(path: str) -> int:

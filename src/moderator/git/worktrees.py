@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -48,13 +47,12 @@ from moderator.git.trash import (
     retired_of,
     trash_of,
 )
-from moderator.git.unsaved import look, settle
+from moderator.git.unsaved import settle
 from moderator.naming import task_directory_name
 
 _PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
 _cores = os.cpu_count() or 1
-_WITH_HELP = {"checkout.workers": str(_cores), "checkout.thresholdForParallelism": "5000"}
-"""For a checkout that has the machine to itself; below some thousand files the helpers cost more than they give."""
+_WORTH_HELP = "5000"  # files: below, the helpers of a checkout cost more than they give
 _checkouts = threading.BoundedSemaphore(_cores)  # more at once than cores only makes each of them slower
 _checking_out = _awaited = 0
 _GIVING_WAY = 0.02  # seconds between looks whether others still check out
@@ -164,22 +162,23 @@ def finish(repository: Repository, record: Record) -> None:
     os.unlink(os.path.join(entry_dir(repository, record), RESTORING))
 
 
-def enter(repository: Repository, record: Record, settled: float) -> Worktree:
-    """Make the entry of a detached worktree whose tree is whole and elsewhere yet; its index comes from the record's base.
+def enter(repository: Repository, record: Record, index: bytes, written_at: int) -> Worktree:
+    """Make the entry of a detached worktree whose tree is whole and elsewhere yet; `index` is what git knew of its files.
 
-    `settled` is when that tree was checked out (`settle`).  Return the entry as the worktree's, to be asked about its tree.
+    `written_at` is when that was written, in nanoseconds: git takes files that are no older for unknown.  Return the entry as
+    the worktree's, to be asked about its tree.
     """
     staging, entry = staging_of(repository, record), entry_dir(repository, record)
     try:
         os.makedirs(os.path.join(staging, "refs"))
         for name, text in files_of_entry(record, record.base):
             Path(staging, name).write_bytes(os.fsencode(text) + b"\n")
-        os.utime(os.path.join(staging, "commondir"), (settled, settled))
+        Path(staging, "index").write_bytes(index)
+        os.utime(os.path.join(staging, "index"), ns=(written_at, written_at))
         rename_into(staging, entry)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise _not_entered(record, error) from error
-    repository.git(f"--git-dir={entry}", "read-tree", record.base)
     return worktree_of(repository, record)
 
 
@@ -188,39 +187,6 @@ def point_at(tree: str, entry: str) -> None:
     aside = Path(tree, ASIDE)
     aside.write_bytes(os.fsencode(f"gitdir: {entry}\n"))
     os.replace(aside, Path(tree, ".git"))
-
-
-def is_worn(repository: Repository, worktree: Worktree, only_content: bool = False) -> bool:
-    """Whether a worktree that git takes for clean, by a new index, is not as a checkout of its commit would be.
-
-    Other bytes than a checkout writes; without `only_content` also other permissions, hard links, empty directories, sockets.
-    """
-    unsaved = look(repository, worktree, None)
-    if unsaved.converted or unsaved.verbatim:
-        return True
-    if only_content:
-        return False
-    return bool(unsaved.special or unsaved.empty or unsaved.nested) or _has_other_modes(worktree)
-
-
-def _has_other_modes(worktree: Worktree) -> bool:
-    plain = os.lstat(os.path.join(worktree.git_dir, "HEAD")).st_mode & 0o666  # made by this process, with its mask
-    executable = plain | (plain & 0o444) >> 2
-    listed = (line.partition("\t") for line in worktree.git("ls-files", "-s", "-z").fields)
-    tracked = {path: executable if told.startswith("100755") else plain for told, _, path in listed}
-    if stat.S_IMODE(os.lstat(worktree.tree).st_mode) != executable:
-        return True
-    for where, folders, found in os.walk(worktree.tree):
-        for name in [*folders, *found]:
-            path = os.path.join(where, name)
-            stands = os.lstat(path)
-            if stat.S_ISLNK(stands.st_mode) or path == os.path.join(worktree.tree, ".git"):
-                continue
-            is_folder = stat.S_ISDIR(stands.st_mode)
-            wanted = executable if is_folder else tracked.get(os.path.relpath(path, worktree.tree), plain)
-            if stat.S_IMODE(stands.st_mode) != wanted or (stands.st_nlink > 1 and not is_folder):
-                return True
-    return False
 
 
 def discard(repository: Repository, record: Record, crashed: bool = False) -> list[str]:
@@ -363,6 +329,20 @@ def _entries_by_git(repository: Repository, record: Record) -> list[str]:
     return [str(locked.parent) for locked in worktrees.glob("*/locked") if locked.read_bytes().strip() == reason]
 
 
+def idle(cores: int, running: int) -> int:
+    """Return how many cores a checkout can use where so many processes, the one that asks apart, run or wait for a core."""
+    return max(1, cores - max(0, running))
+
+
+def _help() -> dict[str, str]:
+    """Return the settings of a checkout that is the only one of this process: as many at it as cores have nothing to do."""
+    try:  # of this very moment, proc(5); the load is the average of a minute
+        running = int(Path("/proc/loadavg").read_text("ascii").split()[3].partition("/")[0]) - 1
+    except (OSError, ValueError, IndexError):
+        running = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    return {"checkout.workers": str(idle(_cores, running)), "checkout.thresholdForParallelism": _WORTH_HELP}
+
+
 def _check_out(
     repository: Repository,
     record: Record,
@@ -383,7 +363,7 @@ def _check_out(
         try:
             worktree_of(repository, record).git(
                 "read-tree", "-m", "-u", commit,
-                settings={**(_WITH_HELP if alone and not background else {}), **settings},
+                settings={**(_help() if alone and not background else {}), **settings},
                 descriptors=(lease.descriptor,),
                 background=background,
             )  # fmt: skip
