@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -16,9 +17,11 @@ from repos import git, make_repository
 
 
 def configured(repository: Path, backends: dict[str, Any], **routing: Any) -> None:
-    """Write the repository's configuration; JSON is YAML."""
+    """Write the person's own configuration, which nobody has to agree to; JSON is YAML."""
     content = {"gear3": {"backend_routing": {"enabled": True, **routing}}, "backends": backends}
-    (repository / "moderator.yaml").write_text(json.dumps(content))
+    own = Path(os.environ["XDG_CONFIG_HOME"], "moderator/config.yaml")
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text(json.dumps(content))
 
 
 @pytest.fixture

@@ -183,6 +183,8 @@ def test_open(repository: Path, tmp_path: Path) -> None:
     with GitManager(repository).hold("my task"):
         assert moderator(repository, "open", "my task").returncode == 75
     (repository / "moderator.yaml").write_text(f'open: ["{editor}", "{{task_id}} on {{branch}}"]\n')
+    assert moderator(repository, "open", "my task").returncode == 3, "nobody has agreed to that"
+    assert moderator(repository, "trust", "--yes").returncode == 0
     assert moderator(repository, "open", "my task").stdout == f"<{path}><my task on main-task-my-task><{path}>"
     (repository / "moderator.yaml").write_text("open: code -n\n")
     assert moderator(repository, "open", "my task").returncode == 2

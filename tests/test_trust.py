@@ -186,6 +186,26 @@ def test_what_is_carried_needs_agreement_too(repository: Path, listed: Path) -> 
     assert Path(moderator(repository, "create", "made").stdout.strip(), ".env").read_text() == "secret\n"
 
 
+@pytest.mark.parametrize(
+    "arguments", [("backends",), ("route", "TASKS"), ("run", "TASKS", "--dry-run"), ("run", "TASKS")]
+)
+def test_backends_of_a_repositorys_own_need_agreement_too(
+    repository: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """Looking whether they are there starts them, so that asks as well."""
+    probe = ["sh", "-c", f"touch '{tmp_path}/made'; echo 1.0"]
+    settings = {"backends": {"mine": {"argv": ["true"], "probe": probe}}}
+    settings |= {"gear3": {"backend_routing": {"enabled": True, "default_backend": "mine"}}}
+    (repository / "moderator.yaml").write_text(json.dumps(settings))
+    tasks = task_list(tmp_path / "tasks.yaml", {"id": "one", "prompt": "do it", "backend": "mine"})
+    words = [str(tasks) if word == "TASKS" else word for word in arguments]
+    refused = moderator(repository, *words)
+    assert (refused.returncode, "backends: " in refused.stderr, (tmp_path / "made").exists()) == (3, True, False)
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    moderator(repository, *words)
+    assert (tmp_path / "made").exists()
+
+
 def test_what_was_agreed_to_is_what_is_executed(repository: Path, listed: Path) -> None:
     """The file is read once, for the comparison and for the run, so what stands there a moment later has no say."""
     agreements().agree(str(repository), {"setup": ["touch made"]})

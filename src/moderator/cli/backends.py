@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from moderator.cli.options import configuration, json_option, repo_option
+from moderator.cli.options import configuration, json_option, repo_option, require_agreement
 from moderator.cli.output import log_to_stderr, page, paint, print_json, say_error
 from moderator.errors import BackendUnavailable, ConfigurationError
 from moderator.git.manager import GitManager
@@ -102,7 +102,9 @@ def _router(repo: str, config: str | None) -> BackendRouter:
     from moderator.routing import BackendRouter
 
     git = GitManager(repo)
-    return BackendRouter(configuration(git, config), cache=Path(git.state_root, "programs.json"))
+    settings = configuration(git, config)
+    require_agreement(git, settings, "backends")  # to see whether they are there, they are started
+    return BackendRouter(settings, cache=Path(git.state_root, "programs.json"))
 
 
 def _row(name: str, known: Availability, limit: int | None) -> tuple[str, ...]:

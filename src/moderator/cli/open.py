@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from moderator.cli.options import opened, repo_option
+from moderator.cli.options import opened, repo_option, require_agreement
 from moderator.cli.output import say
 from moderator.errors import UsageError
 from moderator.templates import fill, names_in
 
 if TYPE_CHECKING:
     from moderator.config import Config
+    from moderator.git.manager import GitManager
     from moderator.git.values import Workspace
 
 
@@ -29,7 +30,7 @@ def open_command(task: str, in_shell: bool, shared: bool, repo: str) -> int:
     """
     git, config = opened(repo)
     workspace = git.find(task)
-    command = [os.environ.get("SHELL") or "/bin/sh"] if in_shell else _editor(config, workspace)
+    command = [os.environ.get("SHELL") or "/bin/sh"] if in_shell else _editor(git, config, workspace)
     from moderator.execution.visiting import Visitor
 
     code, why_not = Visitor(git, os.environ, shared).attend(workspace, command)
@@ -38,9 +39,10 @@ def open_command(task: str, in_shell: bool, shared: bool, repo: str) -> int:
     return code
 
 
-def _editor(config: Config, workspace: Workspace) -> list[str]:
+def _editor(git: GitManager, config: Config, workspace: Workspace) -> list[str]:
     """Return what opens a workspace.  Raises UsageError if nothing is set."""
     if config.open:
+        require_agreement(git, config, "open")
         known = {"path": workspace.path, "task_id": workspace.task_id, "branch": workspace.branch or ""}
         words = [fill(word, known) for word in config.open]
         return words if any("path" in names_in(word) for word in config.open) else [*words, workspace.path]

@@ -80,9 +80,13 @@ def configuration_files(git: GitManager, named: str | None = None, explicit: boo
     return present
 
 
-def require_agreement(git: GitManager, config: Config) -> None:
-    """Raise NotTrusted if the repository's own configuration would have something executed that nobody has agreed to."""
-    if config.asked_by_guest and git.main_worktree:
+def require_agreement(git: GitManager, config: Config, of: str | None = None) -> None:
+    """Raise NotTrusted if the repository's own configuration would have something executed that nobody has agreed to.
+
+    `of` is the one setting that is to be used; what is agreed to is all of it, though.
+    """
+    wanted = config.asked_by_guest if of is None else config.asked_by_guest.get(of)
+    if wanted and git.main_worktree:
         agreements().require(git.main_worktree, config.asked_by_guest)
 
 

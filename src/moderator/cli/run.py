@@ -84,8 +84,7 @@ def run_command(tasks_file: str | None, repo: str, as_json: bool, progress: str,
         if not 0 < timeout < float("inf"):
             raise ConfigurationError(f"--timeout must be positive, not {timeout:g}", hint="give seconds, such as 600")
         config = replace(config, parallel=replace(config.parallel, timeout=timeout))
-    if not dry_run:
-        require_agreement(git, config)
+    require_agreement(git, config, "backends" if dry_run else None)  # which a plan asks whether they are there
     cancellation = Cancellation()
     resuming = choices["resume"] or bool(choices["resume_setup"])
     orchestrator = Orchestrator(config, repo, cancellation=cancellation)
