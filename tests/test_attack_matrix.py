@@ -78,6 +78,7 @@ def test_the_judge_sees_what_plain_git_loses(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_every_kind_would_be_missed(tmp_path: Path) -> None:
     """A command that deletes without looking loses something of every kind whose content only the tree or its entry holds."""
     line = "rm -rf {path}; rm -rf .git/worktrees/{name}; git update-ref -d refs/heads/{branch}; git gc -q --prune=now"
