@@ -127,20 +127,34 @@ class Wear:
             worktree.git("checkout-index", "--force", "--index", "-z", "--stdin", stdin=joined(wanted))
 
 
-def wear_of(repository: Repository, worktree: Worktree, was: Checkout, head: str, keeps_ignored: bool) -> Wear:
+def wear_of(
+    repository: Repository, worktree: Worktree, was: Checkout, head: str, keeps_ignored: bool, since: int
+) -> Wear:
     """Return what has been done to a worktree whose entry has the index of `was`, and whose work is in the commit `head`.
 
-    What no time of change tells of is as it was.  With `keeps_ignored`, what git ignores stays where it is.  Raises
-    EnvironmentProblem if it cannot be made as it was, GitFailed if a commit is gone, OSError.
+    What no time of change tells of is as it was.  Nothing may have been written after `since`, in nanoseconds.  With
+    `keeps_ignored`, what git ignores stays where it is.  Raises EnvironmentProblem if it cannot be made as it was, GitFailed if a
+    commit is gone, OSError.
     """
     if is_set_back(was.ahead):
         raise _worn(["the clock was put back"])
     added, changed = _differences(repository, was.commit, head)
     survey = _Survey(worktree.tree, was.at)
+    if survey.newest >= since:
+        raise _worn(["something was written into it after its removal"])
     tracked = set(worktree.git("ls-files", "-z").fields)
     touched, missing = survey.young & tracked, tracked - survey.files
-    if faults := [*filter(_decides, touched), *_unknown(worktree, missing - changed, survey)]:
+    if (
+        survey.is_reordered
+    ):  # a file may have come in with a folder, as old as it is: it is not the one that the index knows
+        touched |= survey.files.intersection(worktree.git("diff-files", "-z", "--name-only").fields)
+    if faults := [
+        *filter(_decides, touched | (survey.files - tracked)),
+        *_unknown(worktree, missing - changed, survey),
+    ]:
         raise _worn(faults)
+    if keeps_ignored and any(map(_says_what_is_ignored, touched | changed | added)):
+        raise _worn(["what is ignored has changed"])
     if strange := survey.files - tracked - added:
         _require_ignored(worktree, strange, changed, keeps_ignored)
     if (unsure := touched - changed) and (faults := _other_content(worktree, unsure)):
@@ -148,18 +162,34 @@ def wear_of(repository: Repository, worktree: Worktree, was: Checkout, head: str
     dated = _dates_mappings(os.path.dirname(worktree.tree), os.lstat(worktree.tree).st_dev)
     if not dated and (unseen := _read_anew(worktree, was.commit) - changed):
         raise _worn(sorted(unseen))
-    if not keeps_ignored:
-        emptied = {folder for path in changed for folder in _above(path)} | tracked
-        faults = [*survey.special, *survey.nested, *(folder for folder in survey.empty if folder not in emptied)]
-        mode = _mode_of_folders(worktree)
-        if faults := faults + [folder for folder, found in survey.folders.items() if found != mode]:
-            raise _worn(faults)
+    emptied = {folder for path in changed for folder in _above(path)} | tracked
+    faults = [*survey.special, *survey.nested, *(folder for folder in survey.empty if folder not in emptied)]
+    mode = _mode_of_folders(worktree)
+    faults += [folder for folder, found in survey.folders.items() if found != mode]
+    faults += [folder for folder in survey.young_folders if _hands_down(os.path.join(worktree.tree, folder))]
+    if keeps_ignored and faults:
+        named = joined(folder or "." for folder in faults)
+        asked = set(worktree.git("check-ignore", "-z", "--stdin", stdin=named, accept=(0, 1)).fields)
+        faults = [path for path in faults if path not in asked]
+    if faults:
+        raise _worn(faults)
     return Wear(tuple(touched), tuple(missing & changed), tuple(added & survey.files), survey.size)
 
 
 def _decides(path: str) -> bool:
     """Whether a file says how others are written: then these may need other bytes though they are the same."""
     return path.rpartition("/")[2].casefold() == ".gitattributes"
+
+
+def _says_what_is_ignored(path: str) -> bool:
+    return path.rpartition("/")[2].casefold() == ".gitignore"
+
+
+def _hands_down(folder: str) -> bool:
+    """Whether a folder has attributes of its own, access control lists for instance, that files made in it inherit."""
+    if not hasattr(os, "listxattr"):
+        return False
+    return any(not name.startswith("security.") for name in os.listxattr(folder, follow_symlinks=False))
 
 
 def _unknown(worktree: Worktree, missing: set[str], survey: _Survey) -> list[str]:
@@ -241,20 +271,30 @@ def _mode_of_folders(worktree: Worktree) -> int:
 
 @dataclass
 class _Survey:
-    """One walk through a tree, without following links: what is there, and what is younger than a moment."""
+    """One walk through a tree, without following links: what is there, and what is younger than a moment.
+
+    `newest` is when a file was changed last, in nanoseconds.
+    """
 
     tree: str
     at: int
     files: set[str] = field(default_factory=set)
     young: set[str] = field(default_factory=set)
+    young_folders: list[str] = field(default_factory=list)
+    newest: int = 0
     folders: dict[str, int] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
     nested: list[str] = field(default_factory=list)
     size: int = 0
 
+    @property
+    def is_reordered(self) -> bool:
+        """Whether something was made, taken away or moved in a folder other than the top, or a folder itself was."""
+        return bool(self.young_folders)
+
     def __post_init__(self) -> None:
-        waiting, at, blocks = [""], self.at, 0
+        waiting, at, blocks, newest = [""], self.at, 0, 0
         add, add_young = self.files.add, self.young.add
         self.folders[""] = stat.S_IMODE(os.lstat(self.tree).st_mode)
         while waiting:
@@ -274,11 +314,14 @@ class _Survey:
                 if entry.is_file(follow_symlinks=False) or entry.is_symlink():
                     add(path)
                     blocks += one.st_blocks
+                    newest = max(newest, one.st_ctime_ns)
                     if one.st_ctime_ns > at:
                         add_young(path)
                 elif entry.is_dir(follow_symlinks=False):
                     self.folders[path] = stat.S_IMODE(one.st_mode)
+                    if one.st_ctime_ns > at:
+                        self.young_folders.append(path)
                     waiting.append(path)
                 else:
                     self.special.append(path)
-        self.size = blocks * 512
+        self.size, self.newest = blocks * 512, newest

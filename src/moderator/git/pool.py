@@ -58,6 +58,7 @@ from moderator.git.spares import (
 )
 from moderator.git.trash import GARBAGE, delete, rename_into, retired_of, tidy_trash_beside, trash_of
 from moderator.git.unsaved import settle
+from moderator.git.users import processes_using
 
 _SAME_SECOND = 1.05  # seconds after which git can tell a file that was written before its index from one written after
 _A_LOOK = 0.5  # seconds to wait for a spare that somebody looks at: it costs less than a checkout
@@ -176,15 +177,15 @@ class Pool:
             return "" if why_no_spares(now()) else conversion_of(now())
 
         @functools.cache
-        def leads_there(commit: str) -> bool:
+        def leads_there(spare: Spare) -> bool:
             with contextlib.suppress(ModeratorError):
-                return can_become(now(), commit, record.base)
+                return can_become(now(), spare, record.base)
             return False
 
         def fits(spare: Spare) -> bool:
             if spare.seal is None or spare.home != home or (spare.keeps_ignored and not self._limits.keeps_ignored):
                 return False
-            return spare.conversion == conversion() and leads_there(spare.commit)
+            return spare.conversion == conversion() and leads_there(spare)
 
         return fits
 
@@ -372,12 +373,12 @@ class Pool:
         """Return what decides the bytes of a checkout now; "" where nothing comes back, so that it does not matter."""
         return conversion_of(replace(self._repository)) if self.recycles else ""
 
-    def take_back(self, record: Record, commit: str) -> bool:
+    def take_back(self, record: Record, commit: str, since: float) -> bool:
         """Make a spare of a removed workspace that lies whole in the trash, all of it in commits; False if it cannot be one.
 
         Then it lies there as before.  Its entry is made anew: nothing comes along of what git remembered in the old one.  What has
         been touched since the workspace was handed out is written anew (`checkouts`), so it is at the commit that it was at then.
-        `commit` is where its HEAD was in the end.
+        `commit` is where its HEAD was in the end, `since` the time at which its tree was renamed.
         """
         tree, retired = trash_of(record), retired_of(self._repository, record)
         was, whole = self._checkouts.find(record.entry), os.path.isdir(tree) and os.path.isdir(retired)
@@ -403,11 +404,15 @@ class Pool:
                 carried = take_out(tree, retired, replace(there, tree=tree), f"{tree}.carried{GARBAGE}")
                 if carried is None:
                     raise EnvironmentProblem("what was carried into it is not as it was")
-                wear = wear_of(now, replace(there, tree=tree), was, commit, keeps)
+                wear = wear_of(now, replace(there, tree=tree), was, commit, keeps, int(since * 1e9))
                 self._refuse_larger(wear.size)
                 # From here on it is a spare on its way: what is left of it if this process dies is given up like any other.
                 rename_into(tree, spare.path)
                 worktrees.point_at(spare.path, there.git_dir)
+                if next(
+                    processes_using(spare.path), None
+                ):  # who opened something before goes on writing where nobody looks
+                    raise EnvironmentProblem("somebody has something open in it")
                 wear.mend(replace(there, descriptors=(lease.descriptor,)))
                 settle(there.git_dir)
                 self._enlist(closed(now, replace(spare, size=wear.size)))
@@ -465,7 +470,7 @@ class Pool:
             return True
         with contextlib.suppress(OSError, ModeratorError):
             wanted = spare.commit if commit is None else commit
-            if not can_become(now, spare.commit, wanted) or opened(self._repository, spare):
+            if not can_become(now, spare, wanted) or opened(self._repository, spare):
                 return False
             as_wanted = spare if spare.commit == wanted else self._repointed(spare, wanted)
             if self._fault(as_wanted):
@@ -488,8 +493,15 @@ class Pool:
 
     def lacks(self, record: Record) -> bool:
         """Whether there are fewer spares than there should and could be where a workspace is, and nobody is making one."""
-        home = os.path.dirname(os.path.realpath(record.path))
-        too_few = self._count(home) < self.size and not why_no_spares(self._repository)
+        home, now = os.path.dirname(os.path.realpath(record.path)), replace(self._repository)
+        if why_no_spares(now):
+            return False
+        conversion = conversion_of(now)
+        # Nobody makes one now, so one that is not finished never will be.
+        fit = sum(
+            spare.home == home and spare.seal is not None and spare.conversion == conversion for spare in self.spares
+        )
+        too_few = fit < self.size
         return too_few and leases.holder(self.spares.lease_path("pool")) is None
 
     def status(self) -> PoolStatus:

@@ -44,6 +44,7 @@ from moderator.git.trash import (
     trash_of,
 )
 from moderator.git.unsaved import Unsaved, look, look_again, notes_of
+from moderator.git.users import processes_in
 from moderator.git.values import Keeping, Removal
 
 _DAY = 86400.0  # seconds
@@ -465,25 +466,3 @@ def _at_work_in(path: str) -> list[int]:
     while (busy := list(processes_in(path))) and time.monotonic() < deadline:
         time.sleep(0.02)
     return busy
-
-
-def processes_in(path: str) -> Iterator[int]:
-    """Yield the processes, other than this one, whose current directory is in `path`."""
-    inside = os.path.realpath(path)
-    if os.path.isdir("/proc/self"):
-        found = ((int(pid), f"/proc/{pid}/cwd") for pid in os.listdir("/proc") if pid.isdigit())
-        for pid, link in found:
-            with contextlib.suppress(OSError):
-                if _within(os.readlink(link), inside) and pid != os.getpid():
-                    yield pid
-        return
-    import psutil  # only where there is no /proc
-
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if _within(process.cwd(), inside) and process.pid != os.getpid():
-                yield process.pid
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder + os.sep)

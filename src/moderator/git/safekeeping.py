@@ -116,7 +116,8 @@ class Safekeeping:
         lock = trash_lock(self._repository, removal.id)
         # Somebody deletes it, or brings it back, at this moment; or there is no space for a lock.
         with contextlib.suppress(WorkspaceBusy, EnvironmentProblem), leases.held(lock, "the trash", 0.0) as trash:
-            if self._removals.find(removal.id) and self._lifecycle.pool.take_back(record, str(removal.head)):
+            since = removal.removed_at if removal.renamed_at is None else removal.renamed_at
+            if self._removals.find(removal.id) and self._lifecycle.pool.take_back(record, str(removal.head), since):
                 removal = replace(removal, left=(), kept_until=None)
                 self._removals.write(removal, record)
                 delete(retired_of(self._repository, record))

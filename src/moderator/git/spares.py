@@ -239,7 +239,10 @@ def conversion_of(repository: Repository) -> str:
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # where git looks, gitattributes(5)
     named = repository.setting("core.attributesfile") or os.path.join(home, "git", "attributes")
     own = os.path.join(repository.common, "info", "attributes")
-    for path in (own, os.path.expanduser(named), _EVERYBODYS_ATTRIBUTES):
+    ignoring = repository.setting("core.excludesfile") or os.path.join(home, "git", "ignore")
+    # What is ignored decides no byte, but what a spare with ignored files in it is.
+    excluded = (os.path.join(repository.common, "info", "exclude"), os.path.expanduser(ignoring))
+    for path in (own, os.path.expanduser(named), _EVERYBODYS_ATTRIBUTES, *excluded):
         with contextlib.suppress(OSError):
             digest.update(Path(path).read_bytes())
         digest.update(b"\0")
@@ -256,18 +259,20 @@ def why_no_spares(repository: Repository) -> str:
     return ""
 
 
-def can_become(repository: Repository, one: str, other: str) -> bool:
-    """Whether a checkout of one commit is a checkout of another when the files that differ are written anew.
+def can_become(repository: Repository, spare: Spare, other: str) -> bool:
+    """Whether a spare is a checkout of another commit when the files that differ are written anew.
 
     Not if their attributes differ: then a file may need other bytes though its content is the same.  Nor with filters that may
-    look at more than the file, HEAD for instance.  Raises GitFailed if one of them is gone.
+    look at more than the file, HEAD for instance; nor with ignored files in it, if others are ignored there.  Raises GitFailed if
+    one of them is gone.
     """
-    if one == other:
+    if spare.commit == other:
         return True
     if any(_may_look_around(key, values[-1]) for key, values in repository.settings.items()):
         return False
-    answer = repository.git("diff-tree", "-r", "-z", "--name-only", "--no-renames", one, other)
-    return not any(os.path.basename(path).casefold() == ".gitattributes" for path in answer.fields)
+    answer = repository.git("diff-tree", "-r", "-z", "--name-only", "--no-renames", spare.commit, other)
+    deciding = {".gitattributes", *([".gitignore"] if spare.keeps_ignored else ())}
+    return not any(os.path.basename(path).casefold() in deciding for path in answer.fields)
 
 
 def _may_look_around(key: str, value: str) -> bool:

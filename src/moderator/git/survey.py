@@ -27,7 +27,8 @@ class Survey:
     """What is in a tree, without following links and without entering repositories' own directories.
 
     `files` are those that git has to tell of: not in a directory that `told` names, which it tells of as a whole, nor in a
-    repository of its own (`nested`).  `young` is what was written after `since`, in unix seconds; `special` are sockets, pipes
+    repository of its own (`nested`).  `young` is what was written after `since`, in unix seconds, and all below a folder that was:
+    it may have come in with that, as old as it is; `special` are sockets, pipes
     and devices; `empty` directories without anything in them.  `size` is in bytes.  All paths are below the tree.
     """
 
@@ -47,9 +48,9 @@ class Survey:
     def _walk(self, tree: str, since: int) -> None:
         is_folder, is_file, is_link = stat.S_ISDIR, stat.S_ISREG, stat.S_ISLNK
         stamps, files, young, blocks = self.stamps, self.files, self.young, 0
-        folders = [""]
+        folders = [("", False)]
         while folders:
-            inside = folders.pop()
+            inside, is_new = folders.pop()
             try:
                 with os.scandir(os.path.join(tree, inside)) as found_here:
                     entries = list(found_here)
@@ -72,12 +73,12 @@ class Survey:
                 mode, changed = found.st_mode, found.st_ctime_ns
                 stamps[path] = (mode, found.st_ino, changed, found.st_size)
                 blocks += found.st_blocks
-                if changed > since or found.st_mtime_ns > since:
+                if is_young := is_new or changed > since or found.st_mtime_ns > since:
                     young.add(path)
                 if is_file(mode) or is_link(mode):
                     files.append(path)
                 elif is_folder(mode):
-                    folders.append(path)
+                    folders.append((path, is_young))
                 else:
                     self.special.append(path)
         self.size = blocks * 512

@@ -17,7 +17,7 @@ from moderator.git.doctor.mending import set_aside
 from moderator.git.doctor.scene import Scene, names_in
 from moderator.git.entries import entry_dir
 from moderator.git.registry import Record
-from moderator.git.retiring import processes_in
+from moderator.git.users import processes_in
 
 _SUFFIX = ".lock"
 
