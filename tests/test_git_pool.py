@@ -865,6 +865,122 @@ def test_what_was_touched_is_written_anew(tmp_path: Path, how: str) -> None:
         yard.git.remove_workspace(again, recycle=True)
 
 
+@pytest.mark.parametrize("how", ["in its place", "swapped", "private", "hard links"])
+def test_files_that_came_in_with_a_folder_are_written_anew(tmp_path: Path, how: str) -> None:
+    """Renaming a folder leaves its files as old as they were: they are told from those of the checkout all the same."""
+    yard = Yard(tmp_path, commits=[("a", {**A, "v1/f": "1\n", "v2/f": "2\n"}), ("b", B)])
+    old, beside = tmp_path / "old", tmp_path / "beside"
+    old.mkdir()
+    beside.write_text("1\n")
+    if how == "hard links":
+        os.link(beside, old / "f")
+    else:
+        (old / "f").write_text("1\n")
+        (old / "f").chmod(0o600)
+    cold, made = shape(yard.make("cold")), yard.make("t")
+    tree = Path(made.path)
+    if how in ("private", "hard links"):
+        shutil.rmtree(tree / "v1")
+        old.rename(tree / "v1")
+    else:
+        (tree / "v1").rename(tree / "v0")
+        (tree / "v2").rename(tree / "v1")
+        (tree / "v0").rename(tree / "v2") if how == "swapped" else shutil.rmtree(tree / "v0")
+        git(tree, "add", "--all")
+        git(tree, "commit", "--quiet", "-m", "work")
+    yard.git.remove_workspace(made, recycle=True)
+    again = yard.make("u")
+    assert (yard.was_spare(again), shape(again)) == (True, cold)
+    Path(again.path, "v1/f").write_text("mine\n")
+    assert beside.read_text() == "1\n"
+
+
+@pytest.mark.parametrize("what", ["a file", "a folder", "a mapping"])
+def test_what_somebody_has_open_is_no_spare(tmp_path: Path, what: str) -> None:
+    """Who opened something before goes on writing where nobody looks: the workspace stays in the trash until he has ended."""
+    yard = Yard(tmp_path)
+    made = yard.make("t")
+    opening = {
+        "a file": "file = open('README.md', 'a')",
+        "a folder": "file = os.open('src', os.O_RDONLY)",
+        "a mapping": "file = open('README.md', 'r+b'); kept = mmap.mmap(file.fileno(), 0); file.close()",
+    }[what]
+    script = f"import mmap, os; {opening}; os.chdir('/'); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=made.path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yard.git.remove_workspace(made, recycle=True)
+        assert yard.ready() == []
+        process.communicate(b"\n")
+
+
+def test_what_was_written_after_the_removal_is_no_spare(tmp_path: Path) -> None:
+    """What somebody wrote into the tree in the very moment of its removal is kept, not written over."""
+    yard = Yard(tmp_path)
+    made = yard.make("t")
+    removal = yard.git.remove_workspace(made, recycle=False, later=True)
+    assert removal is not None
+    tree = yard.git.trash_of(removal)
+    assert tree is not None
+    Path(tree, "README.md").write_text("late\n")
+    lifecycle = yard.git._lifecycle
+    record = next(record for found, record in yard.git._removals if found.id == removal.id)
+    assert not lifecycle.pool.take_back(record, str(removal.head), removal.renamed_at or 0.0)
+    assert Path(tree, "README.md").read_text() == "late\n"
+
+
+IGNORED: dict[str, Callable[[Path], object]] = {
+    "ignored attributes": lambda tree: (tree / "src/.gitattributes").write_text("* text eol=crlf\n"),
+    "a folder's mode": lambda tree: (tree / "src").chmod(0o700),
+    "an empty directory": lambda tree: (tree / "empty").mkdir(),
+    "what is ignored": lambda tree: _committed(tree, ".gitignore", "src/more\n"),
+}
+
+
+@pytest.mark.parametrize("how", IGNORED)
+def test_a_spare_with_ignored_files_is_as_a_fresh_one_but_for_these(tmp_path: Path, how: str) -> None:
+    """What git does not ignore is as in a checkout, or the workspace does not come back."""
+    limits = replace(PRISTINE, recycle="keep_ignored")
+    yard = Yard(tmp_path, limits, [("a", {**A, ".gitignore": "build/\n.gitattributes\n"}), ("b", B)])
+    made = yard.make("t")
+    _committed(Path(made.path), "src/a.txt", "changed\n")
+    IGNORED[how](Path(made.path))
+    yard.git.remove_workspace(made, recycle=True)
+    assert yard.ready() == []
+
+
+def test_a_spare_with_ignored_files_is_not_handed_out_where_others_are_ignored(tmp_path: Path) -> None:
+    """What was ignored when it came back would be untracked: for another base, or by another exclude file."""
+    limits = replace(PRISTINE, recycle="keep_ignored")
+    yard = Yard(tmp_path, limits, [("a", A), ("b", {".gitignore": "nothing\n"})])
+    made = yard.make("t")
+    (Path(made.path) / ".env").write_text("kept")
+    yard.git.remove_workspace(made, recycle=True)
+    assert len(yard.ready()) == 1
+    assert not yard.was_spare(yard.make("other base", yard.b))
+    (yard.git_dir / "info/exclude").write_text("more\n")
+    assert not yard.was_spare(yard.make("other excludes"))
+
+
+def test_spares_that_are_of_no_use_are_not_counted(tmp_path: Path) -> None:
+    """One whose maker was killed, and those of other settings, are no reason not to make more."""
+    yard = Yard(tmp_path, PoolLimits(1, refill=True))
+    yard.fill(1)
+    record = yard.git._registry.find(yard.make("t").task_id)
+    assert record is not None
+    yard.fill(1)
+    pool = yard.git._lifecycle.pool
+    assert not pool.lacks(record)
+    git(yard.repo, "config", "core.autocrlf", "input")
+    assert pool.lacks(record)
+    git(yard.repo, "config", "--unset", "core.autocrlf")
+    (spare,) = pool.spares
+    pool.spares.write(replace(spare, seal=None))
+    assert pool.lacks(record)
+
+
 def test_what_was_written_through_a_mapping_is_no_spare(tmp_path: Path) -> None:
     """Some file systems do not date it, so neither time nor git tells: the workspace does not come back with other bytes."""
     yard = Yard(Path("/dev/shm") / f"moderator-{os.getpid()}" if os.path.isdir("/dev/shm") else tmp_path)

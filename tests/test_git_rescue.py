@@ -841,6 +841,26 @@ def test_what_is_written_in_the_moment_of_the_rename_is_seen(
     assert (listing(tree), manager.removals()) == (seen[1], [])
 
 
+def test_bytes_that_came_in_with_a_folder_are_not_passed_over(tmp_path: Path) -> None:
+    """A folder that is older than the workspace, moved in: what git takes for equal in it is looked at as if it were new."""
+    repo = make_repository(tmp_path / "repo", [("first", {"d/lines": "a\nb\n", ".gitattributes": "lines eol=crlf\n"})])
+    manager, old = GitManager(repo), tmp_path / "old"
+    old.mkdir()
+    (old / "lines").write_bytes(b"a\r\nb\n")
+    tree = Path(made(tmp_path, manager).path)
+    (tree / "d/lines").unlink()
+    (tree / "d").rmdir()
+    old.rename(tree / "d")
+    git(tree, "-c", "core.safecrlf=false", "add", "--all")
+    assert git(tree, "status", "--porcelain") == ""
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.remove_workspace("t")
+    assert caught.value.findings == ("other bytes than git compares, by a filter or line endings: d/lines",)
+    manager.remove_workspace("t", rescue=True)
+    manager.undo_removal().release()
+    assert (tree / "d/lines").read_bytes() == b"a\r\nb\n"
+
+
 @pytest.mark.parametrize("rescue", [True, False])
 def test_an_index_that_is_written_and_written_back_is_seen(
     tmp_path: Path, manager: GitManager, monkeypatch: pytest.MonkeyPatch, rescue: bool
