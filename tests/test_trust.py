@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from commandline import command, document, moderator, picture, task_list
 from moderator.cli.options import agreements, configuration, require_agreement
 from moderator.config import load_config
+from moderator.config.loading import load_with_origins
 from moderator.config.settings import AGREED
 from moderator.errors import EnvironmentProblem, NotTrusted
 from moderator.git.manager import GitManager
@@ -184,6 +185,19 @@ def test_what_is_carried_needs_agreement_too(repository: Path, listed: Path) -> 
     assert not Path(f"{repository}.moderator").exists()
     assert moderator(repository, "trust", "--yes").returncode == 0
     assert Path(moderator(repository, "create", "made").stdout.strip(), ".env").read_text() == "secret\n"
+
+
+def test_a_repository_takes_no_sandbox_away(tmp_path: Path) -> None:
+    """It may ask for one; that there be none is for the person to say, in a file of his own."""
+    own, guest, named = tmp_path / "config.yaml", tmp_path / "moderator.yaml", tmp_path / "named.yaml"
+    own.write_text("sandbox: bwrap\n")
+    guest.write_text("sandbox: none\n")
+    named.write_text("sandbox: none\n")
+    assert load_config([own, guest], guest=guest).sandbox == "bwrap"
+    assert load_with_origins([own, guest], guest)[0].sandbox == "bwrap"
+    assert load_config([own, guest, named], guest=guest).sandbox == "none"
+    guest.write_text("sandbox: bwrap\n")
+    assert load_config([guest], guest=guest).sandbox == "bwrap"
 
 
 @pytest.mark.parametrize(

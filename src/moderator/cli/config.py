@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from moderator.cli.options import configuration_files, json_option, repo_option
+from moderator.cli.options import configuration_files, guest_file, json_option, repo_option
 from moderator.cli.output import page, print_json
 
 _FLAGS = {
@@ -46,8 +46,9 @@ def config_command(
     from moderator.git.manager import GitManager
     from moderator.reports.settings import yaml_lines
 
-    files = configuration_files(GitManager(repo), config)
-    loaded, set_in = load_with_origins([path for path, _ in files])
+    git = GitManager(repo)
+    files = configuration_files(git, config)
+    loaded, set_in = load_with_origins([path for path, _ in files], guest_file(git))
     named = {str(path): f" ({how})" for path, how in files if how}
     origins = {path: where + named.get(where.rpartition(":")[0], "") for path, where in set_in.items()}
     settings = as_mapping(loaded)

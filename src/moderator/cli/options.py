@@ -62,17 +62,20 @@ def configuration(git: GitManager, named: str | None = None, explicit: bool = Tr
     """
     from moderator.config import load_config
 
-    guest = Path(git.main_worktree, "moderator.yaml") if git.main_worktree else None
-    return load_config([path for path, _ in configuration_files(git, named, explicit)], guest=guest)
+    return load_config([path for path, _ in configuration_files(git, named, explicit)], guest=guest_file(git))
+
+
+def guest_file(git: GitManager) -> Path | None:
+    """Return where the repository's own configuration would be.  Never in a task's worktree: it must not rewrite its own rules."""
+    return Path(git.main_worktree, "moderator.yaml") if git.main_worktree else None
 
 
 def configuration_files(git: GitManager, named: str | None = None, explicit: bool = True) -> list[tuple[Path, str]]:
     """Return the files that count, each with what names it: an option, a variable, or nothing but its place."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     paths = [Path(home, "moderator", "config.yaml")]
-    if git.main_worktree:
-        # Never from a task's worktree: a task must not rewrite its own rules.
-        paths.append(Path(git.main_worktree, "moderator.yaml"))
+    if own := guest_file(git):
+        paths.append(own)
     present = [(path, "") for path in paths if os.path.lexists(path)]
     variable = os.environ.get("MODERATOR_CONFIG")
     if explicit and (named or variable):

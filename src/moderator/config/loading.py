@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moderator.config.settings import AGREED, BackendRoutingConfig, Config, ParallelConfig
+from moderator.config.settings import AGREED, SANDBOX_CHOICES, BackendRoutingConfig, Config, ParallelConfig
 from moderator.context import IsolationLevel
 from moderator.document import (
     Complaints,
@@ -40,7 +40,7 @@ def load_config(paths: Sequence[Path], backends: Collection[str] = (), guest: Pa
     Raises ConfigurationError with everything that is wrong in any of the files, each complaint with its file, line and column;
     a file that is not there is a complaint too.
     """
-    sources = _read(paths)
+    sources = _read(paths, guest)
     config = _config(sources, backends)
     if guest is None or guest not in paths:
         return config
@@ -53,9 +53,9 @@ def load_config(paths: Sequence[Path], backends: Collection[str] = (), guest: Pa
     return replace(config, asked_by_guest=_plain(own)) if in_force else config
 
 
-def load_with_origins(paths: Sequence[Path]) -> tuple[Config, dict[tuple[str, ...], str]]:
+def load_with_origins(paths: Sequence[Path], guest: Path | None = None) -> tuple[Config, dict[tuple[str, ...], str]]:
     """Return the settings of the files, as `load_config` does, and for each key that is set where: `file:line`."""
-    sources = _read(paths)
+    sources = _read(paths, guest)
     config = _config(sources, ())
     origins: dict[tuple[str, ...], str] = {}
     for source in sources:
@@ -65,7 +65,7 @@ def load_with_origins(paths: Sequence[Path]) -> tuple[Config, dict[tuple[str, ..
     return config, origins
 
 
-def _read(paths: Sequence[Path]) -> list[_Source]:
+def _read(paths: Sequence[Path], guest: Path | None = None) -> list[_Source]:
     sources = []
     for path in paths:
         document = read_document(path)
@@ -79,6 +79,8 @@ def _read(paths: Sequence[Path]) -> list[_Source]:
                 " write for example 'keep: failed'",
                 document.root,
             )
+        if path == guest and given.get("sandbox") == SANDBOX_CHOICES[0]:
+            del given["sandbox"]  # it may ask for a sandbox, and takes away none that a person wants
         sources.append(_Source(document.complaints, document.root, given, broken))
     return sources
 

@@ -41,7 +41,10 @@ You work in {workspace}, a worktree of its own on the branch {branch}: change fi
 Do not commit, switch branches or make another worktree. What you leave in the directory is committed when you have finished.
 Nobody can answer questions: where something is unclear, take the simplest reading and say so at the end.
 """
-AGREED = ("setup", "verify", "teardown", "carry", "env", "open", "backends")
+AGREED = (
+    *("setup", "verify", "teardown", "env", "open", "backends", "prompt_template", "commit"),
+    *("carry", "submodules"),
+)
 """Settings by which a repository's own configuration decides what is executed, or what goes to where: see `trust`."""
 KIND_RULES = (
     ("prototyping", ("prototyp*", "spike", "proof of concept", "poc", "mock-up", "mockup", "experiment*", "try out")),
