@@ -185,6 +185,8 @@ class Pool:
         def fits(spare: Spare) -> bool:
             if spare.seal is None or spare.home != home or (spare.keeps_ignored and not self._limits.keeps_ignored):
                 return False
+            if time.time() - spare.made_at > self._limits.days * _DAY:
+                return False
             return spare.conversion == conversion() and leads_there(spare)
 
         return fits
