@@ -841,6 +841,25 @@ def test_what_is_written_in_the_moment_of_the_rename_is_seen(
     assert (listing(tree), manager.removals()) == (seen[1], [])
 
 
+def test_a_file_that_somebody_writes_into_by_a_mapping_is_kept(tmp_path: Path, manager: GitManager) -> None:
+    """He writes where no time of change tells of it: the tree stays in the trash, and longer than he is there."""
+    tree = Path(made(tmp_path, manager).path)
+    script = (
+        "import mmap, os\nfile = open('README.md', 'r+b')\nkept = mmap.mmap(file.fileno(), 0)\nkept[0:1] = b'#'\n"
+        "file.close()\nos.chdir('/')\nprint('open', flush=True)\ninput()\nkept[0:4] = b'mine'\nprint('done', flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        process.stdout.readline()
+        removal = manager.remove_workspace("t")
+        assert removal is not None
+        process.communicate("\n")
+    assert manager.empty_trash()
+    assert (tree.parent / ".trash" / removal.id / "README.md").read_text().startswith("mine")
+
+
 def test_bytes_that_came_in_with_a_folder_are_not_passed_over(tmp_path: Path) -> None:
     """A folder that is older than the workspace, moved in: what git takes for equal in it is looked at as if it were new."""
     repo = make_repository(tmp_path / "repo", [("first", {"d/lines": "a\nb\n", ".gitattributes": "lines eol=crlf\n"})])

@@ -21,7 +21,7 @@ from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.retiring import tidy_trash
 from moderator.git.trash import GARBAGE, delete, into_garbage, is_in_trash, leads_elsewhere, retired_of, trash_of
-from moderator.git.users import processes_using
+from moderator.git.users import processes_in, writers_in
 from moderator.git.values import Removal
 
 _STRAGGLER = "what was written into it after its removal"
@@ -103,7 +103,10 @@ class Emptier:
             now_known = self._removals.find(removal.id)
             if now_known is None or now_known[0] != removal or self._removals.stands(removal, record):
                 return
-            if next(processes_using(tree), None):
+            if next(processes_in(tree), None):
+                return
+            if next(writers_in(tree), None):  # what is written through a mapping may leave no time of change
+                self._removals.write(self._kept_on(removal, now), record)
                 return
             if (youngest := _youngest(tree)) >= _known_until(removal):
                 if youngest < now - _CLOCK_TICK:  # otherwise more may come that looks as old; later there is no doubt

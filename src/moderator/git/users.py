@@ -37,18 +37,38 @@ def processes_using(path: str) -> Iterator[int]:
         return
     for pid in _others():
         with contextlib.suppress(OSError):
-            if _within(os.readlink(f"{_PROC}/{pid}/cwd"), inside) or _has_open(pid, inside):
+            if _within(os.readlink(f"{_PROC}/{pid}/cwd"), inside) or _has_open(pid, inside) or _maps(pid, inside):
                 yield pid
 
 
-def _has_open(pid: int, inside: str) -> bool:
-    folder = f"{_PROC}/{pid}/fd"
-    for name in os.listdir(folder):
-        with contextlib.suppress(OSError):
-            if _within(os.readlink(f"{folder}/{name}"), inside):
-                return True
+def writers_in(path: str) -> Iterator[int]:
+    """Yield the processes, other than this one, that have a file in `path` open or mapped for writing, as `processes_using`."""
+    inside = os.path.realpath(path)
+    if os.path.isdir(f"{_PROC}/self"):
+        for pid in _others():
+            with contextlib.suppress(OSError):
+                if _has_open(pid, inside, writing=True) or _maps(pid, inside, writing=True):
+                    yield pid
+
+
+def _has_open(pid: int, inside: str, writing: bool = False) -> bool:
+    for name in os.listdir(f"{_PROC}/{pid}/fd"):
+        with contextlib.suppress(OSError, ValueError):
+            if _within(os.readlink(f"{_PROC}/{pid}/fd/{name}"), inside):
+                if not writing:
+                    return True
+                with open(f"{_PROC}/{pid}/fdinfo/{name}", encoding="ascii") as told:  # flags: octal, proc(5)
+                    flags = next((line.split()[1] for line in told if line.startswith("flags:")), "0")
+                if int(flags, 8) & (os.O_WRONLY | os.O_RDWR):
+                    return True
+    return False
+
+
+def _maps(pid: int, inside: str, writing: bool = False) -> bool:
+    prefix = os.fsencode(inside) + b"/"
     with open(f"{_PROC}/{pid}/maps", "rb") as maps:
-        return os.fsencode(inside) + b"/" in maps.read()
+        # address permissions offset device inode path
+        return any(prefix in line and (not writing or line.split(b" ", 2)[1] == b"rw-s") for line in maps)
 
 
 def _others() -> Iterator[int]:
