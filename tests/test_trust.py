@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -220,17 +219,14 @@ def test_backends_of_a_repositorys_own_need_agreement_too(
     assert (tmp_path / "made").exists()
 
 
-def test_what_was_agreed_to_is_what_is_executed(repository: Path, listed: Path) -> None:
+def test_what_was_agreed_to_is_what_is_executed(repository: Path, tmp_path: Path) -> None:
     """The file is read once, for the comparison and for the run, so what stands there a moment later has no say."""
     agreements().agree(str(repository), {"setup": ["touch made"]})
-    (repository / "moderator.yaml").unlink()
-    os.mkfifo(repository / "moderator.yaml")  # it gives what is written once: whoever read it again would wait for ever
-    giver = threading.Thread(target=(repository / "moderator.yaml").write_text, args=("setup: touch made\n",))
-    giver.start()
-    done = moderator(repository, "run", listed, "--progress", "none")
-    giver.join()
-    assert done.returncode == 0
-    tree = Path(f"{repository}.moderator", "tasks", "one")
+    later = "echo 'setup: touch other' > moderator.yaml; echo x"  # executed once it has been compared, before a task begins
+    listed = task_list(tmp_path / "tasks.yaml", {"id": "one", "run": "true", "foreach": {"command": later}})
+    assert moderator(repository, "run", listed, "--progress", "none").returncode == 0
+    assert (repository / "moderator.yaml").read_text() == "setup: touch other\n"
+    tree = Path(f"{repository}.moderator", "tasks", "one-x")
     assert sorted(path.name for path in tree.iterdir()) == [".git", "a.txt", "made"]
 
 
