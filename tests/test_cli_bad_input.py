@@ -40,6 +40,25 @@ def refused(tmp_path: Path, cwd: Path, *arguments: str | Path, **environment: st
     return done.returncode, done.stderr
 
 
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, repository: Path) -> None:
+    """Neither as the configuration, nor as a list of tasks, nor where one of these names a file; our own input is read."""
+    os.mkfifo(tmp_path / "pipe")
+    named = task_list(
+        tmp_path / "named", {"id": "a", "prompt_file": "pipe"}, {"id": "b", "run": "x", "foreach": {"lines": "pipe"}}
+    )
+    for arguments, times in ((["run", "../pipe", "--dry-run"], 1), (["run", named, "--dry-run"], 2)):
+        code, said = refused(tmp_path, repository, *arguments)
+        assert (code, said.count("it is a pipe or a device, not a file")) == (2, times), said
+    os.mkfifo(repository / "moderator.yaml")
+    code, said = refused(tmp_path, repository, "clean", "--all")
+    assert (code, "it is a pipe or a device, not a file" in said) == (2, True), said
+    (repository / "moderator.yaml").unlink()
+    done = subprocess.run(
+        command("run", "/dev/stdin", "--dry-run"), cwd=repository, input=b"tasks: [{id: a, run: x}]", check=False
+    )
+    assert done.returncode == 0
+
+
 # -- the repository ----------------------------------------------------------------------------------------------------
 
 

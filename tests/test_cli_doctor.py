@@ -156,13 +156,18 @@ def test_a_run_whose_process_is_dead_is_information(shop: Path) -> None:
     """A run that says that it runs, and does not, is named with what goes on with it."""
     tasks = task_list(shop.parent / "tasks.yaml", {"id": "three", "run": "true"})
     assert moderator(shop, "run", tasks).returncode == 0
-    with sqlite3.connect(shop / ".git/moderator/history.db") as history:
-        history.execute("UPDATE runs SET state = 'running', boot_id = 'another', command_line = 'moderator run a.yaml'")
-    history.close()
-    done = moderator(shop, "doctor", "--json")
-    (found,) = document(done)["findings"]
-    assert (done.returncode, found["code"], found["severity"]) == (0, "run-interrupted", "information")
-    assert found["hint"] == "to go on with it: moderator run a.yaml --resume"
+    for typed, to_type in (
+        ("moderator run a.yaml", "moderator run a.yaml --resume"),
+        ("moderator run 'a b' --fresh -j 2", "moderator run 'a b' -j 2 --resume"),
+        ("moderator run --resume -- --fresh", "moderator run --resume -- --fresh"),
+    ):
+        with sqlite3.connect(shop / ".git/moderator/history.db") as history:
+            history.execute("UPDATE runs SET state = 'running', boot_id = 'another', command_line = ?", (typed,))
+        history.close()
+        done = moderator(shop, "doctor", "--json")
+        (found,) = document(done)["findings"]
+        assert (done.returncode, found["code"], found["severity"]) == (0, "run-interrupted", "information")
+        assert found["hint"] == f"to go on with it: {to_type}"
 
 
 def test_it_is_safe_beside_a_run(tmp_path: Path) -> None:

@@ -76,7 +76,14 @@ def test_the_plan_shows_every_task_and_makes_nothing(repository: Path, tmp_path:
     assert (tmp_path / "where").read_text() == f"{repository}\n"
     old = document(moderator(repository, "run", tasks, "--dry-run", "--json", "--base", "old"))["plan"]
     assert ids(old["tasks"])[:2] == ["check-a.py", "top-a.py"]
-    routed = document(moderator(repository, "route", tasks, "--json"))["tasks"]
+    (tmp_path / "where").unlink()
+    unasked = moderator(repository, "route", tasks)
+    assert (unasked.returncode, "prints; add --lists" in unasked.stderr, (tmp_path / "where").exists()) == (
+        2,
+        True,
+        False,
+    )
+    routed = document(moderator(repository, "route", tasks, "--lists", "--json"))["tasks"]
     assert ids(routed) == ids(plan["tasks"])
 
 

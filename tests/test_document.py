@@ -301,6 +301,20 @@ def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("{'a': 1}\n", "")
 
 
+def test_nobody_is_waited_for(tmp_path: Path) -> None:
+    """A pipe that stands where a file should be, by a link too, is a complaint at once; the empty device is an empty file."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "none").symlink_to(os.devnull)
+    for name in ("pipe", "link"):
+        found = read_document(tmp_path / name)
+        assert found.complaints.sentences() == [
+            f"{tmp_path / name}: the file cannot be read (it is a pipe or a device, not a file); check the path"
+        ]
+    found = read_document(tmp_path / "none")
+    assert (found.root, found.complaints.sentences()) == (None, [])
+
+
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_bytes_are_read_or_complained_about(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     """Whatever a file holds, nothing is raised, and every complaint says where it stands."""

@@ -129,6 +129,7 @@ def test_what_cannot_be_adopted(repository: Path, tmp_path: Path, monkeypatch: p
         git(repository, "worktree", "add", "--quiet", "-b", name, tmp_path / name)
     git(repository, "worktree", "add", "--quiet", "--detach", tmp_path / "detached")
     git(repository, "worktree", "add", "--quiet", "-b", "inner", tmp_path / "outer/inner")
+    git(repository, "worktree", "add", "--quiet", "-b", "within", repository / "within")
     git(tmp_path / "outer", "config", "core.excludesFile", "/dev/null")
     (repository / ".git/info/exclude").write_text("inner\n")
     (tmp_path / "dirty/new").touch()
@@ -161,6 +162,8 @@ def test_what_cannot_be_adopted(repository: Path, tmp_path: Path, monkeypatch: p
         ("refs/heads/moved", None, 3, "is not there"),
         ("./elsewhere", None, 3, "git worktree repair"),
         ("./outer", None, 3, "lies inside the worktree"),
+        ("./outer/inner", None, 3, "worktree move"),
+        ("repo/within", None, 3, "so would what a removal puts aside"),
         ("./mine", None, 2, "already"),
         ("refs/heads/mine", "again", 2, "already"),
         ("plain", "taken", 2, "the id 'taken' is taken"),

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from moderator.cli.options import agreements, configuration, require_agreement
 from moderator.config import load_config
 from moderator.config.loading import load_with_origins
 from moderator.config.settings import AGREED
-from moderator.errors import EnvironmentProblem, NotTrusted
+from moderator.errors import ConfigurationError, EnvironmentProblem, NotTrusted
 from moderator.git.manager import GitManager
 from moderator.machine import ports_folder, state_home
 from moderator.trust import Agreements, lines_of
@@ -69,6 +68,22 @@ def test_values_are_agreed_to_for_one_path_and_as_they_are(tmp_path: Path) -> No
     with pytest.raises(NotTrusted):
         known.require("/shop", {"verify": "make test"})
     assert os.listdir(tmp_path / "state" / "trust") == []
+
+
+def test_what_is_one_command_is_one_line_and_what_cannot_be_read_back_is_not_agreed_to(tmp_path: Path) -> None:
+    """A list of words is one command, but where each is a command or a path; the bytes that are read bound those written."""
+    assert lines_of({"open": ["touch", "/x"], "verify": ["a", "b"], "carry": [".env", "x/"], "teardown": ["a", "b c"]}) == [
+        "carry: .env", "carry: x/", 'open: ["touch", "/x"]', "teardown: a", "teardown: b c", 'verify: ["a", "b"]',
+    ]  # fmt: skip
+    known = Agreements(tmp_path / "trust")
+    known.agree("/shop", VALUES)
+    for size in (1 << 20, 1 << 18):
+        with pytest.raises(ConfigurationError, match="at most 1048576 can be agreed to"):
+            known.agree("/shop", {"verify": "ü" * size})
+    known.require("/shop", VALUES)
+    large = {"verify": "x" * ((1 << 20) - 400)}
+    known.agree("/shop", large)
+    known.require("/shop", large)
 
 
 def test_a_file_that_others_may_have_made_proves_nothing(tmp_path: Path) -> None:
@@ -220,17 +235,16 @@ def test_backends_of_a_repositorys_own_need_agreement_too(
     assert (tmp_path / "made").exists()
 
 
-def test_what_was_agreed_to_is_what_is_executed(repository: Path, listed: Path) -> None:
+def test_what_was_agreed_to_is_what_is_executed(repository: Path, tmp_path: Path) -> None:
     """The file is read once, for the comparison and for the run, so what stands there a moment later has no say."""
     agreements().agree(str(repository), {"setup": ["touch made"]})
-    (repository / "moderator.yaml").unlink()
-    os.mkfifo(repository / "moderator.yaml")  # it gives what is written once: whoever read it again would wait for ever
-    giver = threading.Thread(target=(repository / "moderator.yaml").write_text, args=("setup: touch made\n",))
-    giver.start()
-    done = moderator(repository, "run", listed, "--progress", "none")
-    giver.join()
-    assert done.returncode == 0
-    tree = Path(f"{repository}.moderator", "tasks", "one")
+    later = (
+        "echo 'setup: touch other' > moderator.yaml; echo x"  # executed once it has been compared, before a task begins
+    )
+    listed = task_list(tmp_path / "tasks.yaml", {"id": "one", "run": "true", "foreach": {"command": later}})
+    assert moderator(repository, "run", listed, "--progress", "none").returncode == 0
+    assert (repository / "moderator.yaml").read_text() == "setup: touch other\n"
+    tree = Path(f"{repository}.moderator", "tasks", "one-x")
     assert sorted(path.name for path in tree.iterdir()) == [".git", "a.txt", "made"]
 
 

@@ -29,6 +29,7 @@ from moderator.document import (
     flag_of,
     is_null,
     mismatch,
+    opened,
     plain_value,
     quoted,
     read_document,
@@ -348,7 +349,7 @@ def _prompt_file(node: Node, complaints: Complaints, folder: Path) -> str | None
     if name is None:
         return None
     try:
-        with open(folder / name, "rb") as file:
+        with opened(folder / name) as file:
             content = file.read(_LONGEST_PROMPT + 1)
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:

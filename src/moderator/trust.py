@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from moderator.document import quoted
-from moderator.errors import EnvironmentProblem, NotTrusted, to_type
+from moderator.errors import ConfigurationError, EnvironmentProblem, NotTrusted, to_type
 
 _VERSION = 1
 _LARGEST = 1 << 20  # bytes of a file that are read
+_SEVERAL = ("setup", "teardown", "carry")  # a list in another is the words of one command
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ class Agreements:
         return values
 
     def agree(self, repository: str, values: Mapping[str, Any]) -> None:
-        """Write down that these values were agreed to, in the place of any others.  Raises EnvironmentProblem."""
+        """Write down that these values were agreed to, in the place of any others.
+
+        Raises EnvironmentProblem, and ConfigurationError if they are so much that they could not be read back.
+        """
         path = self._file(repository)
         document = {
             "version": _VERSION,
@@ -98,6 +102,13 @@ class Agreements:
             "digest": _digest(repository, values),
             "values": values,
         }
+        text = json.dumps(document, indent=1)  # plain ASCII
+        if len(text) > _LARGEST:
+            raise ConfigurationError(
+                f"what the repository {_shown(repository)} would have executed is {len(text)} bytes long when it is written down; "
+                f"at most {_LARGEST} can be agreed to, and nothing was",
+                hint="put what is long into a script of the repository, and the script's name into moderator.yaml",
+            )
         with _told("written down", path):
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             self._require_own_folder()
@@ -106,7 +117,7 @@ class Agreements:
                 # A new file that takes the old one's name: a link that stands there is replaced, and leads nowhere.
                 descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                    json.dump(document, file, indent=1)
+                    file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(aside, path)
@@ -147,8 +158,8 @@ def lines_of(values: Mapping[str, Any]) -> list[str]:
     lines = []
     for name in sorted(values):
         value = values[name]
-        one_command = not isinstance(value, list) or name == "verify"
-        lines += [f"{name}: {_written(one)}" for one in ([value] if one_command else value)]
+        several = isinstance(value, list) and name in _SEVERAL
+        lines += [f"{name}: {_written(one)}" for one in (value if several else [value])]
     return lines
 
 

@@ -1,6 +1,7 @@
 """`moderator backends` and `moderator route`: what could do tasks here, and which task goes where, and why.
 
-Nothing is run for a task; programs are asked for their version and whether they are logged in, nothing else.
+Nothing is run for a task; programs are asked for their version and whether they are logged in, nothing else; what prints a list
+of tasks is executed only if that is asked for.
 """
 
 from __future__ import annotations
@@ -56,17 +57,18 @@ def backends_command(names: tuple[str, ...], config: str | None, as_json: bool, 
 
 @click.command("route")
 @click.argument("tasks_file", metavar="TASKS.yaml")
+@click.option("--lists", is_flag=True, help="Execute the commands of foreach, which print what there is a task for.")
 @click.option("--config", metavar="FILE", help="A configuration file that wins over the others.")
 @json_option
 @repo_option
-def route_command(tasks_file: str, config: str | None, as_json: bool, repo: str) -> int:
-    """Show which backend each task of TASKS.yaml goes to, and which rule says so; runs nothing."""
+def route_command(tasks_file: str, lists: bool, config: str | None, as_json: bool, repo: str) -> int:
+    """Show which backend each task of TASKS.yaml goes to, and which rule says so; runs no task, and no list's command unasked."""
     from moderator.cli.sources import RepositorySources
     from moderator.taskfile import read_tasks
 
     log_to_stderr()
     router = _router(repo, config)
-    listed = read_tasks(Path(tasks_file), RepositorySources(GitManager(repo)))
+    listed = read_tasks(Path(tasks_file), RepositorySources(GitManager(repo), executing=lists))
     problems: list[str] = []
     documents = []
     missing: list[BackendUnavailable] = []

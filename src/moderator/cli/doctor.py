@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 
 import click
@@ -110,8 +111,14 @@ def _of_history(state_root: str) -> list[Finding]:
         Finding(
             "run-interrupted",
             f"the run {run.run_id} ended without saying how: its process died",
-            f"to go on with it: {one_line(run.command_line).removesuffix(' --resume')} --resume",
+            f"to go on with it: {one_line(_to_go_on(run.command_line))}",
             severity=INFORMATION,
         )
         for run in dead
     ]
+
+
+def _to_go_on(command_line: str) -> str:
+    from moderator.cli.resuming import with_flag
+
+    return with_flag(shlex.split(command_line), "--resume")

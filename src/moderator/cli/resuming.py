@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 from moderator.cli.output import say
@@ -94,9 +95,14 @@ def say_how_to_go_on(error: WorkspaceOccupied, orchestrator: Orchestrator, sourc
 
 def _typed_with(flag: str) -> str:
     """Return the command line as it was typed, with one of the two flags that say how to begin."""
-    words = [word for word in sys.argv[1:] if word not in ("--resume", "--fresh")]
-    end = words.index("--") if "--" in words else len(words)
-    return f"{program()} {shlex.join([*words[:end], flag, *words[end:]])}"
+    return f"{program()} {with_flag(sys.argv[1:], flag)}"
+
+
+def with_flag(typed: Sequence[str], flag: str) -> str:
+    """Return words of a command line as they are typed, with one of the two flags that say how to begin in the place of any."""
+    end = typed.index("--") if "--" in typed else len(typed)
+    words = [word for word in typed[:end] if word not in ("--resume", "--fresh")]
+    return shlex.join([*words, flag, *typed[end:]])
 
 
 def program() -> str:

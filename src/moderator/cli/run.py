@@ -64,7 +64,11 @@ _MEASURED = 50  # tasks up to which the table counts changed lines
     help="Resume, and repeat the set-up of TASK in its workspace as it is instead of in a new one; may be given again.",
 )
 @click.option("--fresh", is_flag=True, help="Start anew; what earlier runs left under the tasks' names is set aside.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the plan and make nothing; of all commands only those that print the lists of foreach run.",
+)
 @click.option("--progress", type=click.Choice(["auto", "live", "plain", "none"]), default="auto", show_default=True)
 @click.option("--config", metavar="FILE", help="A configuration file that wins over the others.")
 @json_option

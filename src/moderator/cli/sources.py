@@ -19,11 +19,16 @@ from moderator.process import Cancellation, Ending, Limits, Supervisor, run
 
 
 class RepositorySources:
-    """Looks lists up in a repository.  `base` is what was asked for on the command line and wins over a file's."""
+    """Looks lists up in a repository.
 
-    def __init__(self, git: GitManager, base: str | None = None) -> None:
+    `base` is what was asked for on the command line and wins over a file's; `executing`: whether a list's command is executed
+    at all.
+    """
+
+    def __init__(self, git: GitManager, base: str | None = None, executing: bool = True) -> None:
         self._git = git
         self._base = base
+        self._executing = executing
 
     def files(self, base: str | None, untracked: bool) -> Sequence[str]:
         """Return the regular files of a commit, and those of the main checkout that are not tracked.  Raises UnknownRevision."""
@@ -31,7 +36,14 @@ class RepositorySources:
         return sorted({*tracked, *self._git.untracked_files()}) if untracked else tracked
 
     def output(self, command: str | list[str], timeout: float) -> bytes:
-        """Return what a command prints.  Raises UsageError with the end of what it complained of if it did not end with 0."""
+        """Return what a command prints.
+
+        Raises UsageError, with the end of what it complained of if it did not end with 0.
+        """
+        if not self._executing:
+            raise UsageError(
+                "nothing is executed here, so nobody knows what this list's command prints", hint="add --lists"
+            )
         where = self._git.main_worktree
         if where is None:
             raise UsageError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from moderator.document.asking import choice_of, complain_of, flag_of, text_of, texts_of
 from moderator.document.nodes import ListNode, MappingNode, Node, Place, ScalarNode, is_null, plain_value
+from moderator.document.opening import opened
 from moderator.document.reading import Document, read_document
 from moderator.document.wording import (
     Complaints,
@@ -38,6 +39,7 @@ __all__ = [
     "is_null",
     "listed",
     "mismatch",
+    "opened",
     "plain_value",
     "quoted",
     "read_document",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moderator.document.nodes import Node, Place
+from moderator.document.opening import opened
 from moderator.document.wording import Complaints
 
 LARGEST_FILE = 4 * 1024 * 1024
@@ -44,7 +45,7 @@ def read_document(path: Path) -> Document:
 
 def _content(path: Path, complaints: Complaints) -> bytes | None:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         complaints.add("there is no such file; check the path")

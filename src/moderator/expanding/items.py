@@ -28,6 +28,7 @@ from moderator.document import (
     flag_of,
     is_null,
     listed,
+    opened,
     plain_value,
     quoted,
     text_of,
@@ -168,7 +169,7 @@ def _lines(node: Node, by_nul: bool, complaints: Complaints, folder: Path) -> _F
     if name is None:
         return None
     try:
-        with open(folder / name, "rb") as file:
+        with opened(folder / name) as file:
             content = file.read(LARGEST_LIST + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no file can have this name"

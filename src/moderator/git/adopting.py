@@ -126,6 +126,22 @@ def refuse_other_names(registry: Registry, found: Found, task_id: str, homes: se
         )
 
 
+def refuse_a_place_inside(repository: Repository, found: Found) -> None:
+    """Raise PersonNeeded if a removal would put the tree into another working tree of the repository.
+
+    There it would show as files of that one, and a `git clean` of the person would delete what was put aside.
+    """
+    if not found.tree or not is_elsewhere(found.tree):
+        return
+    around = [tree_named_in(entry) for entry in _entries(repository) if entry != found.entry]
+    for tree in (os.path.realpath(one) for one in (repository.main_top, *around) if one):
+        if found.tree.startswith(tree + os.sep):
+            raise PersonNeeded(
+                f"the worktree {printable(found.tree)!r} lies inside {printable(tree)!r}, and so would what a removal puts aside",
+                hint=f"move it out first: {to_type('git', 'worktree', 'move', found.tree, 'NEW')}",
+            )
+
+
 def fork_of(repository: Repository, found: Found, revision: str | None) -> Base:
     """Return where the branch forked: from the branch that is named, or that the main worktree is on.
 

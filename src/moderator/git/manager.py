@@ -272,6 +272,7 @@ class GitManager:
         homes = {os.path.dirname(one.path) for one in self._registry if one.path and not entries.is_elsewhere(one.path)}
         homes |= {os.path.join(root, entries.TASKS) for root in (self.default_root, base_context.working_directory)}
         adopting.refuse_other_names(self._registry, found, name, set(map(os.path.realpath, homes)))
+        adopting.refuse_a_place_inside(self._repository, found)
         fork = adopting.fork_of(self._repository, found, base)
         self._repository.refuse_mirror("the branches of tasks")
         context = ExecutionContext.named(replace(base_context, git_branch=fork.name), name, IsolationLevel.FULL)
