@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from moderator.execution.scratch import sweep_scratch
 from moderator.git.manager import GitManager
 from moderator.git.values import WorkspaceStatus
 from moderator.models import Outcome, TaskResult
+from moderator.ports import PortRange, reserve
 from moderator.preparing import standing
 from moderator.preparing.commands import Teardowns
 from moderator.preparing.standing import Standing, Standings, stage_of
@@ -142,6 +144,33 @@ def test_a_workspace_is_set_up_once_and_a_new_one_again(tmp_path: Path, monkeypa
     )
     assert (words(result), result.attempt) == ("unchanged", 2)
     assert count.read_text().split() == ["up", "down", "up"]
+
+
+def test_a_teardown_has_the_ports_only_as_long_as_they_are_the_tasks(tmp_path: Path) -> None:
+    """In the run they are held until it is done; later another task may have them, and so none is named."""
+    repository, said, folder = sample(tmp_path), tmp_path / "said", tmp_path / "ports"
+    probe = f"import os, socket; socket.create_server(('', $MODERATOR_PORT)); print('free', len(os.listdir({str(folder)!r})))"
+    teardown = [
+        f'echo "$MODERATOR_PORT,$MODERATOR_PORT_COUNT,$MODERATOR_SLOT,$P,$S,$T" >> {said}',
+        f'test -z "$MODERATOR_PORT" || "{sys.executable}" -c "{probe}" >> {said}',
+    ]
+    ports = PortRange(24000 + os.getpid() % 4000, 28999, 2)
+
+    def run(task_id: str, keep: str) -> TaskResult:
+        task = shell(task_id, "true", teardown=teardown, env={"T": "{task_id}", "P": "{port_1}"})
+        options = {"reserve": lambda _: reserve(folder, ports), "variables": {"S": "s{slot}", "P": "{task_id}"}}
+        return execute(repository, task, keep=keep, environment=inherited(S="mine"), **options)[0]
+
+    assert run("one", "never").notes == []
+    first, count, slot, second, *others = said.read_text().splitlines()[0].split(",")
+    assert (count, slot, int(second), others) == ("2", "0", int(first) + 1, ["s0", "one"])
+    assert said.read_text().splitlines()[1] == "free 2"  # the block's lock, and that of whoever chooses
+    said.unlink()
+    run("two", "always")
+    git_manager = GitManager(repository)
+    teardowns = Teardowns(git_manager, inherited(MODERATOR_PORT="1", S="mine"))
+    git_manager.remove_workspace("two", before=teardowns.of("two"))
+    assert said.read_text() == ",,,,,two\n"
 
 
 @pytest.mark.parametrize("level", [IsolationLevel.NONE, IsolationLevel.BRANCH])

@@ -9,8 +9,16 @@ from types import MappingProxyType
 from moderator.errors import ConfigurationError
 from moderator.expanding.filling import OUR_VARIABLES, variable_of
 from moderator.git.values import Workspace
+from moderator.models import ENV_PLACEHOLDERS
+from moderator.templates import names_in
 
 _PORTS = ("MODERATOR_PORT", "MODERATOR_PORT_COUNT")
+_FLEETING = {"slot", "port", *(name for name in ENV_PLACEHOLDERS if name.startswith("port_"))}
+
+
+def fleeting_in(templates: Mapping[str, str]) -> set[str]:
+    """Return the variables that name a task's slot or ports: another one's, once this one has given them up."""
+    return {name for name, template in templates.items() if names_in(template) & _FLEETING}
 
 
 def environment_in(

@@ -22,7 +22,7 @@ from moderator.backends.parsers import Answer, parser_for
 from moderator.backends.shell import command_of
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork, to_type
-from moderator.execution.environment import environment_in
+from moderator.execution.environment import environment_in, fleeting_in
 from moderator.execution.leavings import put_litter_aside
 from moderator.execution.places import HeldPlace
 from moderator.execution.readiness import make_ready, notes_of_changes
@@ -263,18 +263,23 @@ class _Steps:
                 fresh=not job.stays,
             )
         try:
-            self._workspace, self._has_workspace = place.workspace, True
-            result = self._run_in(place, place.workspace, job.backend)
-            self.following = self._following(place, job.backend)
-            result.workspace_kept = self._has_workspace
-            if self.following:
-                job.place = place
+            try:
+                self._workspace, self._has_workspace = place.workspace, True
+                result = self._run_in(place, place.workspace, job.backend)
+                self.following = self._following(place, job.backend)
+                result.workspace_kept = self._has_workspace
+                if self.following:
+                    job.place = place
+            finally:
+                if job.place is None:
+                    place.let_go()
+            if self.following is None and self._has_workspace:
+                tidied(result)
+            return result
         finally:
-            if job.place is None:
+            if job.place is None:  # only now, for a teardown uses the ports that the task had
+                everything.teardowns.held.discard(self._task.id)
                 place.release()
-        if self.following is None and self._has_workspace:
-            tidied(result)
-        return result
 
     def _following(self, place: HeldPlace, backend: Backend) -> Next | None:
         """Return the attempt that follows this one, the workspace put back for it; None if it was the last."""
@@ -323,6 +328,7 @@ class _Steps:
         self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._job.attempt)
         self._scratch = make_scratch(git.state_root, everything.environment.get("TMPDIR"))
         block = held.ports(lambda: reserve(self._slot)) if (reserve := everything.reserve) else None
+        everything.teardowns.held.add(self._task.id)
         state_dir = os.path.abspath(workspace.state_dir)
         os.makedirs(state_dir, exist_ok=True)
         place = Place(workspace.path, workspace.branch, workspace.base, state_dir, str(self._log.parent))
@@ -334,7 +340,9 @@ class _Steps:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             Path(path).write_text(content, "utf-8", "surrogateescape")
         environment = self._environment(workspace, call, block)
-        if not_ready := self._made_ready(held, workspace, environment, before):
+        # What a call sets stands above the configuration's, and below the task's own.
+        fleeting = fleeting_in({**everything.variables, **dict.fromkeys(call.env, ""), **self._task.env})
+        if not_ready := self._made_ready(held, workspace, environment, fleeting, before):
             return not_ready
         ended = run(
             self._sandboxed(call.argv, workspace),
@@ -358,7 +366,12 @@ class _Steps:
         return self._checked(workspace, ended, environment) or self._keep_work(held, ended, tree)
 
     def _made_ready(
-        self, held: HeldPlace, workspace: Workspace, environment: Mapping[str, str], before: Fingerprint | None
+        self,
+        held: HeldPlace,
+        workspace: Workspace,
+        environment: Mapping[str, str],
+        fleeting: Collection[str],
+        before: Fingerprint | None,
     ) -> TaskResult | None:
         """Set the workspace up, once; return how the task ended if it is not ready then."""
         assert self._log is not None
@@ -375,6 +388,7 @@ class _Steps:
             limits=Limits(timeout, None, everything.limits.grace),
             cancellation=everything.cancellation,
             sandbox=everything.sandbox,
+            fleeting=fleeting,
             around=lambda command: self._sandboxed(command, workspace),
         )
         self.failing = Outcome.COULD_NOT_START

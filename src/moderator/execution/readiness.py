@@ -5,7 +5,7 @@ Only where the workspace is the task's own: at levels none and branch it is a pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from moderator.errors import ModeratorError
@@ -29,11 +29,13 @@ def make_ready(
     limits: Limits,
     cancellation: Cancellation,
     sandbox: str,
+    fleeting: Collection[str],
     around: Callable[[Sequence[str]], Sequence[str]],
 ) -> Gone | None:
     """Set the workspace up, unless that was done; return how it went, None if there was nothing to do.
 
-    `env` is what the task's command gets, `inherited` what of that comes from outside.  Raises what writing it down, and looking
+    `env` is what the task's command gets, `inherited` what of that comes from outside, `fleeting` are the variables of it that are
+    somebody else's once the task's place is given up.  Raises what writing it down, and looking
     for what the set-up changed, can raise.
     """
     if place.is_ready or not place.workspace.level.isolates_directory or not (task.setup or task.teardown):
@@ -54,6 +56,7 @@ def make_ready(
                 limits.timeout,
                 limits.grace,
                 sandbox,
+                tuple(sorted(fleeting)),
             )
         )
 

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _ASKS = re.compile(r"\b(tty|terminal|stdin|standard input|EOF|password|passphrase|prompts?|interactive)\b", re.I)
 """Words in which programs complain that they have nobody to ask."""
 _NOBODY = "it runs without a terminal and with nothing on standard input, so it cannot ask anybody"
+_FLEETING = ("MODERATOR_PORT", "MODERATOR_PORT_COUNT", "MODERATOR_SLOT")
 _HURRY = 30.0  # seconds that a teardown may take once its run was interrupted
 
 
@@ -122,7 +123,8 @@ def _own(command: Command) -> str | list[str]:
 class Teardowns:
     """What runs right before workspaces are removed.
 
-    With a `run_id` a supervisor must be there for that run; otherwise there is one for each teardown.
+    With a `run_id` a supervisor must be there for that run; otherwise there is one for each teardown.  `held` are the tasks of
+    the run that have their slots and ports at this moment.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Teardowns:
         self.inherited = {name: value for name, value in environment.items() if not name.startswith("GIT_")}
         self.cancellation = cancellation
         self.run_id = run_id
+        self.held: set[str] = set()
 
     def of(self, task_id: str) -> Teardown | None:
         """Return what is to be called before a task's workspace is removed, None if there is nothing to tear down."""
@@ -176,6 +179,9 @@ class Teardown:
         if not os.path.isdir(environment.get("TMPDIR", "")):  # the task's own, which went with it
             environment.pop("TMPDIR", None)
             environment |= {name: common.inherited[name] for name in ("TMPDIR",) if name in common.inherited}
+        is_held = workspace.task_id in common.held and standing.environment.get("MODERATOR_RUN") == common.run_id
+        for name in () if is_held else (*_FLEETING, *standing.fleeting):
+            environment.pop(name, None)  # another task may have them now
 
         def around(command: Sequence[str]) -> Sequence[str]:
             if not standing.sandbox:
