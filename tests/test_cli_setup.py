@@ -98,6 +98,34 @@ def test_clean_tears_down_first(repository: Path, tmp_path: Path) -> None:
     assert states(repository) == {"one": ("teardown failed", "unchanged")}
 
 
+def test_a_repositorys_own_teardown_is_not_executed_once_the_agreement_is_taken_back(
+    repository: Path, tmp_path: Path
+) -> None:
+    """It is skipped, and told; agreed to again it is executed.  One that is the task list's own needs no agreement."""
+    said = tmp_path / "said"
+    (repository / "moderator.yaml").write_text(f"teardown: echo guest >> {said}\nenv: {{A: a}}\n")
+    listed = task_list(
+        tmp_path / "tasks.yaml",
+        {"id": "one", "run": "true"},
+        {"id": "two", "run": "true", "teardown": f"echo own >> {said}"},
+    )
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    assert moderator(repository, "run", listed, *QUIET).returncode == 0
+    assert moderator(repository, "trust", "--revoke").returncode == 0
+    done = moderator(repository, "clean", "one", "two")
+    assert (done.returncode, said.read_text()) == (0, "own\n")
+    assert "one: the teardown was skipped, for it is the word of the repository's own configuration" in done.stderr
+    assert moderator(repository, "undo", "one").returncode == 0
+    (repository / "moderator.yaml").write_text(f"teardown: echo other >> {said}\nenv: {{A: a}}\n")
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    assert "the teardown was skipped" in moderator(repository, "clean", "one").stderr
+    assert moderator(repository, "undo", "one").returncode == 0
+    (repository / "moderator.yaml").write_text(f"teardown: echo guest >> {said}\nenv: {{A: a}}\n")
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    assert moderator(repository, "clean", "one").returncode == 0
+    assert said.read_text() == "own\nguest\n"
+
+
 def test_a_workspace_made_by_hand_is_not_called_ready(repository: Path, tmp_path: Path) -> None:
     """Where the configuration has a set-up, only a run does it; asked again for the same workspace nothing changes."""
     config = tmp_path / "config.yaml"

@@ -97,8 +97,8 @@ def test_what_a_set_up_changed_is_told_and_not_committed_as_the_tasks_work(tmp_p
     kept = one(repository, "echo task >> src/b.txt; echo task > n; echo own > own", setup=[setup])
     assert words(kept) == "succeeded"
     assert kept.notes == [
-        "the set-up changed files that git does not ignore: README.md, README.md/x, m, n, src/a.txt and 1 more; "
-        "as it left them they are in no commit of the task"
+        "the set-up changed files that git does not ignore: README.md, README.md/x, m, n, src/a.txt and 1 more",
+        "as the set-up left them, in no commit: README.md, README.md/x, m, src/a.txt",
     ]
     assert git(repository, "diff-tree", "-r", "--name-status", "main", "main-task-one").splitlines() == [
         "A\tn", "A\town", "M\tsrc/b.txt",
@@ -107,6 +107,18 @@ def test_what_a_set_up_changed_is_told_and_not_committed_as_the_tasks_work(tmp_p
     assert git(tree_of(repository), "status", "--porcelain", "-uall").splitlines() == [
         " D README.md", " M src/a.txt", "?? README.md/x", "?? m",
     ]  # fmt: skip
+
+
+def test_what_the_tasks_own_commit_took_of_a_set_up_is_not_called_uncommitted(tmp_path: Path) -> None:
+    """What is said of files that a set-up left holds when it is said: some are in the commit that the task made."""
+    repository = sample(tmp_path)
+    setup = ["echo 2 >> src/a.txt; echo n > n"]
+    commit = "git -c user.name=t -c user.email=t@t commit -qm own"
+    for task_id, rest in (("one", ["as the set-up left them, in no commit: n"]), ("two", [])):
+        run = f"{'git add -A; ' if task_id == 'two' else ''}{commit} -a"
+        result = execute(repository, shell(task_id, run, setup=setup))[0]
+        assert (words(result), git(repository, "show", f"main-task-{task_id}:src/a.txt")[-1]) == ("succeeded", "2")
+        assert result.notes == ["the set-up changed files that git does not ignore: n, src/a.txt", *rest]
 
 
 @pytest.mark.parametrize("setup", ["rm .git", 'rm -rf "$PWD"'])
@@ -122,7 +134,7 @@ def test_a_workspace_with_what_a_set_up_left_goes_with_a_rescue(tmp_path: Path) 
     repository = sample(tmp_path)
     result = one(repository, "true", setup=["echo 2 >> src/a.txt; echo n > n"], keep="never")
     assert (words(result), result.workspace_kept) == ("unchanged", False)
-    assert result.notes[1:] == ["what the set-up left was rescued: changed, not committed: src/a.txt; untracked: n"]
+    assert result.notes[2:] == ["what the set-up left was rescued: changed, not committed: src/a.txt; untracked: n"]
     (rescue,) = GitManager(repository).rescues()
     assert (rescue.modified, rescue.untracked) == (("src/a.txt",), ("n",))
     again = execute(repository, shell("two", "echo work > w; exit 1", setup=["echo n > n"]), keep="never")[0]

@@ -494,6 +494,7 @@ class Orchestrator:
             "setup_timeout": self.config.setup_timeout,
             "variables": self.config.env,
             "reserve": self._reserve,
+            "asked": self.config.asked_with,
             "limits": Limits(parallel.timeout, parallel.idle_timeout, self.config.grace),
         }
         if plan.workers == 1:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from moderator.backends.calls import Backend, Call, Place, call_of
 from moderator.backends.judging import Trouble, judge
@@ -29,12 +29,12 @@ from moderator.execution.readiness import make_ready, notes_of_changes
 from moderator.execution.retrying import Next, next_attempt
 from moderator.execution.scheduling import Job
 from moderator.execution.scratch import end_scratch, make_scratch
-from moderator.git.contents import IGNORED
+from moderator.git.contents import IGNORED, shown
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.manager import GitManager
 from moderator.git.unsaved import Unsaved
 from moderator.git.values import Workspace
-from moderator.models import ENV_PLACEHOLDERS, Outcome, Task, TaskResult
+from moderator.models import ENV_PLACEHOLDERS, Command, Outcome, Task, TaskResult
 from moderator.naming import generate_task_state_dir
 from moderator.ports import Block
 from moderator.preparing.commands import Teardown, Teardowns
@@ -65,7 +65,7 @@ class Surroundings:
     `tail` is how many characters of a task's output its result holds, of each stream.  `sandbox` is the
     program that keeps tasks from writing elsewhere, "" for none.  `teardowns` are what runs before workspaces are removed,
     `setup_timeout` is seconds for a set-up or a teardown, `variables` are those of every task's environment, and `reserve` gives
-    ports to the task on a slot, None if there are none to give.
+    ports to the task on a slot, None if there are none to give.  `asked` tells what of a teardown is a repository's own word.
     """
 
     git: GitManager
@@ -85,6 +85,7 @@ class Surroundings:
     setup_timeout: float | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     reserve: Callable[[int], Block] | None = None
+    asked: Callable[[Sequence[Command]], Mapping[str, Any]] = lambda _: {}
 
 
 @dataclass(frozen=True)
@@ -389,6 +390,7 @@ class _Steps:
             cancellation=everything.cancellation,
             sandbox=everything.sandbox,
             fleeting=fleeting,
+            asked=everything.asked(task.teardown),
             around=lambda command: self._sandboxed(command, workspace),
         )
         self.failing = Outcome.COULD_NOT_START
@@ -463,6 +465,8 @@ class _Steps:
         except (ModeratorError, OSError) as error:
             return self.result(Outcome.NOT_KEPT, ended, error=error)
         self.left_out = kept.left_out
+        if kept.left_out:
+            self._notes.append(f"as the set-up left them, in no commit: {shown(kept.left_out)}")
         if kept.left:
             self._notes.append(f"left in the base checkout, changed after the commit: {', '.join(kept.left)}")
         if kept.commit is None and kept.head == workspace.base:

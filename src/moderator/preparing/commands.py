@@ -10,21 +10,25 @@ import logging
 import os
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from moderator.backends.calls import Call
 from moderator.backends.judging import judge
 from moderator.backends.parsers import Answer
 from moderator.backends.shell import command_of
-from moderator.errors import ModeratorError
+from moderator.errors import ModeratorError, NotTrusted
 from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
+from moderator.machine import state_home
 from moderator.models import Command, Outcome
 from moderator.preparing.standing import TEARDOWN_FAILED, TEARING_DOWN, TORN_DOWN, Standing, Standings
 from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
+from moderator.trust import Agreements
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +144,18 @@ class Teardowns:
         self.cancellation = cancellation
         self.run_id = run_id
         self.held: set[str] = set()
+        self._agreements = Agreements(state_home(environment) / "trust")
+
+    def is_agreed(self, asked: Mapping[str, Any]) -> bool:
+        """Whether what a repository's own configuration said, each value of it, is agreed to now as well."""
+        main = self.git.main_worktree
+        if not asked or main is None:
+            return True
+        try:
+            agreed = self._agreements.of(main) or {}
+        except NotTrusted:
+            return False
+        return all(agreed.get(name) == value for name, value in asked.items())
 
     def of(self, task_id: str) -> Teardown | None:
         """Return what is to be called before a task's workspace is removed, None if there is nothing to tear down."""
@@ -161,6 +177,12 @@ class Teardown:
     def __call__(self, workspace: Workspace) -> None:
         standing = self._common.standings.of_workspace(workspace)
         if standing is None or not standing.teardown or standing.stage == TORN_DOWN:
+            return
+        if not self._common.is_agreed(standing.asked):
+            self.notes.append(
+                "the teardown was skipped, for it is the word of the repository's own configuration, and nobody agrees to that "
+                f"any more: {'; '.join(one if isinstance(one, str) else shlex.join(one) for one in standing.teardown)}"
+            )
             return
         self._write(replace(standing, stage=TEARING_DOWN))
         try:

@@ -41,7 +41,8 @@ class Standing:
     `created_at` is that of the workspace that is meant: another one under the same name may have come after it.  `problem` says
     what went wrong.  `teardown` are the commands to come, `environment` what they have beyond what they inherit, `folder` where
     their log goes, `timeout` and `grace` are seconds, `sandbox` is the program that keeps them in, "" for none.  `fleeting` are the
-    variables that are true only as long as the run has the slot and the ports for the task, beside moderator's own.
+    variables that are true only as long as the run has the slot and the ports for the task, beside moderator's own.  `asked` is
+    what a repository's own configuration had of that at the time of the run; nothing, if the teardown is not its word.
     """
 
     task_id: str
@@ -55,6 +56,7 @@ class Standing:
     grace: float = 5.0
     sandbox: str = ""
     fleeting: tuple[str, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def is_of(self, created_at: float) -> bool:
         """Whether the workspace that was made at this moment is meant; where nobody can tell, it may be."""
