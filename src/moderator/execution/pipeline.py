@@ -22,7 +22,7 @@ from moderator.backends.parsers import Answer, parser_for
 from moderator.backends.shell import command_of
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork, to_type
-from moderator.execution.environment import environment_in, fleeting_in
+from moderator.execution.environment import environment_in, filled, fleeting_in
 from moderator.execution.leavings import put_litter_aside
 from moderator.execution.places import HeldPlace
 from moderator.execution.readiness import make_ready, notes_of_changes
@@ -34,13 +34,12 @@ from moderator.git.fingerprint import Fingerprint
 from moderator.git.manager import GitManager
 from moderator.git.unsaved import Unsaved
 from moderator.git.values import Workspace
-from moderator.models import ENV_PLACEHOLDERS, Command, Outcome, Task, TaskResult
+from moderator.models import Command, Outcome, Task, TaskResult
 from moderator.naming import generate_task_state_dir
 from moderator.ports import Block
 from moderator.preparing.commands import Teardown, Teardowns
 from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
 from moderator.routing import BackendRouter
-from moderator.templates import faults_of, fill, names_in
 
 log = logging.getLogger(__name__)
 
@@ -533,34 +532,15 @@ class _Steps:
         return Limits(timeout, idle_timeout, default.grace)
 
     def _environment(self, workspace: Workspace, call: Call, block: Block | None) -> dict[str, str]:
-        common, own = (self._filled(texts, workspace, block) for texts in (self._all.variables, self._task.env))
+        common, own = (
+            filled(texts, workspace, task_id=self._task.id, slot=self._slot, scratch=self._scratch, block=block)
+            for texts in (self._all.variables, self._task.env)
+        )
         return environment_in(
             workspace, self._all.environment, {"TMPDIR": self._scratch, **common, **call.env, **own},
             task_id=self._task.id, run_id=self._all.run_id, attempt=self._job.attempt, slot=self._slot,
             ports=(block.first, block.count) if block else None, values=self._task.values,
         )  # fmt: skip
-
-    def _filled(self, texts: Mapping[str, str], workspace: Workspace, block: Block | None) -> dict[str, str]:
-        """Return variables with their placeholders filled in."""
-        values = {
-            "workspace": workspace.path,
-            "branch": workspace.branch or "",
-            "base": workspace.base,
-            "state_dir": os.path.abspath(workspace.state_dir),
-            "tmp": self._scratch,
-            "task_id": self._task.id,
-            "slot": str(self._slot),
-        }
-        if block:
-            values["port"] = str(block.first)
-            values |= {f"port_{number}": str(block.first + number) for number in range(1, min(block.count, 10))}
-        for name, text in texts.items():
-            for fault in faults_of(text, values):
-                hint = "for a brace itself write '{{'"
-                if names_in(text) - values.keys() <= {*ENV_PLACEHOLDERS}:
-                    hint = f"tasks are given {block.count if block else 0} ports; set ports: {{count: ...}} to more"
-                raise ConfigurationError(f"env.{name}: {fault}", hint=hint)
-        return {name: fill(text, values) for name, text in texts.items()}
 
     def _message(self) -> str:
         return self._task.description.strip() or f"Work of task {self._task.id}"
