@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -50,6 +51,33 @@ def test_it_is_as_if_the_command_had_been_typed_there(repository: Path, tmp_path
     missing = moderator(repository, "exec", "one", "--", "no-such-program")
     assert (missing.returncode, missing.stdout) == (127, "") and "'no-such-program' does not exist" in missing.stderr
     assert moderator(repository, "exec", "one", "--", "./README.md").returncode == 126
+
+
+def test_it_has_what_the_configuration_gives_to_tasks(repository: Path) -> None:
+    """Variables filled in, ports and temporary files of its own; a repository's own word only once it is agreed to."""
+    (repository / "moderator.yaml").write_text(
+        "ports: {count: 2}\nenv: {A: 'shop-{task_id}-{slot}', P: '{port_1}', C: '{tmp}/c', W: '{workspace}|{branch}|{base}'}\n"
+    )
+    script = 'echo "$A|$P|$MODERATOR_PORT|$MODERATOR_PORT_COUNT|$C|$TMPDIR|$W"; echo x > "$C"'
+    refused = moderator(repository, "exec", "one", "--", "sh", "-c", script)
+    assert (refused.returncode, refused.stdout, "nobody has agreed" in refused.stderr) == (3, "", True)
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    done = moderator(repository, "exec", "one", "--", "sh", "-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
+    name, second, first, count, file, scratch, *rest = done.stdout.strip().split("|")
+    workspace = GitManager(repository).of_task("one")
+    assert (name, int(second), count, file) == ("shop-one-0", int(first) + 1, "2", f"{scratch}/c")
+    assert (rest, os.path.exists(scratch)) == ([workspace.path, "main-task-one", workspace.base], False)
+    failed = moderator(repository, "exec", "one", "two", "--json", "--", "sh", "-c", f"{script}; sleep 1; exit 3")
+    told = [one["stdout"].split("|") for one in document(failed)["results"]]
+    assert len({one[2] for one in told}) == 2  # at the same time
+    for one in told:
+        assert f"its temporary files stay for a time: {one[5]}" in failed.stderr
+        shutil.rmtree(one[5])
+    (repository / "moderator.yaml").write_text("env: {P: '{port_1}'}\n")
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    none = moderator(repository, "exec", "one", "--", "true")
+    assert (none.returncode, "tasks are given 0" in none.stderr) == (2, True)
 
 
 def test_what_is_typed_wrong_starts_nothing(repository: Path, tmp_path: Path) -> None:

@@ -98,6 +98,34 @@ def test_clean_tears_down_first(repository: Path, tmp_path: Path) -> None:
     assert states(repository) == {"one": ("teardown failed", "unchanged")}
 
 
+def test_a_repositorys_own_teardown_is_not_executed_once_the_agreement_is_taken_back(
+    repository: Path, tmp_path: Path
+) -> None:
+    """It is skipped, and told; agreed to again it is executed.  One that is the task list's own needs no agreement."""
+    said = tmp_path / "said"
+    (repository / "moderator.yaml").write_text(f"teardown: echo guest >> {said}\nenv: {{A: a}}\n")
+    listed = task_list(
+        tmp_path / "tasks.yaml",
+        {"id": "one", "run": "true"},
+        {"id": "two", "run": "true", "teardown": f"echo own >> {said}"},
+    )
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    assert moderator(repository, "run", listed, *QUIET).returncode == 0
+    assert moderator(repository, "trust", "--revoke").returncode == 0
+    done = moderator(repository, "clean", "one", "two")
+    assert (done.returncode, said.read_text()) == (0, "own\n")
+    assert "one: the teardown was skipped, for it is the word of the repository's own configuration" in done.stderr
+    assert moderator(repository, "undo", "one").returncode == 0
+    (repository / "moderator.yaml").write_text(f"teardown: echo other >> {said}\nenv: {{A: a}}\n")
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    assert "the teardown was skipped" in moderator(repository, "clean", "one").stderr
+    assert moderator(repository, "undo", "one").returncode == 0
+    (repository / "moderator.yaml").write_text(f"teardown: echo guest >> {said}\nenv: {{A: a}}\n")
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    assert moderator(repository, "clean", "one").returncode == 0
+    assert said.read_text() == "own\nguest\n"
+
+
 def test_a_workspace_made_by_hand_is_not_called_ready(repository: Path, tmp_path: Path) -> None:
     """Where the configuration has a set-up, only a run does it; asked again for the same workspace nothing changes."""
     config = tmp_path / "config.yaml"
@@ -106,3 +134,37 @@ def test_a_workspace_made_by_hand_is_not_called_ready(repository: Path, tmp_path
     assert (made.returncode, "note: it is not set up" in made.stderr) == (0, True)
     assert moderator(repository, "create", "one").stdout == made.stdout
     assert states(repository) == {"one": ("not set up", None)}
+
+
+def test_what_is_made_again_gets_what_is_carried(repository: Path, tmp_path: Path) -> None:
+    """By undo, adopt, rescue restore as by create, and none is called ready; what cannot be had is told, and holds no undo up."""
+    (repository / ".git/info/exclude").write_text(".env\n")
+    (repository / ".env").write_text("SECRET=1\n")
+    (repository / "moderator.yaml").write_text("setup: 'true'\ncarry: [.env]\n")
+    git(repository, "branch", "mine")
+    tasks = tmp_path / "shop.moderator/tasks"
+    refused = moderator(repository, "adopt", "mine")
+    assert (refused.returncode, "nobody has agreed" in refused.stderr, tasks.exists()) == (3, True, False)
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    adopted = moderator(repository, "adopt", "mine")
+    assert (adopted.returncode, "note: it is not set up" in adopted.stderr) == (0, True)
+    assert moderator(repository, "create", "one").returncode == 0
+    assert [(tasks / one / ".env").read_text() for one in ("mine", "one")] == ["SECRET=1\n"] * 2
+    (tasks / "one/new.txt").write_text("new\n")
+    assert moderator(repository, "clean", "one", "mine").returncode == 0
+    assert moderator(repository, "undo", "mine").returncode == 0
+    restored = moderator(repository, "rescue", "restore", "one", "--as", "two")
+    assert restored.returncode == 0, restored.stderr
+    assert (tasks / "two/.env").read_text() + (tasks / "two/new.txt").read_text() == "SECRET=1\nnew\n"
+    assert (tasks / "mine/.env").read_text() == "SECRET=1\n"
+    assert states(repository) == dict.fromkeys(("mine", "two"), ("not set up", None))
+    assert moderator(repository, "clean", "mine").returncode == 0
+    assert not (tasks / "mine").exists()
+    (repository / ".env").unlink()
+    back = moderator(repository, "undo", "mine")
+    assert (back.returncode, (tasks / "mine/a.txt").read_text()) == (0, "1\n")
+    assert "note: without what is carried into workspaces: " in back.stderr and ".env' cannot be carried" in back.stderr
+    (repository / "moderator.yaml").write_text("carry: [other]\n")
+    assert moderator(repository, "clean", "mine").returncode == 0
+    back = moderator(repository, "undo", "mine")
+    assert (back.returncode, "the one that was agreed to" in back.stderr) == (0, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from moderator.errors import ConfigurationError, WouldLoseWork
 from moderator.execution import retrying
 from moderator.furnishing import NOTHING, Carry, Furnishing, fault_in_path
+from moderator.git import carried
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
 from moderator.git.values import Workspace
@@ -226,6 +228,43 @@ def test_removal_tells_what_was_carried_from_new_work(repository: Path) -> None:
     assert manager.check_removal("two", rescue=True).left == (
         "deps/", "other.log", "packages/one/.env.local", "packages/two/.env.local",
     )  # fmt: skip
+
+
+def test_the_last_copy_of_what_was_carried_is_no_copy(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the main checkout has lost, or has otherwise now, is told by name and stays; content counts, not who wrote it."""
+    manager = GitManager(repository, pool=PoolLimits(1, recycle="pristine"))
+    linked = replace(EVERYTHING, carry=(*EVERYTHING.carry, Carry("build/cache", "link")))
+    for task_id in ("one", "two"):
+        furnished(repository, linked, task_id)
+    (repository / "deps/a").chmod(0o755)
+    (repository / ".env").write_text("SECRET=1\n")  # anew, and the same
+    (repository / "deps/b.js").chmod(0o644)
+    os.replace(repository / "deps/a/lib", repository / "deps/a/lib2")
+    os.replace(repository / "deps/a/lib2", repository / "deps/a/lib")
+    shutil.rmtree(repository / "build")  # there was a link to it, and nothing else
+    assert manager.check_removal("one").findings == []
+    with monkeypatch.context() as bounded:
+        bounded.setattr(carried, "_MOST_READ", 10)
+        assert manager.check_removal("one", rescue=True).left == ("deps/b.js",)  # too much to compare is not compared
+    stamps = (repository / "deps/b.js").stat()
+    (repository / "deps/b.js").write_text("B\n")
+    os.utime(repository / "deps/b.js", ns=(stamps.st_atime_ns, stamps.st_mtime_ns))
+    (repository / "deps/link").unlink()
+    (repository / "deps/link").symlink_to("b.js")
+    (repository / ".env").unlink()
+    shutil.rmtree(repository / "deps/a")
+    lost = (".env", "deps/a/", "deps/b.js", "deps/link")
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.remove_workspace("one")
+    assert caught.value.findings == (f"ignored by git, so in no commit: {', '.join(lost)}",)
+    removal = manager.remove_workspace("one", rescue=True, recycle=True)
+    assert removal and (removal.left, removal.kept_until is None) == (lost, False)
+    assert manager.pool_status().ready == 0
+    assert Path(str(manager.trash_of(removal)), ".env").read_text() == "SECRET=1\n"
+    shutil.move(repository, repository.parent / "moved")  # so nobody knows where the originals are
+    git(repository.parent / "moved", "worktree", "repair", str(repository.parent / "checkouts/tasks/two"))
+    left = GitManager(repository.parent / "moved").check_removal("two", rescue=True).left
+    assert {".env", "deps/b.js", "packages/one/.env.local"} <= set(left)
 
 
 def test_a_task_and_an_attempt_after_it_get_what_was_asked_for(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from moderator.execution.scratch import sweep_scratch
 from moderator.git.manager import GitManager
 from moderator.git.values import WorkspaceStatus
 from moderator.models import Outcome, TaskResult
+from moderator.ports import PortRange, reserve
 from moderator.preparing import standing
 from moderator.preparing.commands import Teardowns
 from moderator.preparing.standing import Standing, Standings, stage_of
@@ -95,8 +97,8 @@ def test_what_a_set_up_changed_is_told_and_not_committed_as_the_tasks_work(tmp_p
     kept = one(repository, "echo task >> src/b.txt; echo task > n; echo own > own", setup=[setup])
     assert words(kept) == "succeeded"
     assert kept.notes == [
-        "the set-up changed files that git does not ignore: README.md, README.md/x, m, n, src/a.txt and 1 more; "
-        "as it left them they are in no commit of the task"
+        "the set-up changed files that git does not ignore: README.md, README.md/x, m, n, src/a.txt and 1 more",
+        "as the set-up left them, in no commit: README.md, README.md/x, m, src/a.txt",
     ]
     assert git(repository, "diff-tree", "-r", "--name-status", "main", "main-task-one").splitlines() == [
         "A\tn", "A\town", "M\tsrc/b.txt",
@@ -105,6 +107,18 @@ def test_what_a_set_up_changed_is_told_and_not_committed_as_the_tasks_work(tmp_p
     assert git(tree_of(repository), "status", "--porcelain", "-uall").splitlines() == [
         " D README.md", " M src/a.txt", "?? README.md/x", "?? m",
     ]  # fmt: skip
+
+
+def test_what_the_tasks_own_commit_took_of_a_set_up_is_not_called_uncommitted(tmp_path: Path) -> None:
+    """What is said of files that a set-up left holds when it is said: some are in the commit that the task made."""
+    repository = sample(tmp_path)
+    setup = ["echo 2 >> src/a.txt; echo n > n"]
+    commit = "git -c user.name=t -c user.email=t@t commit -qm own"
+    for task_id, rest in (("one", ["as the set-up left them, in no commit: n"]), ("two", [])):
+        run = f"{'git add -A; ' if task_id == 'two' else ''}{commit} -a"
+        result = execute(repository, shell(task_id, run, setup=setup))[0]
+        assert (words(result), git(repository, "show", f"main-task-{task_id}:src/a.txt")[-1]) == ("succeeded", "2")
+        assert result.notes == ["the set-up changed files that git does not ignore: n, src/a.txt", *rest]
 
 
 @pytest.mark.parametrize("setup", ["rm .git", 'rm -rf "$PWD"'])
@@ -120,7 +134,7 @@ def test_a_workspace_with_what_a_set_up_left_goes_with_a_rescue(tmp_path: Path) 
     repository = sample(tmp_path)
     result = one(repository, "true", setup=["echo 2 >> src/a.txt; echo n > n"], keep="never")
     assert (words(result), result.workspace_kept) == ("unchanged", False)
-    assert result.notes[1:] == ["what the set-up left was rescued: changed, not committed: src/a.txt; untracked: n"]
+    assert result.notes[2:] == ["what the set-up left was rescued: changed, not committed: src/a.txt; untracked: n"]
     (rescue,) = GitManager(repository).rescues()
     assert (rescue.modified, rescue.untracked) == (("src/a.txt",), ("n",))
     again = execute(repository, shell("two", "echo work > w; exit 1", setup=["echo n > n"]), keep="never")[0]
@@ -142,6 +156,33 @@ def test_a_workspace_is_set_up_once_and_a_new_one_again(tmp_path: Path, monkeypa
     )
     assert (words(result), result.attempt) == ("unchanged", 2)
     assert count.read_text().split() == ["up", "down", "up"]
+
+
+def test_a_teardown_has_the_ports_only_as_long_as_they_are_the_tasks(tmp_path: Path) -> None:
+    """In the run they are held until it is done; later another task may have them, and so none is named."""
+    repository, said, folder = sample(tmp_path), tmp_path / "said", tmp_path / "ports"
+    probe = f"import os, socket; socket.create_server(('', $MODERATOR_PORT)); print('free', len(os.listdir({str(folder)!r})))"
+    teardown = [
+        f'echo "$MODERATOR_PORT,$MODERATOR_PORT_COUNT,$MODERATOR_SLOT,$P,$S,$T" >> {said}',
+        f'test -z "$MODERATOR_PORT" || "{sys.executable}" -c "{probe}" >> {said}',
+    ]
+    ports = PortRange(24000 + os.getpid() % 4000, 28999, 2)
+
+    def run(task_id: str, keep: str) -> TaskResult:
+        task = shell(task_id, "true", teardown=teardown, env={"T": "{task_id}", "P": "{port_1}"})
+        options = {"reserve": lambda _: reserve(folder, ports), "variables": {"S": "s{slot}", "P": "{task_id}"}}
+        return execute(repository, task, keep=keep, environment=inherited(S="mine"), **options)[0]
+
+    assert run("one", "never").notes == []
+    first, count, slot, second, *others = said.read_text().splitlines()[0].split(",")
+    assert (count, slot, int(second), others) == ("2", "0", int(first) + 1, ["s0", "one"])
+    assert said.read_text().splitlines()[1] == "free 2"  # the block's lock, and that of whoever chooses
+    said.unlink()
+    run("two", "always")
+    git_manager = GitManager(repository)
+    teardowns = Teardowns(git_manager, inherited(MODERATOR_PORT="1", S="mine"))
+    git_manager.remove_workspace("two", before=teardowns.of("two"))
+    assert said.read_text() == ",,,,,two\n"
 
 
 @pytest.mark.parametrize("level", [IsolationLevel.NONE, IsolationLevel.BRANCH])

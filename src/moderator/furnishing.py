@@ -5,7 +5,7 @@ Plain data with the rules that need no repository.  Must not know how any of it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
@@ -56,8 +56,19 @@ class Furnishing:
             changed = replace(changed, submodules=submodules)
         return changed if smudge is None else replace(changed, smudge=smudge)
 
+    @property
+    def carried(self) -> Furnishing:
+        """What of this can be had beside files that are laid out again: what is carried; their checkout is as it was."""
+        return replace(self, submodules=False, smudge=SMUDGE_CHOICES[0])
+
 
 NOTHING = Furnishing()
+Wanted = Callable[[], Furnishing]
+"""Says what a workspace gets; asked only where one is made, for it may raise."""
+
+
+def nothing_wanted() -> Furnishing:
+    return NOTHING
 
 
 def as_plain(one: Carry | str) -> str | dict[str, str]:

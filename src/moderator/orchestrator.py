@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +29,7 @@ from moderator.errors import (
     to_type,
 )
 from moderator.execution.base import LocalExecutor, ProgressCallback, new_run_id
+from moderator.execution.environment import reserver
 from moderator.execution.filling import Filler
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import tidy
@@ -43,10 +43,8 @@ from moderator.git.pool import PoolLimits
 from moderator.git.repository import Base
 from moderator.git.values import Keeping
 from moderator.leftovers import Leftovers, to_set_aside
-from moderator.machine import ports_folder
 from moderator.models import Outcome, Task, TaskResult
-from moderator.plan import Plan, PlannedTask, Start, make_plan, ports_named
-from moderator.ports import Block, PortRange, reserve
+from moderator.plan import Plan, PlannedTask, Start, make_plan
 from moderator.preparing.commands import Teardowns
 from moderator.preparing.standing import Standing, Standings
 from moderator.process import Cancellation, Limits
@@ -127,15 +125,7 @@ class Orchestrator:
             self.config.furnishing,
         )
         environment_now = os.environ if environment is None else environment
-        self._reserve: Callable[[int], Block] | None = None
-        if (needed := ports_named(self.config.env)) > self.config.ports_count:
-            raise ConfigurationError(
-                f"env: its values name {needed} ports of a task's own, and tasks are given {self.config.ports_count}",
-                hint=f"set ports: {{count: {needed}}} or more",
-            )
-        if self.config.ports_count:
-            ports = PortRange(*self.config.ports_range, self.config.ports_count)
-            self._reserve = partial(reserve, ports_folder(environment_now), ports)
+        self._reserve = reserver(self.config, environment_now)
         cache = Path(self.git.state_root, "programs.json")
         self.router = BackendRouter(self.config, backends, environment=environment, cache=cache)
         self._environment = environment
@@ -494,6 +484,7 @@ class Orchestrator:
             "setup_timeout": self.config.setup_timeout,
             "variables": self.config.env,
             "reserve": self._reserve,
+            "asked": self.config.asked_with,
             "limits": Limits(parallel.timeout, parallel.idle_timeout, self.config.grace),
         }
         if plan.workers == 1:

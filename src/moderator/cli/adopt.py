@@ -6,6 +6,7 @@ import os
 
 import click
 
+from moderator.cli.furnished import Furnisher
 from moderator.cli.options import configuration, json_option, repo_option
 from moderator.cli.output import print_bytes, print_json, say
 from moderator.context import IsolationLevel
@@ -27,10 +28,12 @@ def adopt_command(place: str, task_id: str | None, base: str | None, as_json: bo
     from moderator.git.manager import GitManager
     from moderator.orchestrator import Orchestrator
 
-    orchestrator = Orchestrator(configuration(GitManager(repo)), repo)
-    context = orchestrator.base_context("", IsolationLevel.FULL)
-    with orchestrator.git.adopt(place, context, task_id, base) as workspace:
+    config = configuration(GitManager(repo))
+    orchestrator = Orchestrator(config, repo)
+    context, furnisher = orchestrator.base_context("", IsolationLevel.FULL), Furnisher(orchestrator.git, config)
+    with orchestrator.git.adopt(place, context, task_id, base, furnisher) as workspace:
         os.makedirs(workspace.state_dir, exist_ok=True)
+        furnisher.note_set_up(workspace)
     if as_json:
         print_json(
             {

@@ -6,8 +6,9 @@ import os
 
 import click
 
+from moderator.cli.furnished import Furnisher
 from moderator.cli.options import configuration, json_option, repo_option, require_agreement
-from moderator.cli.output import print_bytes, print_json, say
+from moderator.cli.output import print_bytes, print_json
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import UsageError, WorkspaceOccupied, to_type
 
@@ -29,7 +30,6 @@ def create_command(task_id: str, base: str | None, level: str | None, as_json: b
     """
     from moderator.git.manager import GitManager
     from moderator.orchestrator import Orchestrator
-    from moderator.preparing.standing import NOT_SET_UP, Standing, Standings
 
     git = GitManager(repo)
     config = configuration(git)
@@ -44,13 +44,12 @@ def create_command(task_id: str, base: str | None, level: str | None, as_json: b
         )
     fork = git.resolve_base(base or "")
     context = ExecutionContext.named(orchestrator.base_context(fork.name, wanted), task_id)
-    existed = task_id in git.owners([task_id])
+    existed, furnisher = task_id in git.owners([task_id]), Furnisher(git, config)
     try:
         with git.create_workspace(context, None if base is None else fork.commit) as workspace:
             os.makedirs(workspace.state_dir, exist_ok=True)
-            if config.setup and not existed and wanted.isolates_directory:
-                Standings(git.state_root).write(Standing(task_id, workspace.created_at, NOT_SET_UP))
-                say("note", "it is not set up: that is done by runs, for the workspaces that they make")
+            furnisher.has_made = not existed
+            furnisher.note_set_up(workspace)
     except WorkspaceOccupied as error:
         if not existed and wanted is IsolationLevel.FULL and git.existing_branches([context.git_branch]):
             error.hint = f"take it up again: {to_type('moderator', 'adopt', context.git_branch)}\n{error.hint}"

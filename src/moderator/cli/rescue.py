@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import click
 
+from moderator.cli.furnished import Furnisher
 from moderator.cli.options import json_option, opened, repo_option
 from moderator.cli.output import page, paint, print_bytes, print_json, say
 from moderator.errors import UsageError, WorkspaceBusy
@@ -112,9 +113,9 @@ def show_rescue(rescue: str, patch: bool, as_json: bool, repo: str) -> None:
 @repo_option
 def restore_rescue(rescue: str, task_id: str | None, as_json: bool, repo: str) -> None:
     """Lay RESCUE out in a new workspace: files, permissions, what was staged, an operation in progress.  It stays."""
-    git, _ = opened(repo)
+    git, config = opened(repo)
     found = git.find_rescue(rescue)
-    with git.restore_rescue(found, task_id) as workspace:
+    with Furnisher(git, config).brought_back(lambda wanted: git.restore_rescue(found, task_id, wanted)) as workspace:
         pass
     if as_json:
         print_json({"task_id": workspace.task_id, "path": workspace.path, "branch": workspace.branch})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from moderator.cli.furnished import Furnisher
 from moderator.cli.options import json_option, opened, repo_option
 from moderator.cli.output import page, print_json
 from moderator.errors import to_type
@@ -16,8 +17,8 @@ from moderator.reports.text import one_line
 @repo_option
 def undo_command(removed: str | None, as_json: bool, repo: str) -> None:
     """Bring back the workspace that was removed last, or TASK's that was: its files, what was staged, its branch."""
-    git, _ = opened(repo)
-    with git.undo_removal(removed) as workspace:
+    git, config = opened(repo)
+    with Furnisher(git, config).brought_back(lambda wanted: git.undo_removal(removed, wanted)) as workspace:
         stand = git.stand_of_checkout(workspace.path) if workspace.level.isolates_directory else None
     if as_json:
         print_json({"task_id": workspace.task_id, "path": workspace.path, "branch": workspace.branch})

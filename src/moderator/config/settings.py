@@ -5,7 +5,7 @@ Must not know how settings are written, checked or merged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,6 +214,14 @@ class Config:
     ports_count: int = 0
     backends: Mapping[str, BackendConfig] = field(default_factory=dict, hash=False)
     asked_by_guest: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def asked_with(self, teardown: Sequence[Command]) -> dict[str, Any]:
+        """Return what the guest's file says of a teardown and its variables, nothing if this teardown is not its word."""
+        told = self.asked_by_guest.get("teardown")
+        commands = [told] if isinstance(told, str) else list(told or ())
+        if not commands or commands != [one if isinstance(one, str) else list(one) for one in teardown]:
+            return {}
+        return {name: self.asked_by_guest[name] for name in ("teardown", "env") if name in self.asked_by_guest}
 
     @property
     def furnishing(self) -> Furnishing:

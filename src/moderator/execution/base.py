@@ -15,7 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from moderator.config.settings import Config
 from moderator.context import ExecutionContext, IsolationLevel
@@ -25,7 +25,7 @@ from moderator.execution.retrying import Next
 from moderator.execution.scheduling import Job
 from moderator.execution.workers import Workers
 from moderator.git.manager import GitManager
-from moderator.models import Task, TaskResult
+from moderator.models import Command, Task, TaskResult
 from moderator.ports import Block
 from moderator.preparing.commands import Teardowns
 from moderator.process import Cancellation, Limits, Supervisor
@@ -115,7 +115,8 @@ class LocalExecutor(TaskExecutor):
     `notes` what the results of such tasks shall say of that.  `sandbox` is what keeps tasks from writing elsewhere: "none" or
     "bwrap"; where it is not to be had, nothing is begun (EnvironmentProblem).  `stay` are the tasks whose workspaces are there
     and are taken as they are; `setup_timeout` is seconds for a set-up or a teardown; `variables` go into every task's
-    environment; `reserve` gives ports to the task on a slot.
+    environment; `reserve` gives ports to the task on a slot; `asked` tells what of a teardown is a repository's own word, which is
+    then torn down only as long as somebody agrees to that.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class LocalExecutor(TaskExecutor):
         setup_timeout: float = Config.setup_timeout,
         variables: Mapping[str, str] = MappingProxyType({}),
         reserve: Callable[[int], Block] | None = None,
+        asked: Callable[[Sequence[Command]], Mapping[str, Any]] = lambda _: {},
     ) -> None:
         if keep not in ("always", "failed", "never"):
             raise ConfigurationError(f"keep must be always, failed or never, not {keep!r}")
@@ -157,6 +159,7 @@ class LocalExecutor(TaskExecutor):
         self._setup_timeout = setup_timeout
         self._variables = variables
         self._reserve = reserve
+        self._asked = asked
         self._closed = False
         self._idle = threading.Condition()
         self._running = 0
@@ -212,6 +215,7 @@ class LocalExecutor(TaskExecutor):
                     setup_timeout=self._setup_timeout,
                     variables=self._variables,
                     reserve=self._reserve,
+                    asked=self._asked,
                 )
                 jobs = [self._job(index, task) for index, task in enumerate(tasks)]
                 return Workers(jobs, surroundings, Announcer(callback)).run(min(workers, len(tasks)))

@@ -3,14 +3,67 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
+from moderator.config.settings import Config
 from moderator.errors import ConfigurationError
 from moderator.expanding.filling import OUR_VARIABLES, variable_of
 from moderator.git.values import Workspace
+from moderator.machine import ports_folder
+from moderator.models import ENV_PLACEHOLDERS
+from moderator.plan import ports_named
+from moderator.ports import Block, PortRange, reserve
+from moderator.templates import faults_of, fill, names_in
 
 _PORTS = ("MODERATOR_PORT", "MODERATOR_PORT_COUNT")
+_FLEETING = {"slot", "port", *(name for name in ENV_PLACEHOLDERS if name.startswith("port_"))}
+
+
+def fleeting_in(templates: Mapping[str, str]) -> set[str]:
+    """Return the variables that name a task's slot or ports: another one's, once this one has given them up."""
+    return {name for name, template in templates.items() if names_in(template) & _FLEETING}
+
+
+def reserver(config: Config, environment: Mapping[str, str]) -> Callable[[int], Block] | None:
+    """Return what reserves ports for whoever has a slot, None if the configuration gives none.
+
+    Raises ConfigurationError if its `env` names more than it gives.
+    """
+    if (needed := ports_named(config.env)) > config.ports_count:
+        raise ConfigurationError(
+            f"env: its values name {needed} ports of a task's own, and tasks are given {config.ports_count}",
+            hint=f"set ports: {{count: {needed}}} or more",
+        )
+    if not config.ports_count:
+        return None
+    return partial(reserve, ports_folder(environment), PortRange(*config.ports_range, config.ports_count))
+
+
+def filled(
+    texts: Mapping[str, str], workspace: Workspace, *, task_id: str, slot: int, scratch: str, block: Block | None
+) -> dict[str, str]:
+    """Return variables with their placeholders filled in.  Raises ConfigurationError for one that nothing stands for."""
+    values = {
+        "workspace": workspace.path,
+        "branch": workspace.branch or "",
+        "base": workspace.base,
+        "state_dir": os.path.abspath(workspace.state_dir),
+        "tmp": scratch,
+        "task_id": task_id,
+        "slot": str(slot),
+    }
+    if block:
+        values["port"] = str(block.first)
+        values |= {f"port_{number}": str(block.first + number) for number in range(1, min(block.count, 10))}
+    for name, text in texts.items():
+        for fault in faults_of(text, values):
+            hint = "for a brace itself write '{{'"
+            if names_in(text) - values.keys() <= {*ENV_PLACEHOLDERS}:
+                hint = f"tasks are given {block.count if block else 0} ports; set ports: {{count: ...}} to more"
+            raise ConfigurationError(f"env.{name}: {fault}", hint=hint)
+    return {name: fill(text, values) for name, text in texts.items()}
 
 
 def environment_in(

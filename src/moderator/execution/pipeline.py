@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from moderator.backends.calls import Backend, Call, Place, call_of
 from moderator.backends.judging import Trouble, judge
@@ -22,25 +22,24 @@ from moderator.backends.parsers import Answer, parser_for
 from moderator.backends.shell import command_of
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork, to_type
-from moderator.execution.environment import environment_in
+from moderator.execution.environment import environment_in, filled, fleeting_in
 from moderator.execution.leavings import put_litter_aside
 from moderator.execution.places import HeldPlace
 from moderator.execution.readiness import make_ready, notes_of_changes
 from moderator.execution.retrying import Next, next_attempt
 from moderator.execution.scheduling import Job
 from moderator.execution.scratch import end_scratch, make_scratch
-from moderator.git.contents import IGNORED
+from moderator.git.contents import IGNORED, shown
 from moderator.git.fingerprint import Fingerprint
 from moderator.git.manager import GitManager
 from moderator.git.unsaved import Unsaved
 from moderator.git.values import Workspace
-from moderator.models import ENV_PLACEHOLDERS, Outcome, Task, TaskResult
+from moderator.models import Command, Outcome, Task, TaskResult
 from moderator.naming import generate_task_state_dir
 from moderator.ports import Block
 from moderator.preparing.commands import Teardown, Teardowns
 from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
 from moderator.routing import BackendRouter
-from moderator.templates import faults_of, fill, names_in
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class Surroundings:
     `tail` is how many characters of a task's output its result holds, of each stream.  `sandbox` is the
     program that keeps tasks from writing elsewhere, "" for none.  `teardowns` are what runs before workspaces are removed,
     `setup_timeout` is seconds for a set-up or a teardown, `variables` are those of every task's environment, and `reserve` gives
-    ports to the task on a slot, None if there are none to give.
+    ports to the task on a slot, None if there are none to give.  `asked` tells what of a teardown is a repository's own word.
     """
 
     git: GitManager
@@ -85,6 +84,7 @@ class Surroundings:
     setup_timeout: float | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     reserve: Callable[[int], Block] | None = None
+    asked: Callable[[Sequence[Command]], Mapping[str, Any]] = lambda _: {}
 
 
 @dataclass(frozen=True)
@@ -263,18 +263,23 @@ class _Steps:
                 fresh=not job.stays,
             )
         try:
-            self._workspace, self._has_workspace = place.workspace, True
-            result = self._run_in(place, place.workspace, job.backend)
-            self.following = self._following(place, job.backend)
-            result.workspace_kept = self._has_workspace
-            if self.following:
-                job.place = place
+            try:
+                self._workspace, self._has_workspace = place.workspace, True
+                result = self._run_in(place, place.workspace, job.backend)
+                self.following = self._following(place, job.backend)
+                result.workspace_kept = self._has_workspace
+                if self.following:
+                    job.place = place
+            finally:
+                if job.place is None:
+                    place.let_go()
+            if self.following is None and self._has_workspace:
+                tidied(result)
+            return result
         finally:
-            if job.place is None:
+            if job.place is None:  # only now, for a teardown uses the ports that the task had
+                everything.teardowns.held.discard(self._task.id)
                 place.release()
-        if self.following is None and self._has_workspace:
-            tidied(result)
-        return result
 
     def _following(self, place: HeldPlace, backend: Backend) -> Next | None:
         """Return the attempt that follows this one, the workspace put back for it; None if it was the last."""
@@ -323,6 +328,7 @@ class _Steps:
         self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._job.attempt)
         self._scratch = make_scratch(git.state_root, everything.environment.get("TMPDIR"))
         block = held.ports(lambda: reserve(self._slot)) if (reserve := everything.reserve) else None
+        everything.teardowns.held.add(self._task.id)
         state_dir = os.path.abspath(workspace.state_dir)
         os.makedirs(state_dir, exist_ok=True)
         place = Place(workspace.path, workspace.branch, workspace.base, state_dir, str(self._log.parent))
@@ -334,7 +340,9 @@ class _Steps:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             Path(path).write_text(content, "utf-8", "surrogateescape")
         environment = self._environment(workspace, call, block)
-        if not_ready := self._made_ready(held, workspace, environment, before):
+        # What a call sets stands above the configuration's, and below the task's own.
+        fleeting = fleeting_in({**everything.variables, **dict.fromkeys(call.env, ""), **self._task.env})
+        if not_ready := self._made_ready(held, workspace, environment, fleeting, before):
             return not_ready
         ended = run(
             self._sandboxed(call.argv, workspace),
@@ -358,7 +366,12 @@ class _Steps:
         return self._checked(workspace, ended, environment) or self._keep_work(held, ended, tree)
 
     def _made_ready(
-        self, held: HeldPlace, workspace: Workspace, environment: Mapping[str, str], before: Fingerprint | None
+        self,
+        held: HeldPlace,
+        workspace: Workspace,
+        environment: Mapping[str, str],
+        fleeting: Collection[str],
+        before: Fingerprint | None,
     ) -> TaskResult | None:
         """Set the workspace up, once; return how the task ended if it is not ready then."""
         assert self._log is not None
@@ -375,6 +388,8 @@ class _Steps:
             limits=Limits(timeout, None, everything.limits.grace),
             cancellation=everything.cancellation,
             sandbox=everything.sandbox,
+            fleeting=fleeting,
+            asked=everything.asked(task.teardown),
             around=lambda command: self._sandboxed(command, workspace),
         )
         self.failing = Outcome.COULD_NOT_START
@@ -449,6 +464,8 @@ class _Steps:
         except (ModeratorError, OSError) as error:
             return self.result(Outcome.NOT_KEPT, ended, error=error)
         self.left_out = kept.left_out
+        if kept.left_out:
+            self._notes.append(f"as the set-up left them, in no commit: {shown(kept.left_out)}")
         if kept.left:
             self._notes.append(f"left in the base checkout, changed after the commit: {', '.join(kept.left)}")
         if kept.commit is None and kept.head == workspace.base:
@@ -515,34 +532,15 @@ class _Steps:
         return Limits(timeout, idle_timeout, default.grace)
 
     def _environment(self, workspace: Workspace, call: Call, block: Block | None) -> dict[str, str]:
-        common, own = (self._filled(texts, workspace, block) for texts in (self._all.variables, self._task.env))
+        common, own = (
+            filled(texts, workspace, task_id=self._task.id, slot=self._slot, scratch=self._scratch, block=block)
+            for texts in (self._all.variables, self._task.env)
+        )
         return environment_in(
             workspace, self._all.environment, {"TMPDIR": self._scratch, **common, **call.env, **own},
             task_id=self._task.id, run_id=self._all.run_id, attempt=self._job.attempt, slot=self._slot,
             ports=(block.first, block.count) if block else None, values=self._task.values,
         )  # fmt: skip
-
-    def _filled(self, texts: Mapping[str, str], workspace: Workspace, block: Block | None) -> dict[str, str]:
-        """Return variables with their placeholders filled in."""
-        values = {
-            "workspace": workspace.path,
-            "branch": workspace.branch or "",
-            "base": workspace.base,
-            "state_dir": os.path.abspath(workspace.state_dir),
-            "tmp": self._scratch,
-            "task_id": self._task.id,
-            "slot": str(self._slot),
-        }
-        if block:
-            values["port"] = str(block.first)
-            values |= {f"port_{number}": str(block.first + number) for number in range(1, min(block.count, 10))}
-        for name, text in texts.items():
-            for fault in faults_of(text, values):
-                hint = "for a brace itself write '{{'"
-                if names_in(text) - values.keys() <= {*ENV_PLACEHOLDERS}:
-                    hint = f"tasks are given {block.count if block else 0} ports; set ports: {{count: ...}} to more"
-                raise ConfigurationError(f"env.{name}: {fault}", hint=hint)
-        return {name: fill(text, values) for name, text in texts.items()}
 
     def _message(self) -> str:
         return self._task.description.strip() or f"Work of task {self._task.id}"

@@ -56,11 +56,16 @@ class HeldPlace:
 
     def release(self) -> None:
         """Let go of the workspace, which stays, and of the ports.  A second call does nothing."""
-        self._let_go()
+        self.let_go()
         if self._block:
             self._supervisor.release(self._ports_name)
             self._block.release()
             self._block = None
+
+    def let_go(self) -> None:
+        """Let go of the workspace alone.  A second call does nothing."""
+        self._leave_supervisor()
+        self.workspace.release()
 
     def ports(self, reserve: Callable[[], Block]) -> Block:
         """Return the ports that belong to the place for as long as it is held.  Raises what `reserve` does."""
@@ -81,17 +86,13 @@ class HeldPlace:
             self._require_as_at_the_start()
             return None
         rescue = self._git.set_aside(self.workspace, reason, before=before)
-        self._let_go()
+        self.let_go()
         self.workspace = self._made(fresh=True)
         return rescue
 
     @property
     def _ports_name(self) -> str:
         return f"{self._context.task_id}#ports"
-
-    def _let_go(self) -> None:
-        self._leave_supervisor()
-        self.workspace.release()
 
     def _made(self, fresh: bool) -> Workspace:
         self.is_ready, self.left_by_set_up = False, {}

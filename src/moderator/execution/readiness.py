@@ -5,8 +5,9 @@ Only where the workspace is the task's own: at levels none and branch it is a pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from moderator.errors import ModeratorError
 from moderator.execution.places import HeldPlace
@@ -29,12 +30,16 @@ def make_ready(
     limits: Limits,
     cancellation: Cancellation,
     sandbox: str,
+    fleeting: Collection[str],
+    asked: Mapping[str, Any],
     around: Callable[[Sequence[str]], Sequence[str]],
 ) -> Gone | None:
     """Set the workspace up, unless that was done; return how it went, None if there was nothing to do.
 
-    `env` is what the task's command gets, `inherited` what of that comes from outside.  Raises what writing it down, and looking
-    for what the set-up changed, can raise.
+    `env` is what the task's command gets, `inherited` what of that comes from outside, `fleeting` are the variables of it that are
+    somebody else's once the task's place is given up, `asked` is what of a teardown is a repository's own word.
+
+    Raises what writing it down, and looking for what the set-up changed, can raise.
     """
     if place.is_ready or not place.workspace.level.isolates_directory or not (task.setup or task.teardown):
         return None
@@ -54,6 +59,8 @@ def make_ready(
                 limits.timeout,
                 limits.grace,
                 sandbox,
+                tuple(sorted(fleeting)),
+                asked,
             )
         )
 
@@ -87,10 +94,7 @@ def notes_of_changes(git: GitManager, place: HeldPlace) -> list[str]:
     """Return warnings for people if a set-up changed what the task's commit would take, or committed it itself."""
     notes = []
     if place.left_by_set_up:
-        notes.append(
-            f"the set-up changed files that git does not ignore: {shown(sorted(place.left_by_set_up))}; "
-            "as it left them they are in no commit of the task"
-        )
+        notes.append(f"the set-up changed files that git does not ignore: {shown(sorted(place.left_by_set_up))}")
     if git.tip(place.workspace) not in (place.workspace.base, None):
         notes.append("the set-up made commits of its own, which the branch now has")
     return notes

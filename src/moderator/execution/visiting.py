@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from moderator.config.settings import Config
 from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.execution.base import new_run_id
-from moderator.execution.environment import environment_in
+from moderator.execution.environment import environment_in, filled, reserver
+from moderator.execution.scratch import end_scratch, make_scratch
 from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
 from moderator.naming import task_directory_name
@@ -58,13 +60,22 @@ class Visit:
 
 
 class Visitor:
-    """Runs commands in workspaces.  `shared`: also where somebody else holds one, and without holding it itself."""
+    """Runs commands in workspaces.  `shared`: also where somebody else holds one, and without holding it itself.
 
-    def __init__(self, git: GitManager, environment: Mapping[str, str], shared: bool = False) -> None:
+    With a `config` each command has the variables of that, a directory for temporary files, and ports where tasks have some.
+    `notes` say which of such directories stay.  Raises ConfigurationError if the variables name more ports than there are.
+    """
+
+    def __init__(
+        self, git: GitManager, environment: Mapping[str, str], shared: bool = False, config: Config | None = None
+    ) -> None:
         self._git = git
         self._environment = environment
         self._shared = shared
         self._run_id = new_run_id()
+        self._variables = None if config is None else config.env
+        self._reserve = None if config is None else reserver(config, environment)
+        self.notes: list[str] = []
 
     def attend(self, workspace: Workspace, command: Sequence[str]) -> tuple[int, str]:
         """Run a command with this process's own terminal; return its exit code, and why it was not started.
@@ -73,7 +84,10 @@ class Visitor:
         `GitManager.hold` does.
         """
         with Supervisor(self._run_id) as supervisor, self._held(workspace, supervisor) as held:
-            return attend(command, cwd=held.path, env=self._environment_in(held, 0))
+            with self._environment_in(held, 0, supervisor) as (env, done):
+                code, why_not = attend(command, cwd=held.path, env=env)
+                done(code == 0)
+            return code, why_not
 
     def visit(
         self,
@@ -95,10 +109,14 @@ class Visitor:
                 log = logs / f"{task_directory_name(workspace.task_id)}.log"
                 try:
                     with self._held(workspace, supervisor) as held:
-                        env = self._environment_in(held, slot)
                         limits = Limits(grace=grace)
-                        ended = run(command, cwd=held.path, env=env, log=log, limits=limits, cancellation=cancellation)
-                    return Visit(workspace, log, ended)
+                        with self._environment_in(held, slot, supervisor) as (env, done):
+                            ended = run(
+                                command, cwd=held.path, env=env, log=log, limits=limits, cancellation=cancellation
+                            )
+                            visit = Visit(workspace, log, ended)
+                            done(visit.success)
+                    return visit
                 except ModeratorError as problem:
                     return Visit(workspace, log, problem=problem)
                 except OSError as error:
@@ -124,8 +142,39 @@ class Visitor:
                 for name in names:
                     supervisor.release(name)
 
-    def _environment_in(self, workspace: Workspace, slot: int) -> dict[str, str]:
+    @contextlib.contextmanager
+    def _environment_in(
+        self, workspace: Workspace, slot: int, supervisor: Supervisor
+    ) -> Iterator[tuple[dict[str, str], Callable[[bool], None]]]:
+        """Give the environment of a command, with what is to be told whether that ended well; what is its own goes afterwards."""
         os.makedirs(workspace.state_dir, exist_ok=True)
-        return environment_in(
-            workspace, self._environment, {}, task_id=workspace.task_id, run_id=self._run_id, attempt=0, slot=slot
-        )
+        given: dict[str, str] = {}
+        block, scratch, ended_well = None, "", False
+        ports_name = f"{workspace.task_id}#ports@{self._run_id}"
+
+        def done(well: bool) -> None:
+            nonlocal ended_well
+            ended_well = well
+
+        try:
+            if self._reserve:
+                block = self._reserve(slot)
+                supervisor.hold(ports_name, block.descriptor)
+            if self._variables is not None:
+                scratch = make_scratch(self._git.state_root, self._environment.get("TMPDIR"))
+                own = filled(
+                    self._variables, workspace, task_id=workspace.task_id, slot=slot, scratch=scratch, block=block
+                )
+                given = {"TMPDIR": scratch, **own}
+            env = environment_in(
+                workspace, self._environment, given,
+                task_id=workspace.task_id, run_id=self._run_id, attempt=0, slot=slot,
+                ports=(block.first, block.count) if block else None,
+            )  # fmt: skip
+            yield env, done
+        finally:
+            if scratch and (note := end_scratch(self._git.state_root, scratch, ended_well)):
+                self.notes.append(f"{workspace.task_id}: {note}")
+            if block:
+                supervisor.release(ports_name)
+                block.release()

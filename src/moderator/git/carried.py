@@ -3,12 +3,14 @@
 The memory is a file in the worktree's entry: it comes and goes with the worktree, and costs nobody else anything.  For every
 file it has what changes when anybody writes to it: inode, mode, size, both times.  No program can set the time of change
 (ctime) back, so a file with the same stamps is the one that was carried; whatever else differs counts as somebody's work.
+And so does the copy of what the main checkout has no longer, or has otherwise: it may be the last one.
 Names and stamps are in the order of the paths, so that trees of any size are compared in little memory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,16 +20,27 @@ from typing import BinaryIO, NamedTuple
 from moderator.git.contents import Worktree
 from moderator.git.entries import CARRIED
 
-HEAD = b"carried 1"
-"""How the memory begins."""
+HEAD = b"carried 2 "
+"""How the memory begins; the directory that was carried from follows."""
+NO_SOURCE = (-1, -1, -1, -1)
+"""In place of the stamps of an original: a link to it, or a folder, holds nothing that could be lost."""
 _UNKNOWN = -1
 """The time of change of what has not reached its place yet: placing it sets another."""
 _PIECE = 2**16  # bytes that are read at once
 _LONGEST_LINE = 2**16  # bytes: no path is longer
+_MOST_READ = 2**26  # bytes that one look compares with originals whose stamps have changed: what is more counts as work
+_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+Stamps = tuple[int, int, int, int]
+
+
+def stamps_of(found: os.stat_result) -> Stamps:
+    """Return what of an original changes when anybody writes to it: inode, size, both times."""
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class Note(NamedTuple):
-    """What is remembered of one path."""
+    """What is remembered of one path; `source` are the stamps of what it was copied from."""
 
     path: str
     inode: int
@@ -35,11 +48,12 @@ class Note(NamedTuple):
     size: int
     modified: int
     changed: int
+    source: Stamps
 
     @classmethod
-    def of(cls, path: str, found: os.stat_result, placed: bool = True) -> Note:
+    def of(cls, path: str, found: os.stat_result, source: Stamps, placed: bool = True) -> Note:
         changed = found.st_ctime_ns if placed else _UNKNOWN
-        return cls(path, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, changed)
+        return cls(path, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, changed, source)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -51,14 +65,14 @@ class Note(NamedTuple):
 
     @property
     def line(self) -> bytes:
-        numbers = f"{self.inode} {self.mode} {self.size} {self.modified} {self.changed} "
-        return numbers.encode() + os.fsencode(self.path) + b"\0"
+        numbers = (self.inode, self.mode, self.size, self.modified, self.changed, *self.source)
+        return f"{' '.join(map(str, numbers))} ".encode() + os.fsencode(self.path) + b"\0"
 
     def describes(self, found: os.stat_result) -> bool:
         """Whether a file, or a link, is exactly the one that was carried; of a folder, whether it is the same one."""
         if stat.S_ISDIR(self.mode):
             return stat.S_ISDIR(found.st_mode) and found.st_ino == self.inode
-        now = Note.of(self.path, found)
+        now = Note.of(self.path, found, self.source)
         return now == self or (not self.is_placed and now._replace(changed=_UNKNOWN) == self)
 
 
@@ -70,15 +84,16 @@ def notes_in(entry: str) -> Iterator[Note]:
         return
     with file:
         lines = _split(file)
-        if next(lines, b"") != HEAD:
+        if not next(lines, b"").startswith(HEAD):
             return
         for line in lines:
             try:
-                *numbers, path = line.split(b" ", 5)
-                inode, mode, size, modified, changed = map(int, numbers)
+                *numbers, path = line.split(b" ", 9)
+                inode, mode, size, modified, changed, *of_source = map(int, numbers)
+                first, second, third, fourth = of_source
             except ValueError:  # what follows cannot be trusted to be in order
                 return
-            yield Note(os.fsdecode(path), inode, mode, size, modified, changed)
+            yield Note(os.fsdecode(path), inode, mode, size, modified, changed, (first, second, third, fourth))
 
 
 def _split(file: BinaryIO) -> Iterator[bytes]:
@@ -91,8 +106,11 @@ def _split(file: BinaryIO) -> Iterator[bytes]:
 
 
 def left_beside(worktree: Worktree, ignored: Sequence[str]) -> list[str]:
-    """Return the ignored paths without what was carried and is as it was; a folder with some of that, as the files beside it."""
-    notes = _Following(notes_in(worktree.git_dir))
+    """Return the ignored paths without what was carried and is as it was, here and where it was carried from.
+
+    A folder with some of that is told as the files beside it.
+    """
+    notes = _Following(worktree.git_dir)
     if notes.here is None:
         return list(ignored)
     found: list[str] = []
@@ -114,7 +132,7 @@ def _beside(tree: str, path: str, notes: _Following) -> tuple[bool, list[str]]:
     except FileNotFoundError:
         return False, []
     if not stat.S_ISDIR(found.st_mode):
-        return note is None or not note.describes(found), []
+        return note is None or not (note.describes(found) and notes.have_original(note, there)), []
     if not notes.are_below(path):
         return True, []
     none_carried, inside = True, list[str]()
@@ -128,16 +146,52 @@ def _beside(tree: str, path: str, notes: _Following) -> tuple[bool, list[str]]:
     return none_carried and bool(names), inside
 
 
+def _same_content(one: str, other: str) -> bool:
+    with (
+        open(os.open(one, _READ), "rb", buffering=0) as first,
+        open(os.open(other, _READ), "rb", buffering=0) as second,
+    ):
+        while (piece := first.read(_PIECE)) == second.read(_PIECE):
+            if not piece:
+                return True
+    return False
+
+
 def _parts(path: str) -> tuple[str, ...]:
     return tuple(path.rstrip("/").split("/"))
 
 
 class _Following:
-    """Goes through notes beside a walk in the same order."""
+    """Goes through the notes of an entry beside a walk in the same order."""
 
-    def __init__(self, notes: Iterator[Note]) -> None:
-        self._notes = notes
-        self.here = next(notes, None)
+    def __init__(self, entry: str) -> None:
+        self._entry = entry
+        self._notes = notes_in(entry)
+        self._may_read = _MOST_READ
+        self.here = next(self._notes, None)
+
+    @functools.cached_property
+    def _origin(self) -> str:
+        with open(os.path.join(self._entry, CARRIED), "rb") as file:
+            return os.fsdecode(next(_split(file)).removeprefix(HEAD))
+
+    def have_original(self, note: Note, copy: str) -> bool:
+        """Whether what was carried is still where it was carried from: with its stamps, or else with the content of the copy."""
+        if note.source == NO_SOURCE:
+            return True
+        try:
+            original = os.path.join(self._origin, note.path)
+            now = os.lstat(original)
+            if stamps_of(now) == note.source:
+                return True
+            if stat.S_IFMT(now.st_mode) != stat.S_IFMT(note.mode) or now.st_size != note.size:
+                return False
+            if stat.S_ISLNK(now.st_mode):
+                return os.readlink(original) == os.readlink(copy)
+            self._may_read -= now.st_size
+            return self._may_read >= 0 and _same_content(original, copy)
+        except OSError:
+            return False
 
     def at(self, path: str) -> Note | None:
         """Return the note of a path, None if there is none.  Never asked for an earlier path than before."""
@@ -189,7 +243,7 @@ def take_out(tree: str, entry: str, worktree: Worktree, folder: str) -> TakenOut
     `entry` remembers it, `worktree` is the tree with an entry that git can be asked with.  None, and nothing has happened, if some
     of it is not as it was, or something else is beside it.  Raises OSError.
     """
-    notes, carried = _Following(notes_in(entry)), list[str]()
+    notes, carried = _Following(entry), list[str]()
     if notes.here is None:
         return TakenOut(tree, folder)
     for path in sorted(worktree.contents(submodules=False).ignored, key=_parts):

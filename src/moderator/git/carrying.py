@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from moderator.errors import ConfigurationError, EnvironmentProblem
-from moderator.git.carried import HEAD, Note, notes_in
+from moderator.git.carried import HEAD, NO_SOURCE, Note, Stamps, notes_in, stamps_of
 from moderator.git.contents import Worktree, printable
 from moderator.git.entries import CARRIED, CARRYING
 from moderator.git.selecting import Item
@@ -50,7 +50,7 @@ def carry(worktree: Worktree, items: Sequence[Item]) -> None:
         os.mkdir(staging, 0o700)
         staged = _staged(worktree, staging, items)
         placed = {path for item, place in staged for path in _placed(worktree.tree, place, item.path)}
-        _note_places(worktree, placed)
+        _note_places(worktree, placed, _origin_of(items))
         delete(staging)  # with what was in its place already
     except (OSError, RecursionError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -76,11 +76,16 @@ def _refused(item: Item, why: str, hint: str) -> ConfigurationError:
     return ConfigurationError(f"{place}{printable(item.path)!r} cannot be carried into workspaces: {why}", hint=hint)
 
 
+def _origin_of(items: Sequence[Item]) -> str:
+    """Return the directory that items are carried from: the same for all."""
+    return items[0].source.removesuffix(f"/{items[0].path}") or "/"
+
+
 def _staged(worktree: Worktree, staging: str, items: Sequence[Item]) -> list[tuple[Item, str]]:
     """Copy the items into a folder and note what was copied; return where each is."""
     staged = []
     memory = os.path.join(worktree.git_dir, CARRIED)
-    with _written_whole(memory) as notes:
+    with _written_whole(memory, _origin_of(items)) as notes:
         for number, item in enumerate(items):
             target = os.path.join(worktree.tree, item.path)
             if os.path.lexists(target) and not (item.is_folder and item.by != "link" and os.path.isdir(target)):
@@ -105,7 +110,7 @@ class _Copying:
         item = self._item
         if item.by == "link":
             os.symlink(item.source, place)
-            self._note(item.path, os.lstat(place), placed=False)
+            self._note(item.path, os.lstat(place), NO_SOURCE, placed=False)
             return
         above, target = os.open(os.path.dirname(item.source), _FOLDER), -1
         try:
@@ -117,8 +122,8 @@ class _Copying:
                 if opened >= 0:
                     os.close(opened)
 
-    def _note(self, path: str, found: os.stat_result, placed: bool) -> None:
-        self._notes.write(Note.of(path, found, placed).line)
+    def _note(self, path: str, found: os.stat_result, source: Stamps, placed: bool) -> None:
+        self._notes.write(Note.of(path, found, source, placed).line)
 
     def _copy(
         self, above: int, name: str, target: int, new: str, path: str, found: os.stat_result, placed: bool
@@ -132,7 +137,7 @@ class _Copying:
         elif stat.S_ISLNK(kind):
             os.symlink(os.readlink(name, dir_fd=above), new, dir_fd=target)
             os.utime(new, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False)
-            self._note(path, os.stat(new, dir_fd=target, follow_symlinks=False), placed)
+            self._note(path, os.stat(new, dir_fd=target, follow_symlinks=False), stamps_of(found), placed)
 
     def _copy_folder(
         self, above: int, name: str, target: int, new: str, path: str, found: os.stat_result, placed: bool
@@ -141,7 +146,7 @@ class _Copying:
         source, copy = os.open(name, _FOLDER | _NOT_BY_LINK, dir_fd=above), -1
         try:
             copy = os.open(new, _FOLDER, dir_fd=target)
-            self._note(path, os.fstat(copy), placed)
+            self._note(path, os.fstat(copy), NO_SOURCE, placed)
             with os.scandir(source) as listed:
                 entries = sorted(listed, key=lambda entry: entry.name)
             for entry in entries:
@@ -187,7 +192,7 @@ class _Copying:
                 if stat.S_IMODE(copied.st_mode) != mode:  # the mask of this process took something away
                     os.fchmod(copy, mode)
                     copied = os.fstat(copy)
-                self._note(path, copied, placed)
+                self._note(path, copied, stamps_of(found), placed)
             finally:
                 os.close(copy)
         finally:
@@ -249,17 +254,17 @@ def _rename(place: str, target: str) -> None:
         os.chmod(target, mode)
 
 
-def _note_places(worktree: Worktree, placed: set[str]) -> None:
+def _note_places(worktree: Worktree, placed: set[str], origin: str) -> None:
     """Complete the notes of what was renamed, whose time of change is a later one, and have them on disk.
 
     Waits until what is written next is younger than everything that was carried: then a file with the same times is the same.
     """
     memory = os.path.join(worktree.git_dir, CARRIED)
     youngest = 0
-    with _written_whole(memory) as file:
+    with _written_whole(memory, origin) as file:
         for note in notes_in(worktree.git_dir):
             if note.path in placed:
-                note = Note.of(note.path, os.lstat(os.path.join(worktree.tree, note.path)))
+                note = Note.of(note.path, os.lstat(os.path.join(worktree.tree, note.path)), note.source)
             elif not note.is_placed:  # something was in its place
                 continue
             youngest = max(youngest, note.changed)
@@ -280,11 +285,11 @@ def _now(path: str) -> int:
 
 
 @contextlib.contextmanager
-def _written_whole(path: str) -> Iterator[BinaryIO]:
-    """Give a file that replaces the one of that name, whole and on disk, at the end of the `with`."""
+def _written_whole(path: str, origin: str) -> Iterator[BinaryIO]:
+    """Give a memory that replaces the one of that name, whole and on disk, at the end of the `with`."""
     aside = f"{path}.new"
     with open(aside, "wb") as file:
-        file.write(HEAD + b"\0")
+        file.write(HEAD + os.fsencode(origin) + b"\0")
         yield file
         file.flush()
         os.fsync(file.fileno())

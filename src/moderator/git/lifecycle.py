@@ -22,7 +22,7 @@ from moderator.errors import (
     WorkspaceOccupied,
     to_type,
 )
-from moderator.furnishing import NOTHING, Furnishing
+from moderator.furnishing import NOTHING, Furnishing, Wanted, nothing_wanted
 from moderator.git import (
     adopting,
     branches,
@@ -328,8 +328,12 @@ class Lifecycle:
             raise branches.checked_out(record.ref, where)
         return self._freed(record, tip, reason, always=True)
 
-    def take_back(self, removal: Removal, record: Record, lease: leases.Lease) -> Record:
+    def take_back(
+        self, removal: Removal, record: Record, lease: leases.Lease, furnishing: Wanted = nothing_wanted
+    ) -> Record:
         """Undo a removal: what is in the trash is renamed back, what has gone from there is made again.
+
+        `furnishing` is asked for what is carried into one that is made again.
 
         Raises WorkspaceOccupied if something has taken its place meanwhile, or its branch has moved.
         """
@@ -372,7 +376,7 @@ class Lifecycle:
             stays = tip is not None or removal.branch_missing
             stood = removal.head_ref if removal.head else record.ref if record.branch else ""
             start = worktrees.Start(removal.tip, head, stays, stood)
-            back = self.bring_back(new, start, described, lease, removal.modes)
+            back = self.bring_back(new, start, described, lease, removal.modes, lambda: furnishing().carried)
         else:
             self._restore_ref(record, removal.tip, tip)
             back = replace(record, state=READY)
@@ -441,13 +445,18 @@ class Lifecycle:
         described: rescues.Described | None,
         lease: leases.Lease,
         modes: Mapping[str, int] | None = None,
+        furnishing: Wanted = nothing_wanted,
     ) -> Record:
-        """Make a workspace that holds what a rescue describes; None: just the files of `start`, with these permissions."""
+        """Make a workspace that holds what a rescue describes; None: just the files of `start`, with these permissions.
+
+        What it gets beside that is what is wanted then, and never in the place of anything that is brought back.
+        """
         self._refuse_if_taken(record)
         worktrees.check_place(self._repository, record.task_id, record.path, anywhere=bool(record.adopted))
+        needs = Needs.of(self._repository, furnishing())
         self._registry.claim(record)
         try:
-            worktrees.publish(self._repository, record, lease, start)
+            worktrees.publish(self._repository, record, lease, start, unfiltered=needs.unfiltered)
             worktree = entries.worktree_of(self._repository, record)
             if record.branch is None and start.tip != record.base and not start.has_branch:
                 self._restore_ref(record, start.tip, None)
@@ -459,7 +468,9 @@ class Lifecycle:
             else:
                 self._place_head(record, entry, own, start.head_ref, start.head)
                 restoring.set_modes(worktree.tree, modes or {})
-            os.unlink(os.path.join(worktree.git_dir, entries.RESTORING))
+            if needs:
+                needs.meet(replace(worktree, descriptors=(lease.descriptor,)), start.head)
+            worktrees.finish(self._repository, record)
             return self._ready(record)
         except BaseException:
             with contextlib.suppress(ModeratorError, OSError):

@@ -32,7 +32,7 @@ from moderator.errors import (
     WorkspaceBusy,
     to_type,
 )
-from moderator.furnishing import NOTHING, Furnishing
+from moderator.furnishing import NOTHING, Furnishing, Wanted
 from moderator.git import adopting, branches, committing, entries, history, leases, locking, rescues, selecting
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
@@ -250,23 +250,31 @@ class GitManager:
         selecting.refuse_unignored_at(self._repository, base, needs.items)
 
     def adopt(
-        self, what: str, base_context: ExecutionContext, task_id: str | None = None, base: str | None = None
+        self,
+        what: str,
+        base_context: ExecutionContext,
+        task_id: str | None = None,
+        base: str | None = None,
+        furnishing: Wanted | None = None,
     ) -> Workspace:
         """Make a person's linked worktree, or a branch that no worktree is on, the workspace of a task; return it, leased.
 
         Nothing of a worktree is moved or changed; a branch gets one below the directory of `base_context`, whose state
         directory is that of its tasks.  `task_id` defaults to the name of the branch, `base`, what that forked from, to what
-        the main worktree is on.  Raises what `adopting.find`, `refuse_other_names` and `fork_of` do, WorkspaceBusy, and before
-        anything is made.
+        the main worktree is on; `furnishing` is asked what a new worktree gets beside its checkout, None: the manager's own.
+
+        Raises what `adopting.find`, `refuse_other_names` and `fork_of` do, WorkspaceBusy, and before anything is made.
         """
         # One at a time: two that adopt the same under two ids would both find it free.
         with leases.held(self._repository.ours / "adopting.lock", "the adoption of worktrees here", _PATIENCE):
             for half in [one for one in self._registry if one.adopted and one.state == MAKING]:
                 with contextlib.suppress(WorkspaceBusy, PersonNeeded, UnknownWorkspace):  # finished, or taken back
                     self.hold(_workspace(half, _context_of(half))).release()
-            return self._adopted(what, base_context, task_id, base)
+            return self._adopted(what, base_context, task_id, base, furnishing or self._wanted)
 
-    def _adopted(self, what: str, base_context: ExecutionContext, task_id: str | None, base: str | None) -> Workspace:
+    def _adopted(
+        self, what: str, base_context: ExecutionContext, task_id: str | None, base: str | None, furnishing: Wanted
+    ) -> Workspace:
         found = adopting.find(self._repository, self._registry, what)
         name = adopting.id_for(self._removals, found) if task_id is None else task_id
         homes = {os.path.dirname(one.path) for one in self._registry if one.path and not entries.is_elsewhere(one.path)}
@@ -295,7 +303,7 @@ class GitManager:
                     record = self._lifecycle.take_over(record)
                 else:
                     start = Start(found.tip, found.tip, True, record.ref)
-                    record = self._lifecycle.bring_back(record, start, None, hold.lease)
+                    record = self._lifecycle.bring_back(record, start, None, hold.lease, furnishing=furnishing)
             except BaseException:
                 with contextlib.suppress(EnvironmentProblem):  # a record that cannot be read keeps its lock
                     if self._registry.owner_of_name(name) is None:
@@ -695,14 +703,15 @@ class GitManager:
         """Return a rescue by its id, a beginning of it, or its task's id (then the newest).  Raises UnknownRescue."""
         return rescues.find_rescue(self._repository, name).rescue
 
-    def restore_rescue(self, rescue: Rescue, task_id: str | None = None) -> Workspace:
+    def restore_rescue(self, rescue: Rescue, task_id: str | None = None, furnishing: Wanted | None = None) -> Workspace:
         """Lay a rescue out in a new workspace, leased, with files, permissions and staging as they were; the rescue stays.
 
-        The workspace gets the task's own id if its names are free, otherwise one like it, or `task_id`.
+        The workspace gets the task's own id if its names are free, otherwise one like it, or `task_id`.  `furnishing` says what
+        is carried into it; None: what the manager's own does.
         Raises what `create_workspace` would.
         """
         described = rescues.find_rescue(self._repository, rescue.id)
-        record, release = self._safe.restore(described, task_id, self.default_root)
+        record, release = self._safe.restore(described, task_id, self.default_root, furnishing or self._wanted)
         return _workspace(record, _context_of(record), release)
 
     def rescue_patch(self, rescue: Rescue) -> bytes:
@@ -721,13 +730,14 @@ class GitManager:
         """Return the directory in which the files of a removed workspace are, None if they have gone."""
         return self._safe.trash_of(removal)
 
-    def undo_removal(self, name: str | None = None) -> Workspace:
+    def undo_removal(self, name: str | None = None, furnishing: Wanted | None = None) -> Workspace:
         """Bring back the workspace that was removed last, or last under a task's id, a branch or a removal's id, leased.
 
+        `furnishing` is asked what is carried into one that has to be made again; None: what the manager's own does.
         Raises UnknownRescue if there is none, AmbiguousName if the name means two, EnvironmentProblem if a record that cannot
         be read may be the one, WorkspaceOccupied if its names are taken or its branch has moved.
         """
-        record, release = self._safe.undo(name)
+        record, release = self._safe.undo(name, furnishing or self._wanted)
         return _workspace(record, _context_of(record), release)
 
     def empty_trash(self, seconds: float | None = None, *, own: bool = True) -> bool:
@@ -757,6 +767,9 @@ class GitManager:
         return self._safe.deferred
 
     # -- how ------------------------------------------------------------------------------------------------------
+
+    def _wanted(self) -> Furnishing:
+        return self.furnishing
 
     @functools.cached_property
     def _inspector(self) -> Inspector:

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from moderator.context import IsolationLevel
 from moderator.errors import EnvironmentProblem, PersonNeeded, UnknownRescue, WorkspaceBusy, to_type
+from moderator.furnishing import Wanted
 from moderator.git import entries, leases, rescues, retiring
 from moderator.git.choosing import removal_meant
 from moderator.git.emptying import Emptier, trash_lock
@@ -167,7 +168,7 @@ class Safekeeping:
 
     # -- back -----------------------------------------------------------------------------------------------------
 
-    def undo(self, name: str | None) -> tuple[Record, Callable[[], None]]:
+    def undo(self, name: str | None, furnishing: Wanted) -> tuple[Record, Callable[[], None]]:
         """Bring back the workspace that was removed last, or last of a task; return it with what gives its lease back."""
         meant = removal_meant(self._repository, self._registry, self._removals, name)
         removal, record = meant.removal, meant.record
@@ -178,7 +179,7 @@ class Safekeeping:
             found = self._removals.find(removal.id)
             if found is None:
                 raise UnknownRescue(f"the removal of task {record.task_id!r} has been undone, or forgotten, meanwhile")
-            back = self._lifecycle.found_back(*found) or self._lifecycle.take_back(*found, hold.lease)
+            back = self._lifecycle.found_back(*found) or self._lifecycle.take_back(*found, hold.lease, furnishing)
             trash.forget()
         return back, release
 
@@ -191,7 +192,9 @@ class Safekeeping:
                 raise UnknownRescue(f"the removal of task {record.task_id!r} has been finished, or undone, meanwhile")
         return back, release
 
-    def restore(self, described: Described, task_id: str | None, root: str) -> tuple[Record, Callable[[], None]]:
+    def restore(
+        self, described: Described, task_id: str | None, root: str, furnishing: Wanted
+    ) -> tuple[Record, Callable[[], None]]:
         """Lay a rescue out in a new workspace, under the task's own id if its names are free, or under `task_id`."""
         old = described.record
         new_id = self._free_id(old) if task_id is None else task_id
@@ -217,7 +220,8 @@ class Safekeeping:
         own = described.values.get("head_ref", "") in ("", old.ref)
         tip = (rescue.tip or rescue.head) if own else rescue.head
         with self._taken(new_id) as (hold, release):
-            back = self._lifecycle.bring_back(record, Start(tip, rescue.head), described, hold.lease)
+            start, carried = Start(tip, rescue.head), lambda: furnishing().carried
+            back = self._lifecycle.bring_back(record, start, described, hold.lease, furnishing=carried)
         return back, release
 
     def _branch_for(self, old: Record, new_id: str) -> str:

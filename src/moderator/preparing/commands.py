@@ -10,27 +10,32 @@ import logging
 import os
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from moderator.backends.calls import Call
 from moderator.backends.judging import judge
 from moderator.backends.parsers import Answer
 from moderator.backends.shell import command_of
-from moderator.errors import ModeratorError
+from moderator.errors import ModeratorError, NotTrusted
 from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
+from moderator.machine import state_home
 from moderator.models import Command, Outcome
 from moderator.preparing.standing import TEARDOWN_FAILED, TEARING_DOWN, TORN_DOWN, Standing, Standings
 from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
+from moderator.trust import Agreements
 
 log = logging.getLogger(__name__)
 
 _ASKS = re.compile(r"\b(tty|terminal|stdin|standard input|EOF|password|passphrase|prompts?|interactive)\b", re.I)
 """Words in which programs complain that they have nobody to ask."""
 _NOBODY = "it runs without a terminal and with nothing on standard input, so it cannot ask anybody"
+_FLEETING = ("MODERATOR_PORT", "MODERATOR_PORT_COUNT", "MODERATOR_SLOT")
 _HURRY = 30.0  # seconds that a teardown may take once its run was interrupted
 
 
@@ -122,7 +127,8 @@ def _own(command: Command) -> str | list[str]:
 class Teardowns:
     """What runs right before workspaces are removed.
 
-    With a `run_id` a supervisor must be there for that run; otherwise there is one for each teardown.
+    With a `run_id` a supervisor must be there for that run; otherwise there is one for each teardown.  `held` are the tasks of
+    the run that have their slots and ports at this moment.
     """
 
     def __init__(
@@ -137,6 +143,19 @@ class Teardowns:
         self.inherited = {name: value for name, value in environment.items() if not name.startswith("GIT_")}
         self.cancellation = cancellation
         self.run_id = run_id
+        self.held: set[str] = set()
+        self._agreements = Agreements(state_home(environment) / "trust")
+
+    def is_agreed(self, asked: Mapping[str, Any]) -> bool:
+        """Whether what a repository's own configuration said, each value of it, is agreed to now as well."""
+        main = self.git.main_worktree
+        if not asked or main is None:
+            return True
+        try:
+            agreed = self._agreements.of(main) or {}
+        except NotTrusted:
+            return False
+        return all(agreed.get(name) == value for name, value in asked.items())
 
     def of(self, task_id: str) -> Teardown | None:
         """Return what is to be called before a task's workspace is removed, None if there is nothing to tear down."""
@@ -159,6 +178,12 @@ class Teardown:
         standing = self._common.standings.of_workspace(workspace)
         if standing is None or not standing.teardown or standing.stage == TORN_DOWN:
             return
+        if not self._common.is_agreed(standing.asked):
+            self.notes.append(
+                "the teardown was skipped, for it is the word of the repository's own configuration, and nobody agrees to that "
+                f"any more: {'; '.join(one if isinstance(one, str) else shlex.join(one) for one in standing.teardown)}"
+            )
+            return
         self._write(replace(standing, stage=TEARING_DOWN))
         try:
             gone = self._gone(workspace, standing)
@@ -176,6 +201,9 @@ class Teardown:
         if not os.path.isdir(environment.get("TMPDIR", "")):  # the task's own, which went with it
             environment.pop("TMPDIR", None)
             environment |= {name: common.inherited[name] for name in ("TMPDIR",) if name in common.inherited}
+        is_held = workspace.task_id in common.held and standing.environment.get("MODERATOR_RUN") == common.run_id
+        for name in () if is_held else (*_FLEETING, *standing.fleeting):
+            environment.pop(name, None)  # another task may have them now
 
         def around(command: Sequence[str]) -> Sequence[str]:
             if not standing.sandbox:

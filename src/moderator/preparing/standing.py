@@ -40,7 +40,9 @@ class Standing:
 
     `created_at` is that of the workspace that is meant: another one under the same name may have come after it.  `problem` says
     what went wrong.  `teardown` are the commands to come, `environment` what they have beyond what they inherit, `folder` where
-    their log goes, `timeout` and `grace` are seconds, `sandbox` is the program that keeps them in, "" for none.
+    their log goes, `timeout` and `grace` are seconds, `sandbox` is the program that keeps them in, "" for none.  `fleeting` are the
+    variables that are true only as long as the run has the slot and the ports for the task, beside moderator's own.  `asked` is
+    what a repository's own configuration had of that at the time of the run; nothing, if the teardown is not its word.
     """
 
     task_id: str
@@ -53,6 +55,8 @@ class Standing:
     timeout: float | None = None
     grace: float = 5.0
     sandbox: str = ""
+    fleeting: tuple[str, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def is_of(self, created_at: float) -> bool:
         """Whether the workspace that was made at this moment is meant; where nobody can tell, it may be."""
@@ -73,6 +77,7 @@ class Standings:
             if values.pop("version") != _VERSION or not isinstance(values["stage"], str):
                 raise ValueError("written by another version")
             values["teardown"] = tuple(one if isinstance(one, str) else tuple(one) for one in values["teardown"])
+            values["fleeting"] = tuple(values.get("fleeting", ()))
             found = Standing(**values)
         except FileNotFoundError:
             return None
