@@ -18,6 +18,7 @@ from moderator.config.describing import config_schema
 from moderator.document import plain_value, read_document
 from moderator.git.manager import GitManager
 from moderator.scaffolding.programs import test_command as command_of_tests
+from moderator.scaffolding.python import python_manager
 from moderator.scaffolding.survey import Port, Project, survey
 from moderator.scaffolding.writing import configuration, task_list
 from moderator.taskfile import load_tasks
@@ -50,7 +51,12 @@ def test_a_python_project_is_told_by_its_files(tmp_path: Path) -> None:
             "tests/test_x.py": "def test_x(): pass\n",
             "compose.yaml": "services:\n  db:\n    ports: ['${DB_PORT:-5432}:5432', '127.0.0.1:6379:6379', '9000:80']\n",
         },
-        {".env": "PORT=8001\n", ".env.local": "SECRET=1\n", ".venv/bin/python": "", ".venv/lib/site-packages/a.py": ""},
+        {
+            ".env": "PORT=8001\n",
+            ".env.local": "SECRET=1\n",
+            ".venv/bin/python": "",
+            ".venv/lib/site-packages/pytest/a.py": "",
+        },
     )
     assert found.languages == (("Python", 3),)
     assert [(one.name, one.makes) for one in found.managers] == [("uv", ".venv")]
@@ -63,6 +69,72 @@ def test_a_python_project_is_told_by_its_files(tmp_path: Path) -> None:
         Port(9000, "compose.yaml"),
     )
     assert (found.patterns, found.checkable) == (("**/*.py", "!src/bad.py"), True)
+
+
+PIP = "python3 -m venv .venv && .venv/bin/python -m pip install -q"
+GROUPS = "python3 -m venv .venv && .venv/bin/python -m pip install -q 'pip>=25.1' && .venv/bin/python -m pip install -q"
+PACKAGE = "[project]\nname = 'a-b'\n[build-system]\nrequires = ['hatchling']\n"
+UV, POETRY = "uv sync --frozen", "POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction"
+
+
+@pytest.mark.parametrize(
+    ("files", "setup", "brings"),
+    [
+        ({"pyproject.toml": PACKAGE + "[project.optional-dependencies]\ntest = ['pytest>=8']\ndocs = ['sphinx']\n"},
+         f"{PIP} -e '.[test]'", True),
+        ({"pyproject.toml": PACKAGE + "[project.optional-dependencies]\nqa = ['pytest-cov']\ndev = ['A-B[qa]', 'ruff']\n"},
+         f"{PIP} -e '.[dev]'", True),
+        ({"pyproject.toml": PACKAGE + "[project.optional-dependencies]\n'x y' = ['pytest']\n"}, f"{PIP} -e .", False),
+        ({"pyproject.toml": PACKAGE + "[dependency-groups]\nt = ['pytest']\ndev = [{include-group = 't'}]\n"},
+         f"{GROUPS} -e . --group dev", True),
+        ({"pyproject.toml": "[dependency-groups]\ndev = ['ruff', {include-group = 'dev'}]\n"}, None, False),
+        ({"pyproject.toml": "[dependency-groups]\ntest = ['Pytest']\n"}, f"{GROUPS} --group test", True),
+        ({"uv.lock": "", "pyproject.toml": PACKAGE + "[project.optional-dependencies]\ntests = ['pytest']\n"},
+         f"{UV} --extra tests", True),
+        ({"uv.lock": "", "pyproject.toml": "[dependency-groups]\ntest = ['pytest']\ndev = ['ruff']\n"}, f"{UV} --group test", True),
+        ({"uv.lock": "", "pyproject.toml": "[dependency-groups]\ndev = ['pytest']\n"}, UV, True),
+        ({"uv.lock": "", "pyproject.toml": "[tool.uv]\ndefault-groups = []\ndev-dependencies = ['pytest']\n"},
+         f"{UV} --group dev", True),
+        ({"requirements.txt": "x\n", "requirements/tests.txt": "-r base.txt\npytest\n"},
+         f"{PIP} -r requirements.txt -r requirements/tests.txt", True),
+        ({"requirements.txt": "x\n", "requirements-dev.txt": "-r requirements.txt\npytest==8\n", "setup.py": ""},
+         f"{PIP} -r requirements-dev.txt -e .", True),
+        ({"requirements-dev.txt": "-e .[all]\n-r requirements/in.txt\n", "requirements/in.txt": "pytest\n", "setup.py": ""},
+         f"{PIP} -r requirements-dev.txt", True),
+        ({"setup.py": "setup(extras_require={'test': ['pytest', \"x\"]})"}, f"{PIP} -e '.[test]'", True),
+        ({"setup.cfg": "[metadata]\n[options.extras_require]\ntesting =\n  pytest\n", "pyproject.toml": "[build-system]\n"},
+         f"{PIP} -e '.[testing]'", True),
+        ({"tox.ini": "deps = pytest", "setup.py": ""}, f"{PIP} -e .", False),
+        ({"pyproject.toml": "[tool.poetry.group.qa.dependencies]\npytest = '^8'\n"},
+         f"{POETRY} && git clean -fq poetry.lock", True),
+        ({"poetry.lock": "", "pyproject.toml": "[tool.poetry.group.test]\noptional = true\ndependencies = {pytest = '^8'}\n"},
+         f"{POETRY} --with test", True),
+        ({"pyproject.toml": "[project]\nname = 1\noptional-dependencies = {test = 1}\n[dependency-groups]\ntest = 1\n"
+          "[tool]\nuv = 1\n[tool.poetry]\ndev-dependencies = 1\ngroup = {test = 1}\nextras = {test = [1]}\n"},
+         f"{POETRY} --extras test && git clean -fq poetry.lock", False),
+        ({"pdm.lock": "", "pyproject.toml": "[tool.pdm.dev-dependencies]\nqa = ['pytest']\n"}, "pdm sync", True),
+        ({"Pipfile.lock": '{"develop": {"pytest": {}}}'}, "PIPENV_VENV_IN_PROJECT=1 pipenv sync --dev", True),
+    ],
+)  # fmt: skip
+def test_what_tests_need_is_installed_or_they_are_no_task(
+    files: dict[str, str], setup: str | None, brings: bool
+) -> None:
+    """The optional part with pytest is asked for by its name, however a project says it; where there is none, that is known."""
+    found = python_manager(files)
+    assert (found.setup if found else None, bool(found and found.brings_pytest)) == (setup, brings)
+
+
+def test_no_task_needs_what_nothing_installs(tmp_path: Path) -> None:
+    """Tests for pytest, and none of it: they stand there as a comment, once it comes with the set-up, they run."""
+    files = {".gitignore": ".venv\n", "a/test_a.txt": "", "setup.py": "", "test_a.py": "def test_a(): pass\n"}
+    loose = {".venv/lib/python3/site-packages/a.py": ""}
+    for more, installs in (({}, False), ({"requirements/dev.txt": "pytest\n"}, True)):
+        found = project_of(tmp_path / str(installs), {**files, **more}, loose)
+        text = task_list(found, "main", "s")
+        assert (found.missing, found.present) == (("", ()) if installs else ("pytest", (".venv",)))
+        assert ("  - id: tests\n" in text, "  # - id: tests\n" in text) == (installs, not installs)
+    unittest = project_of(tmp_path / "u", {"test_a.py": "import unittest\n", "setup.py": ""})
+    assert (unittest.tests, unittest.missing) == (".venv/bin/python -m unittest discover -q", "")
 
 
 def test_packages_that_lead_back_to_the_checkout_do_not_travel(tmp_path: Path) -> None:

@@ -6,34 +6,10 @@ Facts about other people's programs, as their documentation has them (November 2
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
+from moderator.scaffolding.python import PYTEST, Manager, python_manager
 
-@dataclass(frozen=True)
-class Manager:
-    """Who makes a checkout ready: by which file it is told, what it puts where, and what to type."""
-
-    name: str
-    told_by: str
-    makes: str
-    setup: str
-
-
-_PIP = "python3 -m venv .venv && .venv/bin/python -m pip install -q"
-
-_PYTHON = (
-    Manager("uv", "uv.lock", ".venv", "uv sync --frozen"),
-    Manager("poetry", "poetry.lock", ".venv", "POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction"),
-    Manager("pdm", "pdm.lock", ".venv", "pdm sync"),
-    Manager("pipenv", "Pipfile.lock", ".venv", "PIPENV_VENV_IN_PROJECT=1 pipenv sync --dev"),
-    Manager("pip", "requirements-dev.txt", ".venv", f"{_PIP} -r requirements-dev.txt"),
-    Manager("pip", "requirements.txt", ".venv", f"{_PIP} -r requirements.txt"),
-    Manager("pip", "pyproject.toml", ".venv", f"{_PIP} -e ."),
-    Manager("pip", "setup.py", ".venv", f"{_PIP} -e ."),
-)
 _NODE = (
     Manager("pnpm", "pnpm-lock.yaml", "node_modules", "pnpm install --frozen-lockfile"),
     Manager("yarn", "yarn.lock", "node_modules", "yarn install --frozen-lockfile"),
@@ -42,36 +18,18 @@ _NODE = (
     Manager("npm", "package-lock.json", "node_modules", "npm ci"),
     Manager("npm", "package.json", "node_modules", "npm install --no-package-lock"),
 )
+TEST_OF_PYTHON = r"(.*/)?(test_[^/]*|[^/]*_test)\.py"
+"""What the path of a file with tests looks like."""
+_ABOUT_PYTHON = r"(pyproject|requirements|setup|tox|Pipfile)[^/]*|[^/]*requirements\.txt|requirements/.*"
 _NO_TEST = "no test specified"
 """What `npm init` puts where the tests should be: a command that fails."""
 
 
 def managers(files: Mapping[str, str], node_dependencies: bool) -> list[Manager]:
-    """Return who makes the checkout ready, at most one for each language; `files` are those at the top with their text."""
-    found = []
-    for family in (_PYTHON, _NODE):
-        for one in family:
-            if one.told_by not in files or not _installs(one, files[one.told_by]):
-                continue
-            if one.told_by != "package.json" or node_dependencies:
-                found.append(one)
-                break
-    return found
-
-
-def _installs(manager: Manager, text: str) -> bool:
-    """Whether there is anything to install: many a pyproject.toml only holds the settings of tools."""
-    if manager.told_by == "pyproject.toml":
-        return {"project", "build-system"} <= parsed_toml(text).keys()
-    return manager.told_by != "requirements.txt" or bool(re.search(r"^\s*[^\s#]", text, re.M))
-
-
-def parsed_toml(text: str) -> dict[str, Any]:
-    """Return what a file says; nothing if it is not TOML."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return {}
+    """Return who makes the checkout ready, at most one for each language; `files` have their text by their path."""
+    python = python_manager(files)
+    node = (one for one in _NODE if one.told_by in files and (one.told_by != "package.json" or node_dependencies))
+    return [one for one in (python, next(node, None)) if one]
 
 
 def test_command(files: Mapping[str, str], scripts: Mapping[str, str], paths: Collection[str], venv: bool) -> str:
@@ -79,12 +37,11 @@ def test_command(files: Mapping[str, str], scripts: Mapping[str, str], paths: Co
     if scripts.get("test") and _NO_TEST not in scripts["test"]:
         runner = next((one.name for one in _NODE if one.told_by in files), "npm")
         return f"{runner} {'run ' if runner == 'bun' else ''}test"
-    if any(re.search(r"(^|/)(test_[^/]*|[^/]*_test)\.py$", path) for path in paths):
+    if python_tests := [path for path in paths if re.fullmatch(TEST_OF_PYTHON, path)]:
         python = ".venv/bin/python" if venv else "python3"
-        said = " ".join(files.get(name, "") for name in ("pyproject.toml", "setup.cfg", "tox.ini", "requirements.txt"))
-        said += files.get("requirements-dev.txt", "")
-        has_pytest = "pytest" in said or bool({"pytest.ini", "conftest.py", "tests/conftest.py"} & {*paths})
-        return f"{python} -m pytest -q" if has_pytest else f"{python} -m unittest discover -q"
+        return (
+            f"{python} -m pytest -q" if _by_pytest(files, paths, python_tests) else f"{python} -m unittest discover -q"
+        )
     if "Cargo.toml" in files:
         return "cargo test" + (" --locked" if "Cargo.lock" in files else "")
     if "go.mod" in files:
@@ -92,3 +49,15 @@ def test_command(files: Mapping[str, str], scripts: Mapping[str, str], paths: Co
     makefile = next((files[name] for name in ("GNUmakefile", "makefile", "Makefile") if name in files), "")
     target = re.search(r"^(test|check)\s*:(?!=)", makefile, re.M)
     return f"make {target[1]}" if target else ""
+
+
+def _by_pytest(files: Mapping[str, str], paths: Collection[str], tests: Sequence[str]) -> bool:
+    """Whether the tests of a Python project are for pytest: its settings or requirements say so, or what stands in the tests."""
+    if {"pytest.ini", "conftest.py", "tests/conftest.py"} & {*paths}:
+        return True
+    if any(re.fullmatch(_ABOUT_PYTHON, name) and PYTEST in text for name, text in files.items()):
+        return True
+    texts = [files[path] for path in tests if files.get(path)]
+    return any(re.search(r"^\s*(import|from) pytest\b", text, re.MULTILINE) for text in texts) or (
+        bool(texts) and not any("unittest" in text for text in texts)
+    )

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moderator.document import opened
 from moderator.expanding.globs import matching
-from moderator.scaffolding.programs import Manager, managers, test_command
+from moderator.scaffolding.programs import TEST_OF_PYTHON, managers, test_command
+from moderator.scaffolding.python import PYTEST, Manager
 
 LARGEST_READ = 256 * 1024
 """Bytes of a file that are looked at."""
@@ -67,7 +69,8 @@ class Project:
 
     `languages` with the number of files, most first; `managers` who makes a checkout ready; `present` what they have put into
     this checkout, as far as a workspace can use it; `env_files` with settings, ignored by git; `patterns` mean files for each of
-    which there can be a task, `checkable` says that each of them is a Python file that can be parsed.
+    which there can be a task, `checkable` says that each of them is a Python file that can be parsed; `missing` is the
+    program that the tests need and that nothing seen here installs.
     """
 
     files: int
@@ -81,12 +84,15 @@ class Project:
     tests: str
     patterns: tuple[str, ...]
     checkable: bool
+    missing: str = ""
 
 
 def survey(top: str, tracked: Sequence[str], ignored: Collection[str]) -> Project:
     """Look at the checkout at `top`: `tracked` are its files, `ignored` the files and directories (with a `/`) that git ignores."""
     present = {path.rstrip("/") for path in ignored}
-    at_top = {path: _text(top, path) for path in tracked if "/" not in path}
+    at_top = {path: _text(top, path) for path in tracked if re.fullmatch(r"(requirements/)?[^/]+", path)}
+    tests_of_python = [path for path in tracked if re.fullmatch(TEST_OF_PYTHON, path)]
+    at_top |= {path: _text(top, path) for path in tests_of_python[:MOST_CHECKED]}
     package = _json(at_top.get("package.json", ""))
     scripts = {name: line for name, line in _mapping(package.get("scripts")).items() if isinstance(line, str)}
     dependencies = any(_mapping(package.get(key)) for key in ("dependencies", "devDependencies"))
@@ -96,8 +102,16 @@ def survey(top: str, tracked: Sequence[str], ignored: Collection[str]) -> Projec
     )
     usable = {one.makes for one in found if one.makes in present and _travels(top, one.makes)}
     usable |= {name for name in (".venv", "node_modules") if name in present and _travels(top, name)}
-    counted = Counter(_LANGUAGES[kind] for path in tracked if (kind := path.rpartition(".")[2]) in _LANGUAGES)
     venv = ".venv" in usable or any(one.makes == ".venv" for one in found)
+    tests = test_command(at_top, scripts, tracked, venv)
+    missing = ""
+    if f" -m {PYTEST}" in tests:
+        brought = any(one.brings_pytest for one in found)
+        carried = any(Path(top, ".venv").glob(f"[Ll]ib*/**/site-packages/{PYTEST}"))
+        if brought and not carried:
+            usable.discard(".venv")  # made anew it has what tests need
+        missing = "" if (carried if ".venv" in usable else brought) else PYTEST
+    counted = Counter(_LANGUAGES[kind] for path in tracked if (kind := path.rpartition(".")[2]) in _LANGUAGES)
     patterns, checkable = _worth_a_task(top, tracked)
     return Project(
         files=len(tracked),
@@ -108,9 +122,10 @@ def survey(top: str, tracked: Sequence[str], ignored: Collection[str]) -> Projec
         ports=tuple(_ports(top, tracked, env_files, scripts)),
         submodules=".gitmodules" in at_top,
         lfs=any("filter=lfs" in _text(top, path) for path in tracked if os.path.basename(path) == ".gitattributes"),
-        tests=test_command(at_top, scripts, tracked, venv),
+        tests=tests,
         patterns=patterns,
         checkable=checkable,
+        missing=missing,
     )
 
 
@@ -178,7 +193,7 @@ def _worth_a_task(top: str, tracked: Sequence[str]) -> tuple[tuple[str, ...], bo
 
 def _parses(top: str, path: str) -> bool:
     try:
-        with open(os.path.join(top, path), "rb") as file, warnings.catch_warnings():
+        with opened(os.path.join(top, path)) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ast.parse(file.read(), path)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
