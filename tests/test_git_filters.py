@@ -9,8 +9,11 @@ import pytest
 
 from moderator.errors import ConfigurationError, GitFailed
 from moderator.furnishing import Furnishing
+from moderator.git.doctor.doctor import Doctor
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
+from moderator.git.registry import Registry
+from moderator.git.repository import Repository
 from repos import git, make_repository
 from workspaces import context
 
@@ -97,6 +100,28 @@ def test_a_filter_that_would_change_what_is_stored_cannot_be_skipped(repository:
     assert (manager.workspaces(), manager.removals()) == ([], [])
     with manager.create_workspace(context(repository.parent, "one")) as workspace:
         assert Path(workspace.path, 'odd "name\n.txt').read_text() == "odd\n"
+
+
+def test_a_filter_that_stops_git_from_reading_is_named_with_what_to_type(repository: Path) -> None:
+    """By what needs to read the tree, and by the doctor; nothing is removed, and once it is mended all is as before."""
+    manager = GitManager(repository)
+    manager.create_workspace(context(repository.parent, "one")).release()
+
+    def findings() -> list[tuple[str, str]]:
+        opened = Repository.open(repository)
+        return [(one.code, one.hint) for one in Doctor(opened, Registry(opened.ours)).examine()]
+
+    works = git(repository, "config", "filter.lfs.clean")
+    assert findings() == []
+    os.utime(Path(manager.workspaces()[0].path, "large.bin"))
+    git(repository, "config", "filter.lfs.clean", "false")
+    hint = "install git-lfs (git lfs install), or mend it; this shows it: git config --get-regexp '^filter\\.lfs\\.'"
+    with pytest.raises(GitFailed, match=r"the filter 'lfs' fails on 'large\.bin'") as caught:
+        manager.remove_workspace("one", rescue=True)
+    assert (caught.value.hint, findings()) == (hint, [("unreadable", hint)])
+    git(repository, "config", "filter.lfs.clean", works)
+    assert findings() == []
+    assert manager.remove_workspace("one", rescue=True) is not None
 
 
 @pytest.mark.parametrize("how", ["smudge", "process"])

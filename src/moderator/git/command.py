@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
+from moderator.git.broken import broken_filter
 
 LOCAL_ENVIRONMENT = frozenset(
     """
@@ -330,4 +331,6 @@ def _failure(arguments: Sequence[str], cwd: str, answer: Answer) -> Exception:
         return EnvironmentProblem(f"{what} could not write its files", hint="look for free space there", cause=cause)
     if "Read-only file system" in said or "Permission denied" in said:
         return EnvironmentProblem(f"{what} was not allowed to write", hint="check who owns the directory", cause=cause)
+    if broken := broken_filter(said):
+        return GitFailed(f"{what} failed: the filter {broken.name!r} fails on {broken.file!r}", broken.hint, cause)
     return GitFailed(f"{what} failed with exit code {answer.code}", cause=cause)

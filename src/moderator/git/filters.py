@@ -8,17 +8,14 @@ same again, as it does for the pointers of git-lfs; that is proven before a work
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from moderator.errors import ConfigurationError, GitFailed, to_type
+from moderator.errors import ConfigurationError, GitFailed
+from moderator.git.broken import broken_filter
 from moderator.git.command import polling
 from moderator.git.contents import Worktree, printable
 from moderator.git.exact import joined
 
-_FAILED = re.compile(
-    r"^(?:fatal|error): (?P<file>.*): (?:smudge|clean) filter '?(?P<name>[^'\n]*)'? failed$", re.MULTILINE
-)
 _KNOWN_TO_BE_SAFE = ("lfs",)
 """Filters that leave what they made themselves as it is: git-lfs-clean(1) passes pointers through."""
 
@@ -32,6 +29,14 @@ def converting(settings: Mapping[str, Sequence[str]]) -> list[str]:
         if section == "filter" and what in ("smudge", "process") and values[-1] not in ("", "cat"):
             found.add(name)
     return sorted(found)
+
+
+def required(settings: Mapping[str, Sequence[str]]) -> bool:
+    """Whether there is a filter without which git does not read a file: what is wrong with it, git cannot get past."""
+    return any(
+        key.startswith("filter.") and key.endswith(".required") and values[-1] not in ("false", "no", "off", "0")
+        for key, values in settings.items()
+    )
 
 
 def left_out(names: Iterable[str]) -> dict[str, str]:
@@ -80,15 +85,12 @@ def refuse_unstable(worktree: Worktree, names: Iterable[str]) -> None:
 
 def failed(said: str, tree: str) -> GitFailed | None:
     """Return the error that names a filter and the file that it failed on, if that is what git said."""
-    found = _FAILED.search(said)
-    if found is None:
+    broken = broken_filter(said)
+    if broken is None:
         return None
-    name = found["name"]
-    what = to_type("git", "config", "--get-regexp", rf"^filter\.{re.escape(name)}\.")
-    install = "install git-lfs (git lfs install), or mend it" if name == "lfs" else "install or mend what it starts"
     return GitFailed(
-        f"the filter {name!r} failed on {printable(found['file'])!r} at the checkout into {printable(tree)!r}",
-        hint=f"{install}; this shows it: {what}\nor have files as they are stored: smudge: skip in moderator.yaml",
+        f"the filter {broken.name!r} failed on {printable(broken.file)!r} at the checkout into {printable(tree)!r}",
+        hint=f"{broken.hint}\nor have files as they are stored: smudge: skip in moderator.yaml",
         cause="\n".join(said.strip().splitlines()[:6]),
     )
 

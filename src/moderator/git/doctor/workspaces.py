@@ -9,15 +9,16 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from moderator.errors import WorkspaceBusy, to_type
-from moderator.git import leases, locking
+from moderator.errors import GitFailed, WorkspaceBusy, to_type
+from moderator.git import filters, leases, locking
 from moderator.git.branches import checked_out_at
+from moderator.git.command import polling
 from moderator.git.contents import printable
 from moderator.git.doctor import mending
 from moderator.git.doctor.findings import INFORMATION, Finding, Symptom, guarded
 from moderator.git.doctor.pairs import last_known, look_at_pair
 from moderator.git.doctor.scene import Scene, names_in, tree_of
-from moderator.git.entries import entry_dir, is_missing, is_whole, names, points_at
+from moderator.git.entries import entry_dir, is_missing, is_whole, names, points_at, worktree_of
 from moderator.git.leases import Lease
 from moderator.git.lifecycle import Lifecycle
 from moderator.git.registry import MAKING, RETIRING, Record
@@ -51,6 +52,22 @@ def _workspace(scene: Scene, record: Record, tip: str | None) -> Iterator[Findin
     elif symptoms and scene.current(record):
         for symptom in symptoms:
             yield replace(symptom.finding, mend=_under_lease(scene, record, symptom) if symptom.cure else None)
+    elif record.path and filters.required(scene.repository.settings):
+        yield from _unreadable(scene, record)
+
+
+def _unreadable(scene: Scene, record: Record) -> Iterator[Finding]:
+    """Find out whether git can look into a tree at all: nothing can be rescued from it, or committed, where a filter fails.
+
+    That takes as long as a look into every file, so it is for repositories that have such filters.
+    """
+    look = ("status", "--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=all")
+    try:
+        worktree_of(scene.repository, record).git(*look, env=polling())
+    except GitFailed as failure:
+        if scene.current(record):
+            what = f"git cannot tell what has changed in the worktree of task {record.task_id!r}"
+            yield Finding("unreadable", f"{what}: {failure.message}", failure.hint or f"it says: {failure.cause}")
 
 
 def _under_lease(scene: Scene, record: Record, symptom: Symptom) -> Callable[[], None]:
