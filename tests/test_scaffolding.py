@@ -109,6 +109,9 @@ UV, POETRY = "uv sync --frozen", "POETRY_VIRTUALENVS_IN_PROJECT=true poetry inst
          f"{POETRY} && git clean -fq poetry.lock", True),
         ({"poetry.lock": "", "pyproject.toml": "[tool.poetry.group.test]\noptional = true\ndependencies = {pytest = '^8'}\n"},
          f"{POETRY} --with test", True),
+        ({"pyproject.toml": "[project]\nname = 1\noptional-dependencies = {test = 1}\n[dependency-groups]\ntest = 1\n"
+          "[tool]\nuv = 1\n[tool.poetry]\ndev-dependencies = 1\ngroup = {test = 1}\nextras = {test = [1]}\n"},
+         f"{POETRY} --extras test && git clean -fq poetry.lock", False),
         ({"pdm.lock": "", "pyproject.toml": "[tool.pdm.dev-dependencies]\nqa = ['pytest']\n"}, "pdm sync", True),
         ({"Pipfile.lock": '{"develop": {"pytest": {}}}'}, "PIPENV_VENV_IN_PROJECT=1 pipenv sync --dev", True),
     ],
