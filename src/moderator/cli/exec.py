@@ -67,7 +67,7 @@ def exec_command(
     repo: str,
     **choices: Any,
 ) -> int:
-    """Run COMMAND in TASK's workspace: no shell is involved, and the environment is the task's.
+    """Run COMMAND in TASK's workspace: no shell is involved, and the environment is that of tasks.
 
     With one TASK the command has this terminal, and its exit code is passed on (128 and the signal's number if one ended it).
     With several, or those for which the options hold together, it runs in all of them, and each line it prints follows the

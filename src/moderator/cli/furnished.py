@@ -27,7 +27,8 @@ class Furnisher:
     def __call__(self) -> Furnishing:
         """Raises NotTrusted if it is a repository's own word that nobody has agreed to."""
         self.has_made = True
-        require_agreement(self._git, self._config, "carry")
+        for setting in ("carry", "submodules"):
+            require_agreement(self._git, self._config, setting)
         return self._config.furnishing
 
     def brought_back(self, bring: Callable[[Wanted], Workspace]) -> Workspace:
