@@ -841,6 +841,24 @@ def test_what_is_written_in_the_moment_of_the_rename_is_seen(
     assert (listing(tree), manager.removals()) == (seen[1], [])
 
 
+def test_a_deletion_that_a_flag_hides_is_no_secret(tmp_path: Path, repo: Path, manager: GitManager) -> None:
+    """Of an assume-unchanged file that is gone git says nothing; it is told, and gone after undo too, as one staged before."""
+    tree = Path(made(tmp_path, manager).path)
+    git(tree, "update-index", "--assume-unchanged", "src/a.py")
+    (tree / "src/a.py").unlink()
+    with pytest.raises(WouldLoseWork) as caught:
+        manager.remove_workspace("t")
+    assert caught.value.findings == ("changed, but hidden by assume-unchanged or skip-worktree: src/a.py",)
+    (tree / "staged").write_text("staged")
+    git(tree, "add", "staged")
+    git(tree, "update-index", "--assume-unchanged", "staged")
+    (tree / "staged").unlink()
+    before = state(tree)
+    manager.remove_workspace("t", rescue=True)
+    manager.undo_removal().release()
+    assert state(tree) == before
+
+
 def test_a_file_that_somebody_writes_into_by_a_mapping_is_kept(tmp_path: Path, manager: GitManager) -> None:
     """He writes where no time of change tells of it: the tree stays in the trash, and longer than he is there."""
     tree = Path(made(tmp_path, manager).path)

@@ -252,7 +252,7 @@ def _looked_at_missing(repository: Repository, record: Record, wish: Wish) -> It
                 raise _locked_by_person(record, reason)
             unsaved = look(repository, worktree, _held_by(repository, record, wish))
             # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
-            unsaved = replace(unsaved, contents=replace(unsaved.contents, modified=[]))
+            unsaved = replace(unsaved, contents=replace(unsaved.contents, modified=[]), hidden=())
             if not wish.rescue:
                 _refuse_loss(record, unsaved.findings, wish)
             if unsaved.nested:

@@ -149,7 +149,7 @@ def look(
     return Unsaved(
         contents,
         worktree.operation,
-        hidden=tuple(_differing(worktree, flagged)),
+        hidden=(*_differing(worktree, flagged), *_gone(worktree, entries)),
         converted=tuple(converted),
         verbatim=tuple(verbatim),
         nested=tuple(nested),
@@ -194,7 +194,7 @@ def unseen(repository: Repository, worktree: Worktree, contents: Contents) -> tu
     entries = _by_path(worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields)
     flagged = _flagged(worktree, entries)
     converted, _ = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
-    return _differing(worktree, flagged), converted
+    return [*_differing(worktree, flagged), *_gone(worktree, entries)], converted
 
 
 def _same_name(repository: Repository) -> Callable[[str], str] | None:
@@ -238,6 +238,15 @@ def _flagged(worktree: Worktree, entries: Mapping[str, str]) -> list[str]:
     """Return the files that are there and that git does not look at."""
     flagged = [path for path, line in entries.items() if line[0].islower() or line[0] == "S"]
     return [path for path in flagged if os.path.lexists(os.path.join(worktree.tree, path))]
+
+
+def _gone(worktree: Worktree, entries: Mapping[str, str]) -> list[str]:
+    """Return the files that are not there, and of which git says nothing for it takes them for unchanged.
+
+    One that it is told not to check out (skip-worktree) is not there by rights.
+    """
+    unchanged = [path for path, line in entries.items() if line[0].islower() and line[0] != "s"]
+    return [path for path in unchanged if not os.path.lexists(os.path.join(worktree.tree, path))]
 
 
 def _differing(worktree: Worktree, paths: Sequence[str]) -> list[str]:
