@@ -261,6 +261,13 @@ def packed_with_replaced_commits(folder: Path) -> Kind:
     return Kind(repo)
 
 
+RARE: list[Build] = [
+    separate_git_directory, partial_without_trees, borrowing_objects, settings_for_each_worktree, several_remotes,
+    an_index_in_parts_and_a_cache, packed_with_replaced_commits, detached,
+]  # fmt: skip
+"""What a suite of minutes leaves out."""
+
+
 def visible(folder: Path) -> dict[str, object]:
     """What is checked out in a folder, and where HEAD is, as git tells."""
     if (
@@ -271,7 +278,11 @@ def visible(folder: Path) -> dict[str, object]:
     return {"status": git(folder, "status", "--porcelain"), "head": git(folder, "rev-parse", "HEAD")}
 
 
-@pytest.mark.parametrize("build", KINDS, ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build",
+    [pytest.param(one, marks=pytest.mark.slow) if one in RARE else one for one in KINDS],
+    ids=lambda one: one.__name__,
+)
 def test_a_day_in_a_repository_of_this_kind(tmp_path: Path, build: Build) -> None:
     """Tasks run, their work is told and kept, unsaved work is rescued, byte for byte, and the person's own stays as it is."""
     folder = tmp_path / "place"
