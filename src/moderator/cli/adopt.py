@@ -7,7 +7,7 @@ import os
 import click
 
 from moderator.cli.furnished import Furnisher
-from moderator.cli.options import configuration, json_option, repo_option
+from moderator.cli.options import as_document, configuration, json_option, repo_option
 from moderator.cli.output import print_bytes, print_json, say
 from moderator.context import IsolationLevel
 from moderator.reports.text import one_line
@@ -35,16 +35,7 @@ def adopt_command(place: str, task_id: str | None, base: str | None, as_json: bo
         os.makedirs(workspace.state_dir, exist_ok=True)
         furnisher.note_set_up(workspace)
     if as_json:
-        print_json(
-            {
-                "task_id": workspace.task_id,
-                "path": workspace.path,
-                "branch": workspace.branch,
-                "base": workspace.base,
-                "base_branch": workspace.base_branch,
-                "state_dir": workspace.state_dir,
-            }
-        )
+        print_json(as_document(workspace))
         return
     say("adopted", f"as task {one_line(workspace.task_id)}, on the branch {workspace.branch}")
     print_bytes(os.fsencode(workspace.path) + b"\n")

@@ -7,7 +7,7 @@ import os
 import click
 
 from moderator.cli.furnished import Furnisher
-from moderator.cli.options import configuration, json_option, repo_option, require_agreement
+from moderator.cli.options import as_document, configuration, json_option, repo_option, require_agreement
 from moderator.cli.output import print_bytes, print_json
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import UsageError, WorkspaceOccupied, to_type
@@ -59,12 +59,7 @@ def create_command(task_id: str, base: str | None, level: str | None, as_json: b
         return
     print_json(
         {
-            "task_id": workspace.task_id,
-            "path": workspace.path,
-            "branch": workspace.branch,
-            "base": workspace.base,
-            "base_branch": workspace.base_branch,
-            "state_dir": workspace.state_dir,
+            **as_document(workspace),
             "isolation_level": workspace.level.value,
             "created": not existed,
         }

@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from moderator.config import Config
     from moderator.git.manager import GitManager
+    from moderator.git.values import Workspace
     from moderator.preparing.commands import Teardowns
     from moderator.trust import Agreements
 
@@ -106,3 +107,15 @@ def teardowns(git: GitManager) -> Teardowns:
     from moderator.preparing.commands import Teardowns
 
     return Teardowns(git, os.environ)
+
+
+def as_document(workspace: Workspace) -> dict[str, Any]:
+    """Return a workspace that was made as JSON takes it."""
+    return {
+        "task_id": workspace.task_id,
+        "path": workspace.path,
+        "branch": workspace.branch,
+        "base": workspace.base,
+        "base_branch": workspace.base_branch,
+        "state_dir": workspace.state_dir,
+    }

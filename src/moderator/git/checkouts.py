@@ -28,6 +28,7 @@ from moderator.git import written
 from moderator.git.contents import Worktree
 from moderator.git.exact import joined
 from moderator.git.repository import Repository
+from moderator.git.survey import above
 from moderator.git.untouched import Untouched, is_set_back
 
 _VERSION = 1
@@ -119,8 +120,8 @@ class Wear:
         """Do it.  All that is deleted is in commits: `wear_of` has looked.  Raises OSError, GitFailed."""
         for path in (*self.added, *self.touched):
             os.unlink(os.path.join(worktree.tree, path))
-        above = {folder for path in self.added for folder in _above(path)}
-        for folder in sorted(above, key=len, reverse=True):
+        around = {folder for path in self.added for folder in above(path)}
+        for folder in sorted(around, key=len, reverse=True):
             with contextlib.suppress(OSError):  # only those that are empty now
                 os.rmdir(os.path.join(worktree.tree, folder))
         if wanted := (*self.touched, *self.missing):
@@ -162,7 +163,7 @@ def wear_of(
     dated = _dates_mappings(os.path.dirname(worktree.tree), os.lstat(worktree.tree).st_dev)
     if not dated and (unseen := _read_anew(worktree, was.commit) - changed):
         raise _worn(sorted(unseen))
-    emptied = {folder for path in changed for folder in _above(path)} | tracked
+    emptied = {folder for path in changed for folder in above(path)} | tracked
     faults = [*survey.special, *survey.nested, *(folder for folder in survey.empty if folder not in emptied)]
     mode = _mode_of_folders(worktree)
     faults += [folder for folder, found in survey.folders.items() if found != mode]
@@ -206,8 +207,8 @@ def _require_ignored(worktree: Worktree, strange: set[str], changed: set[str], k
     if not keeps_ignored:
         raise _worn(sorted(strange))
     asked = worktree.git("check-ignore", "-z", "--stdin", stdin=joined(sorted(strange)), accept=(0, 1))
-    above = {folder for path in changed for folder in _above(path)}
-    in_the_way = {path for path in strange if path in above or path in changed or changed.intersection(_above(path))}
+    around = {folder for path in changed for folder in above(path)}
+    in_the_way = {path for path in strange if path in around or path in changed or changed.intersection(above(path))}
     if faults := (strange - set(asked.fields)) | in_the_way:
         raise _worn(sorted(faults))
 
@@ -255,12 +256,6 @@ def _differences(repository: Repository, base: str, head: str) -> tuple[set[str]
             raise _worn([path])
         (added if how.endswith("A") else changed).add(path)
     return added, changed
-
-
-def _above(path: str) -> list[str]:
-    """Return the folders in which a path is."""
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def _mode_of_folders(worktree: Worktree) -> int:

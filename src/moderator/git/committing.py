@@ -19,6 +19,7 @@ from moderator.git.contents import Contents, Worktree, printable
 from moderator.git.exact import DURABLE, copy_index
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
+from moderator.git.survey import above
 
 _FEW = 1000  # paths that are told to git one by one
 _TRAILER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]*: ?\S")
@@ -132,20 +133,14 @@ def _leave_out(worktree: Worktree, leaving: Mapping[str, str]) -> tuple[str, ...
     same = [(path, before) for path, before, now in staged if leaving.get(path) == now]
     if same:
         kept = {path for path, _, now in staged if leaving.get(path) != now and not now.startswith(_GONE)}
-        around = {parent for path in kept for parent in _above(path)}
+        around = {parent for path in kept for parent in above(path)}
         # What was a file and is a directory now, or the other way round, cannot be as it was beside what the task did there.
-        same = [(path, before) for path, before in same if path not in around and kept.isdisjoint(_above(path))]
+        same = [(path, before) for path, before in same if path not in around and kept.isdisjoint(above(path))]
         # What goes comes first: a directory may have taken the place of a file.
         in_order = sorted(same, key=lambda one: not one[1].startswith(_GONE))
         lines = b"".join(f"{before}\t".encode() + os.fsencode(path) + b"\0" for path, before in in_order)
         worktree.git("update-index", "-z", "--index-info", stdin=lines, repeatable=True)
     return tuple(path for path, _ in same)
-
-
-def _above(path: str) -> list[str]:
-    """Return the directories that a path is in."""
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _staged(worktree: Worktree, env: Mapping[str, str] = MappingProxyType({})) -> list[tuple[str, str, str]]:
