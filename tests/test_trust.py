@@ -215,6 +215,16 @@ def test_a_repository_takes_no_sandbox_away(tmp_path: Path) -> None:
     assert load_config([guest], guest=guest).sandbox == "bwrap"
 
 
+def test_a_repository_shortens_no_time_in_the_trash(tmp_path: Path) -> None:
+    """What a person wants to be kept is kept as long as he says; without a word of his the repository's counts."""
+    own, guest = tmp_path / "config.yaml", tmp_path / "moderator.yaml"
+    own.write_text("trash: {days: 90}\n")
+    for days, kept in ((0, 90), (120, 120)):
+        guest.write_text(f"trash: {{days: {days}}}\n")
+        assert load_config([own, guest], guest=guest).trash_days == kept
+        assert load_config([guest], guest=guest).trash_days == days
+
+
 @pytest.mark.parametrize(
     "arguments", [("backends",), ("route", "TASKS"), ("run", "TASKS", "--dry-run"), ("run", "TASKS")]
 )

@@ -66,7 +66,7 @@ def load_with_origins(paths: Sequence[Path], guest: Path | None = None) -> tuple
 
 
 def _read(paths: Sequence[Path], guest: Path | None = None) -> list[_Source]:
-    sources = []
+    sources: list[_Source] = []
     for path in paths:
         document = read_document(path)
         given: dict[str, Any] = {}
@@ -79,10 +79,20 @@ def _read(paths: Sequence[Path], guest: Path | None = None) -> list[_Source]:
                 " write for example 'keep: failed'",
                 document.root,
             )
-        if path == guest and given.get("sandbox") == SANDBOX_CHOICES[0]:
-            del given["sandbox"]  # it may ask for a sandbox, and takes away none that a person wants
+        if path == guest:
+            _take_nothing_away(given, sources)
         sources.append(_Source(document.complaints, document.root, given, broken))
     return sources
+
+
+def _take_nothing_away(given: dict[str, Any], before: Sequence[_Source]) -> None:
+    """Drop what a guest's file says against the person's own: it may ask for a sandbox, or for more time in the trash, not less."""
+    if given.get("sandbox") == SANDBOX_CHOICES[0]:
+        del given["sandbox"]
+    wanted = [days for one in before if (days := (one.given.get("trash") or {}).get("days")) is not None]
+    trash = given.get("trash") or {}
+    if wanted and trash.get("days", wanted[-1]) < wanted[-1]:
+        given["trash"] = {name: value for name, value in trash.items() if name != "days"}
 
 
 def _set_in(given: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
