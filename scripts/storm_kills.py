@@ -213,8 +213,7 @@ def _attack(victim: Victim, kills: int, row: Row) -> None:
                 break
             done = victim.patient(*command, last=victim.moment(named))
             if done.returncode != -signal.SIGKILL:
-                if wrong := bad_ending(done, *allowed):
-                    row.failures.append(wrong)
+                row.failures += _bad_ending(victim, done, *allowed)
                 if through := command[0] == "run":
                     break  # before the moment came
             command = again
@@ -226,9 +225,17 @@ def _attack(victim: Victim, kills: int, row: Row) -> None:
             allowed = (0, 1, 3)
         elif not through:
             done = victim.patient(*command)
-        if wrong := bad_ending(done, *allowed):
-            row.failures.append(wrong)
+        row.failures += _bad_ending(victim, done, *allowed)
         judge(victim, row, first, ran=first[0] == "run")
+
+
+def _bad_ending(victim: Victim, done: subprocess.CompletedProcess[str], *allowed: int) -> list[str]:
+    """Return what is wrong with how a command ended, and what the repository says at this moment: later it may be mended."""
+    wrong = bad_ending(done, *allowed)
+    if not wrong:
+        return []
+    refs = plain_git(victim.repository, "for-each-ref", "--format=%(refname) %(objectname)", fails=True).decode()
+    return ["\n    ".join([wrong, "at this moment:", *unsound(victim.repository), *refs.splitlines()])]
 
 
 def judge(victim: Victim, row: Row, phase: tuple[str, ...], ran: bool) -> None:

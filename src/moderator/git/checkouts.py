@@ -20,7 +20,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from moderator.errors import EnvironmentProblem
@@ -28,7 +28,7 @@ from moderator.git import written
 from moderator.git.contents import Worktree
 from moderator.git.exact import joined
 from moderator.git.repository import Repository
-from moderator.git.survey import above
+from moderator.git.survey import CHANGED, MODE, Survey, above
 from moderator.git.untouched import Untouched, is_set_back
 
 _VERSION = 1
@@ -140,23 +140,26 @@ def wear_of(
     if is_set_back(was.ahead):
         raise _worn(["the clock was put back"])
     added, changed = _differences(repository, was.commit, head)
-    survey = _Survey(worktree.tree, was.at)
-    if survey.newest >= since:
+    survey = Survey(worktree.tree)
+    if survey.unread:
+        raise _worn(survey.unread)
+    files, stamps = set(survey.files), survey.stamps
+    if max((stamps[path][CHANGED] for path in files), default=0) >= since:
         raise _worn(["something was written into it after its removal"])
     tracked = set(worktree.git("ls-files", "-z").fields)
-    touched, missing = survey.young & tracked, tracked - survey.files
-    if (
-        survey.is_reordered
-    ):  # a file may have come in with a folder, as old as it is: it is not the one that the index knows
-        touched |= survey.files.intersection(worktree.git("diff-files", "-z", "--name-only").fields)
+    touched, missing = {path for path in files & tracked if stamps[path][CHANGED] > was.at}, tracked - files
+    folders = {path: one for path, one in stamps.items() if stat.S_ISDIR(one[MODE])}
+    young_folders = [path for path, one in folders.items() if one[CHANGED] > was.at]
+    if young_folders:  # a file may have come in with a folder, as old as it is: it is not the one that the index knows
+        touched |= files.intersection(worktree.git("diff-files", "-z", "--name-only").fields)
     if faults := [
-        *filter(_decides, touched | (survey.files - tracked)),
+        *filter(_decides, touched | (files - tracked)),
         *_unknown(worktree, missing - changed, survey),
     ]:
         raise _worn(faults)
     if keeps_ignored and any(map(_says_what_is_ignored, touched | changed | added)):
         raise _worn(["what is ignored has changed"])
-    if strange := survey.files - tracked - added:
+    if strange := files - tracked - added:
         _require_ignored(worktree, strange, changed, keeps_ignored)
     if (unsure := touched - changed) and (faults := _other_content(worktree, unsure)):
         raise _worn(faults)
@@ -166,15 +169,15 @@ def wear_of(
     emptied = {folder for path in changed for folder in above(path)} | tracked
     faults = [*survey.special, *survey.nested, *(folder for folder in survey.empty if folder not in emptied)]
     mode = _mode_of_folders(worktree)
-    faults += [folder for folder, found in survey.folders.items() if found != mode]
-    faults += [folder for folder in survey.young_folders if _hands_down(os.path.join(worktree.tree, folder))]
+    faults += [folder for folder, found in folders.items() if stat.S_IMODE(found[MODE]) != mode]
+    faults += [folder for folder in young_folders if _hands_down(os.path.join(worktree.tree, folder))]
     if keeps_ignored and faults:
         named = joined(folder or "." for folder in faults)
         asked = set(worktree.git("check-ignore", "-z", "--stdin", stdin=named, accept=(0, 1)).fields)
         faults = [path for path in faults if path not in asked]
     if faults:
         raise _worn(faults)
-    return Wear(tuple(touched), tuple(missing & changed), tuple(added & survey.files), survey.size)
+    return Wear(tuple(touched), tuple(missing & changed), tuple(added & files), survey.size)
 
 
 def _decides(path: str) -> bool:
@@ -193,7 +196,7 @@ def _hands_down(folder: str) -> bool:
     return any(not name.startswith("security.") for name in os.listxattr(folder, follow_symlinks=False))
 
 
-def _unknown(worktree: Worktree, missing: set[str], survey: _Survey) -> list[str]:
+def _unknown(worktree: Worktree, missing: set[str], survey: Survey) -> list[str]:
     """Return what has gone though no commit says so: anything but the empty folders of submodules."""
     if not missing:
         return []
@@ -262,61 +265,3 @@ def _mode_of_folders(worktree: Worktree) -> int:
     """Return the permissions of a folder that is made now: those of a file that this process made, and those to enter it."""
     plain = os.lstat(os.path.join(worktree.git_dir, "HEAD")).st_mode & 0o666
     return plain | (plain & 0o444) >> 2
-
-
-@dataclass
-class _Survey:
-    """One walk through a tree, without following links: what is there, and what is younger than a moment.
-
-    `newest` is when a file was changed last, in nanoseconds.
-    """
-
-    tree: str
-    at: int
-    files: set[str] = field(default_factory=set)
-    young: set[str] = field(default_factory=set)
-    young_folders: list[str] = field(default_factory=list)
-    newest: int = 0
-    folders: dict[str, int] = field(default_factory=dict)
-    empty: list[str] = field(default_factory=list)
-    special: list[str] = field(default_factory=list)
-    nested: list[str] = field(default_factory=list)
-    size: int = 0
-
-    @property
-    def is_reordered(self) -> bool:
-        """Whether something was made, taken away or moved in a folder other than the top, or a folder itself was."""
-        return bool(self.young_folders)
-
-    def __post_init__(self) -> None:
-        waiting, at, blocks, newest = [""], self.at, 0, 0
-        add, add_young = self.files.add, self.young.add
-        self.folders[""] = stat.S_IMODE(os.lstat(self.tree).st_mode)
-        while waiting:
-            inside = waiting.pop()
-            before = f"{inside}/" if inside else ""
-            with os.scandir(f"{self.tree}/{inside}") as found:
-                entries = list(found)
-            if not entries:
-                self.empty.append(inside)
-            for entry in entries:
-                name = entry.name
-                if name == ".git":
-                    if inside:
-                        self.nested.append(before + name)
-                    continue
-                path, one = before + name, entry.stat(follow_symlinks=False)
-                if entry.is_file(follow_symlinks=False) or entry.is_symlink():
-                    add(path)
-                    blocks += one.st_blocks
-                    newest = max(newest, one.st_ctime_ns)
-                    if one.st_ctime_ns > at:
-                        add_young(path)
-                elif entry.is_dir(follow_symlinks=False):
-                    self.folders[path] = stat.S_IMODE(one.st_mode)
-                    if one.st_ctime_ns > at:
-                        self.young_folders.append(path)
-                    waiting.append(path)
-                else:
-                    self.special.append(path)
-        self.size, self.newest = blocks * 512, newest

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -20,67 +21,69 @@ _COARSE_TICK = 2.0  # the same where only whole seconds are noted
 _SECOND = 10**9  # nanoseconds
 
 Stamp = tuple[int, int, int, int]
-"""Mode, inode, time of change in nanoseconds, size."""
+"""Mode, inode, time of change in nanoseconds, size: a plain tuple, for there may be a million."""
+MODE, CHANGED = 0, 2
+"""Where they stand in it."""
 
 
 class Survey:
     """What is in a tree, without following links and without entering repositories' own directories.
 
-    `files` are those that git has to tell of: not in a directory that `told` names, which it tells of as a whole, nor in a
-    repository of its own (`nested`).  `young` is what was written after `since`, in unix seconds, and all below a folder that was:
-    it may have come in with that, as old as it is; `special` are sockets, pipes
-    and devices; `empty` directories without anything in them.  `size` is in bytes.  All paths are below the tree.
+    `files` are regular files and links, `special` sockets, pipes and devices, `nested` folders that are repositories of their own,
+    `empty` those without anything in them, `unread` those that nobody may list.  `young` is what was written after `since`, in
+    nanoseconds, and all below a folder that was: it may have come in with that, as old as it is.  `size` is in bytes.  All
+    paths are below the tree.
     """
 
-    def __init__(self, tree: str, since: float = float("inf")) -> None:
+    def __init__(self, tree: str, since: int = sys.maxsize) -> None:
         self.files: list[str] = []
         self.nested: list[str] = []
         self.special: list[str] = []
         self.empty: list[str] = []
+        self.unread: list[str] = []
         self.young: set[str] = set()
         self.stamps: dict[str, Stamp] = {}
         self.size = 0
-        self._walk(tree, int(min(since, 2.0**33) * _SECOND))
+        self._walk(tree, since)
         with contextlib.suppress(OSError):  # its time of change tells of a rename too, which is no change in it
             found = os.lstat(tree)
             self.stamps[""] = (found.st_mode, found.st_ino, 0, 0)
 
     def _walk(self, tree: str, since: int) -> None:
+        """Look at everything once.  This is most of what a removal costs: a line more for each file is felt."""
         is_folder, is_file, is_link = stat.S_ISDIR, stat.S_ISREG, stat.S_ISLNK
         stamps, files, young, blocks = self.stamps, self.files, self.young, 0
-        folders = [("", False)]
+        folders = [("", since)]
         while folders:
-            inside, is_new = folders.pop()
+            inside, since_here = folders.pop()
+            before, held = inside + os.sep if inside else "", len(stamps)
             try:
-                with os.scandir(os.path.join(tree, inside)) as found_here:
-                    entries = list(found_here)
-            except OSError:  # git has warned of it
+                for entry in _entries(tree, inside):
+                    if (name := entry.name) == ".git":
+                        if inside:
+                            self.nested.append(inside)
+                        held = -1
+                        continue
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except OSError:  # it has gone this moment, and the second look will tell
+                        continue
+                    path, mode, changed = before + name, found.st_mode, found.st_ctime_ns
+                    stamps[path] = (mode, found.st_ino, changed, found.st_size)
+                    blocks += found.st_blocks
+                    if is_young := changed > since_here or found.st_mtime_ns > since_here:
+                        young.add(path)
+                    if is_file(mode) or is_link(mode):
+                        files.append(path)
+                    elif is_folder(mode):
+                        folders.append((path, -1 if is_young else since))
+                    else:
+                        self.special.append(path)
+            except OSError:
+                self.unread.append(inside)
                 continue
-            if inside:
-                if not entries:
-                    self.empty.append(inside)
-                elif any(entry.name == ".git" for entry in entries):
-                    self.nested.append(inside)
-            above = inside + os.sep if inside else ""
-            for entry in entries:
-                if (name := entry.name) == ".git":
-                    continue
-                path = above + name
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except OSError:  # it has gone this moment, and the second look will tell
-                    continue
-                mode, changed = found.st_mode, found.st_ctime_ns
-                stamps[path] = (mode, found.st_ino, changed, found.st_size)
-                blocks += found.st_blocks
-                if is_young := is_new or changed > since or found.st_mtime_ns > since:
-                    young.add(path)
-                if is_file(mode) or is_link(mode):
-                    files.append(path)
-                elif is_folder(mode):
-                    folders.append((path, is_young))
-                else:
-                    self.special.append(path)
+            if held == len(stamps) and inside:
+                self.empty.append(inside)
         self.size = blocks * 512
 
     def overlooked(self, known: Iterable[str], same: Callable[[str], str] | None) -> list[str]:
@@ -125,6 +128,21 @@ def above(path: str) -> Iterator[str]:
     """Yield the folders that a path is in, the nearest first."""
     while path := os.path.dirname(path):
         yield path
+
+
+def _entries(tree: str, inside: str) -> Iterator[os.DirEntry[str]]:
+    """Yield what is in a folder below a tree, which is no link.  Raises OSError."""
+    if os.scandir not in os.supports_fd:
+        with os.scandir(os.path.join(tree, inside)) as found:
+            yield from found
+        return
+    # Of what is found by a descriptor the system need not look for the folder again.
+    folder = os.open(os.path.join(tree, inside), os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if inside else 0))
+    try:
+        with os.scandir(folder) as found:
+            yield from found
+    finally:
+        os.close(folder)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 import os
 import re
 import stat
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ _NOT_WORK = ("index", "sharedindex.", "FETCH_HEAD", "AUTO_MERGE")
 """What an index holds is looked at apart; the others name what a fetch or a merge gives again."""
 _CONVERSIONS = ("text", "crlf", "eol", "ident", "filter", "working-tree-encoding")
 _PIECE = 2**20  # bytes of a file that are read at once
-_CLOCK_TICK = 0.02  # seconds by which times of files may be behind the clock
+_CLOCK_TICK = 20_000_000  # nanoseconds by which times of files may be behind the clock
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def look_again(repository: Repository, worktree: Worktree, ref: str | None, befo
     return replace(before, operation=worktree.operation, objects=objects, survey=survey)
 
 
-def _surveyed(worktree: Worktree, since: float = math.inf) -> Survey:
+def _surveyed(worktree: Worktree, since: int = sys.maxsize) -> Survey:
     survey = Survey(worktree.tree, since)
     survey.stamp_repositories(worktree.tree, _modules_of(worktree))
     return survey
@@ -268,12 +268,12 @@ def settle(git_dir: str) -> None:
     os.utime(os.path.join(git_dir, "commondir"))
 
 
-def settled_at(git_dir: str) -> float:
-    """Return when the files of a worktree were all checked out."""
+def settled_at(git_dir: str) -> int:
+    """Return when the files of a worktree were all checked out, in nanoseconds."""
     try:
-        return os.stat(os.path.join(git_dir, "commondir")).st_mtime - _CLOCK_TICK
+        return os.stat(os.path.join(git_dir, "commondir")).st_mtime_ns - _CLOCK_TICK
     except OSError:
-        return 0.0
+        return 0
 
 
 def _converted(
