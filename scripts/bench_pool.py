@@ -73,26 +73,26 @@ def pooled(ground: Ground) -> Iterator[Row]:
     """Whole runs that remove what they made, filling and deferred deletion counted: plain, with spares, with recycling."""
     count = ground.sizes.pooled_tasks
     names = [f"t{number:03d}" for number in range(count)]
-    for files in (ground.sizes.files[0], ground.sizes.files[-1]):
-        tasks = ground.folder / "pooled-tasks.yaml"
-        lines = [f"- id: {name}\n  description: Work\n  run: echo {name} >result.txt\n" for name in names]
-        tasks.write_text("tasks:\n" + "".join(lines))
+    few, many = ground.sizes.files[0], ground.sizes.files[-1]
+    tasks = ground.folder / "pooled-tasks.yaml"
+    lines = [f"- id: {name}\n  description: Work\n  run: echo {name} >result.txt\n" for name in names]
+    tasks.write_text("tasks:\n" + "".join(lines))
+    for where, files in ((ground.folder, few), (ground.folder, many), (ground.race_folder, many)):
         for how, settings, most in (
             ("", "keep: never\n", None),
             (", spares", f"keep: never\npool: {{size: {_WORKERS}, refill: never}}\n", 0.6),
             (", recycled", f"keep: never\npool: {{size: {_WORKERS}, refill: never}}\nrecycle: pristine\n", 0.25),
         ):
-            ground.say(f"{count} tasks over {_WORKERS} workers, {files:,} files{how}")
-            places = [copy(ground.template(files), ground.folder / f"pooled-{whose}") for whose in ("theirs", "ours")]
+            ground.say(f"{count} tasks over {_WORKERS} workers, {files:,} files, {file_system(where)}{how}")
+            places = [copy(ground.template(files), where / f"pooled-{whose}") for whose in ("theirs", "ours")]
             (places[1] / "moderator.yaml").write_text(settings)
             (places[1] / ".git/info/exclude").write_text("moderator.yaml\n")
             took = timed(0, partial(_loop, places[0], names), partial(_run, places[1], tasks))
-            yield Row(
-                f"{count} tasks over {_WORKERS} workers, removed again, {files:,} files{how}", [took], most_ratio=most
-            )
-            clear(ground.folder, "pooled-ours")
-            clear(ground.folder, "pooled-theirs")
-        delete(tasks)
+            what = f"{count} tasks over {_WORKERS} workers, removed again, {files:,} files, {file_system(where)}{how}"
+            yield Row(what, [took], most_ratio=most)
+            clear(where, "pooled-ours")
+            clear(where, "pooled-theirs")
+    delete(tasks)
 
 
 def _loop(place: Path, names: Sequence[str]) -> None:
