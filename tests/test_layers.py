@@ -29,6 +29,7 @@ LAYERS = {
     "expanding": 4,
     "plan": 4,
     "ports": 4,
+    "slots": 4,
     "trust": 4,
     "scaffolding": 5,
     "leftovers": 5,

@@ -21,6 +21,8 @@ LISTENER = """\
 import os, socket, sys, time
 first, count = int(os.environ["MODERATOR_PORT"]), int(os.environ["MODERATOR_PORT_COUNT"])
 assert os.environ["NAMED"] == f"{first + 1}"
+place = os.path.join(os.environ["SLOTS"], os.environ["MODERATOR_SLOT"])
+os.mkdir(place)
 held = []
 for port in range(first, first + count):
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
@@ -34,6 +36,7 @@ for port in range(first, first + count):
         one.listen()
         held.append(one)
 time.sleep(0.1)
+os.rmdir(place)
 """
 
 
@@ -126,13 +129,16 @@ def test_a_reservation_lasts_as_long_as_anybody_holds_its_descriptor(tmp_path: P
 
 
 def test_tasks_of_two_processes_listen_side_by_side(tmp_path: Path, home: Path) -> None:
-    """64 tasks of two runs listen on every port of their blocks, and no reservation is left."""
-    first = free_range(1000)
+    """64 tasks of two runs listen on every port of their blocks, no two have one slot, and no reservation is left."""
+    first, slots = free_range(1000), tmp_path / "slots"
+    slots.mkdir()
     running = []
     for name in ("left", "right"):
         repository = make_repository(tmp_path / name, [("first", {"listen.py": LISTENER})])
         config = tmp_path / f"{name}.yaml"
-        config.write_text(f"ports: {{range: {first}-{first + 199}, count: 3}}\nenv: {{NAMED: '{{port_1}}'}}\n")
+        config.write_text(
+            f"ports: {{range: {first}-{first + 199}, count: 3}}\nenv: {{NAMED: '{{port_1}}', SLOTS: '{slots}'}}\n"
+        )
         run = [sys.executable, "-S", "listen.py"]
         listed = task_list(tmp_path / f"{name}-tasks", *({"id": f"t{number}", "run": run} for number in range(32)))
         arguments = ("run", listed, "-j", "16", "--config", config, "--keep", "never", "--progress", "none")
@@ -141,6 +147,9 @@ def test_tasks_of_two_processes_listen_side_by_side(tmp_path: Path, home: Path) 
     assert [one.returncode for one in running] == [0, 0], said
     (folder,) = (home / ".local" / "state" / "moderator" / "ports").iterdir()
     assert os.listdir(folder) == ["choosing.lock"]
+    numbers = sorted(int(one.stem) for one in (home / ".local/state/moderator/slots" / folder.name).iterdir())
+    assert numbers == [*range(len(numbers))]
+    assert len(numbers) <= 32
 
 
 def test_what_ports_cannot_be_had_is_told(tmp_path: Path) -> None:

@@ -19,5 +19,14 @@ def state_home(environment: Mapping[str, str]) -> Path:
 
 def ports_folder(environment: Mapping[str, str]) -> Path:
     """Return where the processes of this machine meet that give ports away: a home directory may be another machine's too."""
+    return state_home(environment) / "ports" / _host()
+
+
+def slots_folder(environment: Mapping[str, str]) -> Path:
+    """Return where they meet that number their tasks."""
+    return state_home(environment) / "slots" / _host()
+
+
+def _host() -> str:
     host = os.uname().nodename if hasattr(os, "uname") else "this machine"
-    return state_home(environment) / "ports" / (host.replace("/", "_") or "this machine")
+    return host.replace("/", "_") or "this machine"

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from moderator.config.settings import Config
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError
+from moderator.execution.environment import slots_of
 from moderator.execution.pipeline import Surroundings
 from moderator.execution.retrying import Next
 from moderator.execution.scheduling import Job
@@ -211,6 +212,7 @@ class LocalExecutor(TaskExecutor):
                     cancellation=self._cancellation,
                     tail=min(_LONGEST_TAIL, max(_TAILS_IN_ALL // len(tasks), 1024)),
                     teardowns=Teardowns(git, environment, self._cancellation, run_id),
+                    slots=slots_of(git, environment),
                     sandbox=sandbox,
                     setup_timeout=self._setup_timeout,
                     variables=self._variables,

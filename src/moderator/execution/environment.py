@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 from moderator.config.settings import Config
 from moderator.errors import ConfigurationError
 from moderator.expanding.filling import OUR_VARIABLES, variable_of
+from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
-from moderator.machine import ports_folder
+from moderator.machine import ports_folder, slots_folder
 from moderator.models import ENV_PLACEHOLDERS
 from moderator.plan import ports_named
 from moderator.ports import Block, PortRange, reserve
+from moderator.slots import Slots
 from moderator.templates import faults_of, fill, names_in
 
 _PORTS = ("MODERATOR_PORT", "MODERATOR_PORT_COUNT")
@@ -39,6 +42,11 @@ def reserver(config: Config, environment: Mapping[str, str]) -> Callable[[int], 
     if not config.ports_count:
         return None
     return partial(reserve, ports_folder(environment), PortRange(*config.ports_range, config.ports_count))
+
+
+def slots_of(git: GitManager, environment: Mapping[str, str]) -> Slots:
+    """Return what numbers the tasks of all runs of this user on the machine, or at least of this repository."""
+    return Slots(slots_folder(environment), Path(git.state_root, "slots"))
 
 
 def filled(

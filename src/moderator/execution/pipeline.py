@@ -40,6 +40,7 @@ from moderator.ports import Block
 from moderator.preparing.commands import Teardown, Teardowns
 from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
 from moderator.routing import BackendRouter
+from moderator.slots import Slots
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,9 @@ class Surroundings:
 
     `tail` is how many characters of a task's output its result holds, of each stream.  `sandbox` is the
     program that keeps tasks from writing elsewhere, "" for none.  `teardowns` are what runs before workspaces are removed,
-    `setup_timeout` is seconds for a set-up or a teardown, `variables` are those of every task's environment, and `reserve` gives
-    ports to the task on a slot, None if there are none to give.  `asked` tells what of a teardown is a repository's own word.
+    `setup_timeout` is seconds for a set-up or a teardown, `variables` are those of every task's environment, `slots` number the
+    tasks, and `reserve` gives ports to the task on a slot, None if there are none to give.  `asked` tells what of a teardown is a
+    repository's own word.
     """
 
     git: GitManager
@@ -80,6 +82,7 @@ class Surroundings:
     cancellation: Cancellation
     tail: int
     teardowns: Teardowns
+    slots: Slots
     sandbox: str = ""
     setup_timeout: float | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -95,14 +98,14 @@ class Step:
     following: Next | None = None
 
 
-def run_attempt(job: Job, slot: int, surroundings: Surroundings, listener: Listener) -> Step:
+def run_attempt(job: Job, surroundings: Surroundings, listener: Listener) -> Step:
     """Make one attempt at a task; return how it ended and what follows.  Never raises."""
     listener.attempted(job.task, job.attempt, job.backend_name)
     if not job.tried:
         listener.started(job.task)
     began = time.monotonic()
     job.tried[job.backend_name] = job.tried.get(job.backend_name, 0) + 1
-    steps = _Steps(job, slot, surroundings)
+    steps = _Steps(job, surroundings)
     following = None
     try:
         result = steps.walk(lambda result: _tidied(result, began, surroundings, listener, steps.left_out))
@@ -223,10 +226,10 @@ def log_file(base_context: ExecutionContext, task_id: str, run_id: str, attempt:
 class _Steps:
     """One attempt.  `failing` is what an exception means at the step that is being taken."""
 
-    def __init__(self, job: Job, slot: int, surroundings: Surroundings) -> None:
+    def __init__(self, job: Job, surroundings: Surroundings) -> None:
         self._job = job
         self._task = job.task
-        self._slot = slot
+        self._slot = 0
         self._all = surroundings
         self._workspace: Workspace | None = None
         self._has_workspace = False
@@ -327,6 +330,7 @@ class _Steps:
         self.failing = Outcome.COULD_NOT_START
         self._log = log_file(everything.base_context, self._task.id, everything.run_id, self._job.attempt)
         self._scratch = make_scratch(git.state_root, everything.environment.get("TMPDIR"))
+        self._slot = held.slot(everything.slots.take).number
         block = held.ports(lambda: reserve(self._slot)) if (reserve := everything.reserve) else None
         everything.teardowns.held.add(self._task.id)
         state_dir = os.path.abspath(workspace.state_dir)

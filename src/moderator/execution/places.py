@@ -10,6 +10,7 @@ Must not know what an attempt is, nor why another one follows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, cast
 
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import CheckoutNotClean
@@ -18,12 +19,15 @@ from moderator.git.manager import Before, GitManager
 from moderator.git.values import Rescue, Stand, Workspace
 from moderator.ports import Block
 from moderator.process import Supervisor
+from moderator.slots import Slot
+
+Reserved = TypeVar("Reserved", Block, Slot)
 
 
 class HeldPlace:
     """A workspace that a run has for one task.
 
-    The supervisor holds its leases and ports too: if this process dies, they last until the task's processes are gone.
+    The supervisor holds its leases, slot and ports too: if this process dies, they last until the task's processes are gone.
     `is_ready` says whether it has been set up since it was made, `left_by_set_up` what the next commit would take of that.
     """
 
@@ -49,18 +53,18 @@ class HeldPlace:
         self._directories = directories
         self._furnishing = furnishing
         self._names: list[str] = []
-        self._block: Block | None = None
+        self._reserved: dict[str, Block | Slot] = {}
         self.is_ready = False
         self.left_by_set_up: Mapping[str, str] = {}
         self.workspace = self._made(fresh)
 
     def release(self) -> None:
-        """Let go of the workspace, which stays, and of the ports.  A second call does nothing."""
+        """Let go of the workspace, which stays, of the slot and the ports.  A second call does nothing."""
         self.let_go()
-        if self._block:
-            self._supervisor.release(self._ports_name)
-            self._block.release()
-            self._block = None
+        while self._reserved:
+            name, reserved = self._reserved.popitem()
+            self._supervisor.release(name)
+            reserved.release()
 
     def let_go(self) -> None:
         """Let go of the workspace alone.  A second call does nothing."""
@@ -69,10 +73,11 @@ class HeldPlace:
 
     def ports(self, reserve: Callable[[], Block]) -> Block:
         """Return the ports that belong to the place for as long as it is held.  Raises what `reserve` does."""
-        if self._block is None:
-            self._block = reserve()
-            self._supervisor.hold(self._ports_name, self._block.descriptor)
-        return self._block
+        return self._kept("ports", reserve)
+
+    def slot(self, reserve: Callable[[], Slot]) -> Slot:
+        """Return the slot that belongs to the place for as long as it is held.  Raises what `reserve` does."""
+        return self._kept("slot", reserve)
 
     def put_back(self, reason: str, before: Before | None = None) -> Rescue | None:
         """Make the workspace what it was at the start; return the rescue of what an attempt left in it.
@@ -90,9 +95,12 @@ class HeldPlace:
         self.workspace = self._made(fresh=True)
         return rescue
 
-    @property
-    def _ports_name(self) -> str:
-        return f"{self._context.task_id}#ports"
+    def _kept(self, what: str, reserve: Callable[[], Reserved]) -> Reserved:
+        name = f"{self._context.task_id}#{what}"
+        if name not in self._reserved:
+            self._reserved[name] = reserve()
+            self._supervisor.hold(name, self._reserved[name].descriptor)
+        return cast(Reserved, self._reserved[name])
 
     def _made(self, fresh: bool) -> Workspace:
         self.is_ready, self.left_by_set_up = False, {}

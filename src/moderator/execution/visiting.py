@@ -15,13 +15,15 @@ from pathlib import Path
 from moderator.config.settings import Config
 from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.execution.base import new_run_id
-from moderator.execution.environment import environment_in, filled, reserver
+from moderator.execution.environment import environment_in, filled, reserver, slots_of
 from moderator.execution.scratch import end_scratch, make_scratch
 from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
 from moderator.naming import task_directory_name
+from moderator.ports import Block
 from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
 from moderator.process.attended import attend
+from moderator.slots import Slot
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Visitor:
         self._shared = shared
         self._run_id = new_run_id()
         self._variables = None if config is None else config.env
+        self._slots = slots_of(git, environment)
         self._reserve = None if config is None else reserver(config, environment)
         self.notes: list[str] = []
 
@@ -84,7 +87,7 @@ class Visitor:
         `GitManager.hold` does.
         """
         with Supervisor(self._run_id) as supervisor, self._held(workspace, supervisor) as held:
-            with self._environment_in(held, 0, supervisor) as (env, done):
+            with self._environment_in(held, supervisor) as (env, done):
                 code, why_not = attend(command, cwd=held.path, env=env)
                 done(code == 0)
             return code, why_not
@@ -105,12 +108,12 @@ class Visitor:
         """
         with Supervisor(self._run_id) as supervisor, ThreadPoolExecutor(max(min(jobs, len(workspaces)), 1)) as pool:
 
-            def one(slot: int, workspace: Workspace) -> Visit:
+            def one(workspace: Workspace) -> Visit:
                 log = logs / f"{task_directory_name(workspace.task_id)}.log"
                 try:
                     with self._held(workspace, supervisor) as held:
                         limits = Limits(grace=grace)
-                        with self._environment_in(held, slot, supervisor) as (env, done):
+                        with self._environment_in(held, supervisor) as (env, done):
                             ended = run(
                                 command, cwd=held.path, env=env, log=log, limits=limits, cancellation=cancellation
                             )
@@ -122,7 +125,7 @@ class Visitor:
                 except OSError as error:
                     return Visit(workspace, log, problem=EnvironmentProblem(str(error)))
 
-            waiting = [pool.submit(one, slot, workspace) for slot, workspace in enumerate(workspaces)]
+            waiting = [pool.submit(one, workspace) for workspace in workspaces]
             yield from (future.result() for future in as_completed(waiting))
 
     @contextlib.contextmanager
@@ -144,37 +147,45 @@ class Visitor:
 
     @contextlib.contextmanager
     def _environment_in(
-        self, workspace: Workspace, slot: int, supervisor: Supervisor
+        self, workspace: Workspace, supervisor: Supervisor
     ) -> Iterator[tuple[dict[str, str], Callable[[bool], None]]]:
         """Give the environment of a command, with what is to be told whether that ended well; what is its own goes afterwards."""
         os.makedirs(workspace.state_dir, exist_ok=True)
         given: dict[str, str] = {}
-        block, scratch, ended_well = None, "", False
-        ports_name = f"{workspace.task_id}#ports@{self._run_id}"
+        scratch, ended_well = "", False
+        reserved: dict[str, Block | Slot] = {}
 
         def done(well: bool) -> None:
             nonlocal ended_well
             ended_well = well
 
+        def hold(what: str, one: Block | Slot) -> None:
+            name = f"{workspace.task_id}#{what}@{self._run_id}"
+            reserved[name] = one
+            supervisor.hold(name, one.descriptor)
+
         try:
-            if self._reserve:
-                block = self._reserve(slot)
-                supervisor.hold(ports_name, block.descriptor)
+            slot = self._slots.take()
+            hold("slot", slot)
+            block = self._reserve(slot.number) if self._reserve else None
+            if block:
+                hold("ports", block)
             if self._variables is not None:
                 scratch = make_scratch(self._git.state_root, self._environment.get("TMPDIR"))
                 own = filled(
-                    self._variables, workspace, task_id=workspace.task_id, slot=slot, scratch=scratch, block=block
-                )
+                    self._variables, workspace,
+                    task_id=workspace.task_id, slot=slot.number, scratch=scratch, block=block,
+                )  # fmt: skip
                 given = {"TMPDIR": scratch, **own}
             env = environment_in(
                 workspace, self._environment, given,
-                task_id=workspace.task_id, run_id=self._run_id, attempt=0, slot=slot,
+                task_id=workspace.task_id, run_id=self._run_id, attempt=0, slot=slot.number,
                 ports=(block.first, block.count) if block else None,
             )  # fmt: skip
             yield env, done
         finally:
             if scratch and (note := end_scratch(self._git.state_root, scratch, ended_well)):
                 self.notes.append(f"{workspace.task_id}: {note}")
-            if block:
-                supervisor.release(ports_name)
-                block.release()
+            for name, one in reserved.items():
+                supervisor.release(name)
+                one.release()

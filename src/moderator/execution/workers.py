@@ -23,8 +23,7 @@ class Workers:
     def run(self, workers: int) -> list[TaskResult]:
         """Work the jobs off on so many threads; return their results in their order."""
         threads = [
-            threading.Thread(target=self._work, args=(slot,), name=f"moderator-{slot}", daemon=True)
-            for slot in range(workers)
+            threading.Thread(target=self._work, name=f"moderator-{number}", daemon=True) for number in range(workers)
         ]
         try:
             for thread in threads:
@@ -48,13 +47,13 @@ class Workers:
                 place.release()
         return results
 
-    def _work(self, slot: int) -> None:
+    def _work(self) -> None:
         while job := self._schedule.take():
             taken_for = job.backend_name
             if self._give_to_another(job):
                 self._schedule.put_back(job, taken_for, 0.0)
                 continue
-            step = run_attempt(job, slot, self._surroundings, self._listener)
+            step = run_attempt(job, self._surroundings, self._listener)
             if step.following:
                 self._schedule.put_back(job, taken_for, step.following.pause)
             else:

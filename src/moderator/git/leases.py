@@ -106,6 +106,23 @@ def acquire(path: Path, what: str, patience: float = _PROBE_ALLOWANCE, *, cure: 
         time.sleep(random.uniform(0.002, 0.02))
 
 
+def try_acquire(path: Path) -> Lease | None:
+    """Take a lock that only this machine uses, at once; None if somebody has it.  No name is written: it is for many looks.
+
+    Raises EnvironmentProblem if the lock cannot be made at all.
+    """
+    descriptor = _open(path)
+    try:
+        taken = _locked(descriptor, fcntl.LOCK_EX) and _still_named(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if taken:
+        return Lease(path, descriptor)
+    os.close(descriptor)
+    return None
+
+
 def busy(what: str, owner: Owner | None, cure: str) -> WorkspaceBusy:
     """Return what is said where a holder is in the way; `cure` as for `acquire`."""
     hint = "wait until it has finished, or end it, and try again"
