@@ -25,6 +25,7 @@ from moderator.expanding.globs import fault_of, matching
 from moderator.expanding.labels import LONGEST_LABEL, expanded_id, label
 from moderator.naming import generate_task_branch, task_directory_name, task_slug
 from moderator.taskfile import TaskFile, load_tasks, read_tasks
+from moderator.templates import fill
 from repos import git, make_repository
 
 VALUES = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=80)
@@ -352,6 +353,7 @@ def test_a_matrix_reaches_every_part_of_a_task(tmp_path: Path) -> None:
             "kind": "{db}",
             "acceptance_criteria": ["{py} works {x}"],
             "sparse": ["src/{db}"],
+            "env": {"V": "{py} '{db}' {slot} {{py}}", "W": "{os-name}"},
             "matrix": {
                 "py": ["3.10", 3.11],
                 "db": ["a b"],
@@ -368,6 +370,30 @@ def test_a_matrix_reaches_every_part_of_a_task(tmp_path: Path) -> None:
     assert first.acceptance_criteria == ["3.11 works {x}"]
     assert first.values == {"py": "3.11", "db": "a b", "os-name": "x"}
     assert second.values == {"py": "3.12", "db": "c"}
+    assert (first.env, second.env["W"]) == ({"V": "3.11 'a b' {slot} {{py}}", "W": "x"}, "")
+
+
+def test_a_value_in_a_variable_is_the_value_whatever_it_holds(tmp_path: Path) -> None:
+    """Nothing quotes it, and braces in it are braces when the task's own placeholders are filled in; defaults have it too."""
+    path = tmp_path / "tasks.yaml"
+    values = ["{slot}", "{{", "it's } $x"]
+    task = {"id": "t", "run": "r", "foreach": values, "env": {"V": "{slot}{item}"}}
+    path.write_text(json.dumps({"defaults": {"env": {"D": "{item}"}}, "tasks": [task]}))
+    filled_in = [{name: fill(text, {"slot": "7"}) for name, text in one.env.items()} for one in load_tasks(path).tasks]
+    assert filled_in == [{"D": value, "V": f"7{value}"} for value in values]
+    path.write_text(
+        "defaults: {env: {D: '{item}', E: '{x'}}\n"
+        "tasks: [{id: t, run: r, foreach: [a]}, {id: u, run: r, env: {F: '{port}'}, matrix: {port: [1]}}, {id: v, run: r}]"
+    )
+    with pytest.raises(PlanError) as caught:
+        load_tasks(path)
+    assert [one.partition("tasks.yaml:")[2] for one in caught.value.problems] == [
+        "1:21: env.D: no placeholder is called 'item'; known here: 'workspace', 'branch', 'base', 'state_dir', 'tmp', 'task_id', "
+        "'slot', 'port', 'port_1', 'port_2', 'port_3', 'port_4', 'port_5', 'port_6', 'port_7', 'port_8', 'port_9'; "
+        "for a brace itself write '{{'",
+        "1:34: env.E: a '{' stands alone; write '{{' for the character itself; for a brace itself write '{{'",
+        "2:65: env.F: '{port}' could be the matrix's or the task's own port; give the values in the matrix another name",
+    ]
 
 
 def test_every_item_is_a_task_with_each_combination_and_variant(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ from moderator.document import (
 )
 from moderator.errors import InvalidTaskId, PlanError
 from moderator.expanding.copies import KEYS as EXPANDING
-from moderator.expanding.copies import Copy, Surroundings, copies, read_combinations
+from moderator.expanding.copies import Copy, Surroundings, copies, names_of, read_combinations
 from moderator.expanding.items import MOST_TASKS, Sources
 from moderator.expanding.labels import combination_hash, label
 from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry, fault_in_path
 from moderator.models import ENV_PLACEHOLDERS, Command, Task
 from moderator.naming import task_slug
-from moderator.templates import faults_of
+from moderator.templates import faults_of, names_in
 
 EXAMPLE = "tasks: [{id: task_001, run: make test}]"
 _LONGEST_PROMPT = 1024 * 1024  # bytes of a prompt's file
@@ -136,7 +136,8 @@ def _read(document: Document, folder: Path, sources: Sources | None) -> TaskFile
     nodes = _list_of_tasks(root, complaints) if root else ()
     base = _base(root, complaints) if root else None
     defaults = _defaults(root, complaints, folder) if root else {}
-    tasks = _tasks(nodes, defaults, complaints, Surroundings(folder, base, sources))
+    common = _variables_in(root.get("defaults") if root else None)
+    tasks = _tasks(nodes, defaults, common, complaints, Surroundings(folder, base, sources))
     return TaskFile(
         document.source,
         base,
@@ -193,11 +194,19 @@ def _defaults(root: MappingNode, complaints: Complaints, folder: Path) -> dict[s
 
 
 def _tasks(
-    nodes: Iterable[Node], defaults: Mapping[str, Any], complaints: Complaints, around: Surroundings
+    nodes: Iterable[Node],
+    defaults: Mapping[str, Any],
+    common: Mapping[str, Node],
+    complaints: Complaints,
+    around: Surroundings,
 ) -> list[tuple[int, Task]]:
-    """Return the tasks that have an id of their own, each with its line, as far as each can be understood."""
+    """Return the tasks that have an id of their own, each with its line, as far as each can be understood.
+
+    `common` are the variables of the defaults, as they are written.
+    """
     tasks: list[tuple[int, Task]] = []
     lines_of_ids: dict[str, int] = {}
+    told: set[Node] = set()
     for number, node in enumerate(nodes, start=1):
         if not isinstance(node, MappingNode):
             advice = f"; write {{id: task_{number:03}, run: ...}}"
@@ -219,7 +228,8 @@ def _tasks(
         if task_id is None or lines_of_ids[task_id] != node.place.line:
             continue
         wanted = fields.pop("variants", None)
-        for one in _copies(task_id, fields, wanted, node, complaints, around, MOST_TASKS - len(tasks)):
+        variables = {**common, **_variables_in(node)}
+        for one in _copies(task_id, fields, wanted, node, variables, told, complaints, around, MOST_TASKS - len(tasks)):
             for variant in _variants(one, wanted):
                 tasks.append((node.place.line, variant))
                 if variant.id != task_id and variant.id in lines_of_ids:
@@ -236,13 +246,20 @@ def _copies(
     fields: Mapping[str, Any],
     wanted: int | tuple[str, ...] | None,
     node: MappingNode,
+    variables: Mapping[str, Node],
+    told: set[Node],
     complaints: Complaints,
     around: Surroundings,
     room: int,
 ) -> list[Task]:
-    """Return a task, or all those that one with `matrix` or `foreach` stands for."""
+    """Return a task, or all those that one with `matrix` or `foreach` stands for; `variables` is its `env` as it is written.
+
+    `told` are those of them that were complained of.
+    """
     each = max(1, len(wanted) if isinstance(wanted, tuple) else wanted or 1)
     combinations = read_combinations(node, complaints, around, room, each)
+    if combinations != []:
+        _check_variables(variables, names_of(combinations or ()), told, complaints)
     if combinations is None:
         return [Task(task_id, **{**fields, "description": _described(fields)})]
     if not combinations:
@@ -449,11 +466,38 @@ def _env(node: Node, name: str, complaints: Complaints) -> dict[str, str]:
         if is_null(value):
             complaints.add(f"env.{variable} has no value; write '' for an empty one", value)
         else:
-            text = text_of(value, f"env.{variable}", complaints, may_be_blank=True) or ""
-            for fault in faults_of(text, ENV_PLACEHOLDERS):
-                complaints.add(f"env.{variable}: {fault}; for a brace itself write '{{{{'", value)
-            variables[variable] = text
+            variables[variable] = text_of(value, f"env.{variable}", complaints, may_be_blank=True) or ""
     return variables
+
+
+def _variables_in(node: Node | None) -> dict[str, Node]:
+    """Return the variables of a task, or of the defaults, as they are written."""
+    env = node.get("env") if isinstance(node, MappingNode) else None
+    return {name: value for name, (_, value) in env.entries.items()} if isinstance(env, MappingNode) else {}
+
+
+def _check_variables(
+    variables: Mapping[str, Node], names: Sequence[str], told: set[Node], complaints: Complaints
+) -> None:
+    """Complain of placeholders that stand for nothing in a task that is made for values of these names, or for two things.
+
+    `told` are the values of the defaults that were complained of, once for all tasks.
+    """
+    for variable, node in variables.items():
+        if node in told:
+            continue
+        before = len(complaints)
+        text = node.text if isinstance(node, ScalarNode) else ""
+        for fault in faults_of(text, dict.fromkeys([*ENV_PLACEHOLDERS, *names])):
+            complaints.add(f"env.{variable}: {fault}; for a brace itself write '{{{{'", node)
+        for name in sorted(names_in(text) & {*ENV_PLACEHOLDERS} & {*names}):
+            complaints.add(
+                f"env.{variable}: '{{{name}}}' could be the matrix's or the task's own {name}; "
+                "give the values in the matrix another name",
+                node,
+            )
+        if len(complaints) > before:
+            told.add(node)
 
 
 def _commands(node: Node, name: str, complaints: Complaints) -> list[Command]:

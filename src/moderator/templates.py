@@ -46,3 +46,18 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         return values[found[1]]
 
     return re.sub(_PARTS, part, template)
+
+
+def fill_some(template: str, values: Mapping[str, str]) -> str:
+    """Return the template with the placeholders of these names filled in; it is a template still, and a value's braces braces.
+
+    >>> fill_some("{{}} {name} {other}", {"name": "{other}"})
+    '{{}} {{other}} {other}'
+    """
+
+    def part(found: re.Match[str]) -> str:
+        if found[1] not in values:
+            return found[0]
+        return values[found[1]].replace("{", "{{").replace("}", "}}")
+
+    return re.sub(_PARTS, part, template)

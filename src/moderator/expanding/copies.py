@@ -30,7 +30,7 @@ from moderator.expanding.items import LONGEST_ITEM, MOST_TASKS, Sources, read_it
 from moderator.expanding.labels import HASH, expanded_id
 from moderator.expanding.matrix import Combination
 from moderator.naming import task_slug
-from moderator.templates import faults_of, fill, names_in
+from moderator.templates import faults_of, fill, fill_some, names_in
 
 KEYS = ("matrix", "foreach")
 """The keys of a task that stands for many."""
@@ -44,6 +44,8 @@ _PLAIN = ("sparse", "kind", "backend", "description")
 """Fields in which every brace counts; a command that is a list is another."""
 _LANGUAGES = ("prompt", "acceptance_criteria")
 """Texts in languages of their own, in which only known placeholders count."""
+_VARIABLES = "env"
+"""The field whose texts have other placeholders too, which are filled in when the task runs."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ def read_combinations(
     return [Combination({ITEM: item}, {ITEM: item}).joined(one) for item in items for one in crossed]
 
 
+def names_of(combinations: Sequence[Combination]) -> list[str]:
+    """Return the names of all values that there are."""
+    return list(dict.fromkeys(name for one in combinations for name in one.values))
+
+
 def copies(
     task_id: str,
     fields: Mapping[str, Any],
@@ -108,8 +115,9 @@ def copies(
     """Return the tasks that one stands for, as far as nothing is wrong with them.
 
     `described` is the description, or what stands in for one; `complain` is called with the key that a sentence is about.
+    Whoever calls has seen to the placeholders of `env`, for that has other ones too.
     """
-    names = list(dict.fromkeys(name for one in combinations for name in one.values))
+    names = names_of(combinations)
     faults = list(_faults(task_id, fields, names))
     for key, sentence in faults:
         complain(key, sentence)
@@ -151,6 +159,8 @@ def _copy(
             own[key] = filled(value, fill)
         elif key in _LANGUAGES and value:
             own[key] = filled(value, fill_known)
+        elif key == _VARIABLES:
+            own[key] = {variable: fill_some(text, values) for variable, text in value.items()}
     own["description"] = described
     shown = {name: _printable(value) for name, value in values.items()}
     if (said := fields.get("description") or "") and names_in(said):
