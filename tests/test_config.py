@@ -23,7 +23,7 @@ from moderator.config.schema import _Backend, every_key
 from moderator.config.settings import BackendConfig
 from moderator.context import IsolationLevel
 from moderator.errors import ConfigurationError
-from moderator.furnishing import Carry
+from moderator.furnishing import Carry, Render
 
 DOCUMENTED = Path(__file__).parent.parent / "config" / "config.yaml"
 
@@ -82,6 +82,7 @@ sandbox: Bwrap
 pool: {size: Auto, refill: never, days: 1, max_size: 5000}
 recycle: Pristine
 carry: [.env, {path: data/*, by: Link}]
+render: [.env.example, {from: a, to: b}, {from: c.tpl, to: }]
 submodules: true
 smudge: Skip
 setup: [npm ci, [make, -j, "4"]]
@@ -114,6 +115,7 @@ backends: {mine: {argv: [no, "{prompt}"], prompt: argument}}
         pool_max_size=5000,
         recycle="pristine",
         carry=(Carry(".env"), Carry("data/*", "link")),
+        render=(Render(".env.example", ".env"), Render("a", "b"), Render("c.tpl", "c")),
         submodules=True,
         smudge="skip",
         setup=("npm ci", ("make", "-j", "4")),
@@ -256,6 +258,13 @@ def test_each_fault_has_its_place_and_a_way_out(line: str, complaint: str, tmp_p
         ),
         ("carry: [{by: link}]", "9: item 1 of carry has no 'path'"),
         ("carry: [{path: a, bye: b}]", "19: unknown key 'bye' in 'item 1 of carry'; did you mean 'by'?"),
+        (
+            "render: [a.tpl, {from: a}]",
+            "17: item 2 of render must be something that can be rendered (the name does not end in one of .template, .example, "
+            ".sample, .dist, .tmpl, .tpl; write {from: a, to: PATH}), not a mapping",
+        ),
+        ("render: [{to: a}]", "10: item 1 of render has no 'from'"),
+        ("render: [{from: a, too: b}]", "20: unknown key 'too' in 'item 1 of render'; did you mean 'to'?"),
         ("carry: [{path: a, by: hard}]", "23: by must be one of 'clone', 'copy', 'link', not the text 'hard'"),
         ("submodules: yes", "13: submodules must be true or false, not the text 'yes'; write true"),
         ("smudge: never", "9: smudge must be one of 'run', 'skip', not the text 'never'"),

@@ -20,7 +20,7 @@ from moderator.config.effective import as_mapping
 from moderator.config.schema import _Backend, every_key
 from moderator.document import plain_value, read_document
 from moderator.errors import ConfigurationError, PlanError
-from moderator.furnishing import CARRY_WAYS, Carry
+from moderator.furnishing import CARRY_WAYS, Carry, Render
 from moderator.reports.settings import yaml_lines
 from moderator.taskfile import LIMITS, READERS, load_tasks
 from moderator.taskschema import SHAPES, task_schema
@@ -213,7 +213,7 @@ TASK_VALUES = st.sampled_from(
 )
 UNSAID = re.compile(  # what no schema can say of a task: two keys, other files, or what is left of a matrix
     r"cannot both be|neither 'run' nor|cannot be read|matches|means no file|excluded|excludes nothing"
-    r"|unknown key 'a' in 'matrix|matrix is empty"
+    r"|unknown key 'a' in 'matrix|matrix is empty|cannot be rendered"
 )
 
 
@@ -280,6 +280,7 @@ CONFIGS = st.builds(
     ports_count=st.integers(0, 9),
     carry=st.none()
     | st.lists(st.builds(Carry, st.sampled_from([".env", "a b/*"]), st.sampled_from(CARRY_WAYS))).map(tuple),
+    render=st.lists(st.sampled_from([Render("a.tpl", "a"), Render("b", "c/d")])).map(tuple),
     prompt_template=TEXTS.map(lambda text: text.replace("{", "").replace("}", "") + "{prompt}\n"),
 )
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderator.errors import PlanError
-from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry, Render
 from moderator.models import Task
 from moderator.taskfile import TaskFile, load_tasks
 
@@ -247,6 +247,17 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
         ),
         ("{id: x, run: y, carry: [{by: copy}]}", "2:29: a part of carry has no 'path'"),
         (
+            "{id: x, run: y, render: [.env]}",
+            "2:30: render: '.env' cannot be rendered: the name does not end in one of .template, .example, .sample, "
+            ".dist, .tmpl, .tpl; write {from: .env, to: PATH}",
+        ),
+        (
+            "{id: x, run: y, render: [{from: a.tpl, to: .git/config}]}",
+            "2:30: render: 'a.tpl' cannot be rendered: to must be the path of a file, from the top of the repository, and none of "
+            "git's own; not '.git/config'",
+        ),
+        ("{id: x, run: y, render: [{to: a}]}", "2:30: a part of render has no 'from'"),
+        (
             "{id: x, run: y, carry: [{path: a, by: hard}]}",
             "2:43: by must be one of 'clone', 'copy', 'link', not the text 'hard'",
         ),
@@ -256,7 +267,7 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
         (
             "{id: x, run: y, colour: red}",
             "2:21: unknown key 'colour'; known here: 'id', 'description', 'kind', 'run', 'prompt', 'backend', 'verify', "
-            "'setup', 'teardown', 'max_attempts', 'variants', 'sparse', 'carry', 'submodules', 'smudge', 'env', "
+            "'setup', 'teardown', 'max_attempts', 'variants', 'sparse', 'carry', 'submodules', 'smudge', 'render', 'env', "
             "'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout', 'setup_timeout', 'matrix', 'foreach'",
         ),
         ("{id: x, run: y, env: [A]}", "2:26: env must be a mapping of names to texts, not a list"),
@@ -322,7 +333,7 @@ the task list 'tasks.yaml' has 14 problems
   - tasks.yaml:3:28: timeout must be positive, not 0
   - tasks.yaml:3:31: unknown key 'retries' in 'defaults'; known here: 'description', 'kind', 'run', \
 'prompt', 'backend', 'verify', 'setup', 'teardown', 'max_attempts', 'variants', 'sparse', 'carry', 'submodules', \
-'smudge', 'env', 'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout', 'setup_timeout'
+'smudge', 'render', 'env', 'acceptance_criteria', 'prompt_file', 'timeout', 'idle_timeout', 'setup_timeout'
   - tasks.yaml:7:5: task 'a' has neither 'run' nor 'prompt': say what to execute, or what to ask an agent for
   - tasks.yaml:7:9: the id 'a' is taken, by the task in line 5; give every task its own
   - tasks.yaml:8:5: unknown key 'runs'; did you mean 'run'?
@@ -377,6 +388,7 @@ TASKS = st.lists(
         | st.lists(st.builds(Carry, st.sampled_from((".env", "a b/*", "node_modules/")), st.sampled_from(CARRY_WAYS))),
         submodules=st.none() | st.booleans(),
         smudge=st.none() | st.sampled_from(SMUDGE_CHOICES),
+        render=st.none() | st.lists(st.sampled_from([Render("a.tpl", "a"), Render("b", "c/d")])),
         setup=st.lists(TEXTS | st.lists(TEXTS, min_size=1, max_size=3), max_size=3),
         teardown=st.lists(TEXTS | st.lists(TEXTS, min_size=1, max_size=3), max_size=3),
         setup_timeout=SECONDS,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from moderator.furnishing import Carry, Furnishing, as_plain
+from moderator.furnishing import Carry, Furnishing, Render, as_plain
 
 
 class TaskStatus(Enum):
@@ -88,7 +88,8 @@ class Task:
     is tried when its backend fails for reasons of its own; None means the router's.  `variant_of` is the task that this one
     is one of several attempts at, "" if it is none.  `values` are what it is made for, by name, where one task of a list stands
     for many; its commands find them in their environment.  `sparse` are the directories that its workspace has, none: all of them.
-    `carry`, `submodules` and `smudge` are what its workspace gets beside them (see Furnishing); None: what the repository's do.
+    `carry`, `submodules`, `smudge` and `render` are what its workspace gets beside them (see Furnishing); None: what the
+    repository's do.
     `setup` are commands that run in its new workspace first, one after the other, until one fails; `teardown` those that run
     before the workspace is removed; `setup_timeout` is seconds that either may take, None: the executor's.
     """
@@ -114,6 +115,7 @@ class Task:
     setup: list[Command] = field(default_factory=list)
     teardown: list[Command] = field(default_factory=list)
     setup_timeout: float | None = None
+    render: list[Render | str] | None = None
 
     @property
     def digest(self) -> str:
@@ -145,11 +147,12 @@ class Task:
             "setup": [_listed(one) for one in self.setup],
             "teardown": [_listed(one) for one in self.teardown],
             "setup_timeout": self.setup_timeout,
+            "render": None if self.render is None else [as_plain(one) for one in self.render],
         }
 
     def furnishing(self, common: Furnishing) -> Furnishing:
         """Return what the task's workspace gets beside its checkout, where every other gets `common`."""
-        return common.with_own(self.carry, self.submodules, self.smudge)
+        return common.with_own(self.carry, self.submodules, self.smudge, self.render)
 
 
 def _listed(value: str | Sequence[str] | None) -> str | list[str] | None:

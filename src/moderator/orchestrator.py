@@ -34,8 +34,10 @@ from moderator.execution.filling import Filler
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import tidy
 from moderator.execution.recording import Recorder
+from moderator.execution.rendering import check_rendering
 from moderator.execution.scratch import sweep_scratch
 from moderator.execution.sequential import SequentialExecutor
+from moderator.furnishing import Furnishing
 from moderator.git.committing import CommitStyle
 from moderator.git.leases import this_process
 from moderator.git.manager import GitManager
@@ -195,9 +197,13 @@ class Orchestrator:
         if not plan.level.isolates_directory:
             return
         problems: dict[str, ConfigurationError] = {}
-        for wanted in dict.fromkeys(one.task.furnishing(self.git.furnishing) for one in plan.to_run):
+        tasks: dict[Furnishing, list[Task]] = {}
+        for one in plan.to_run:
+            tasks.setdefault(one.task.furnishing(self.git.furnishing), []).append(one.task)
+        for wanted, of in tasks.items():
             try:
                 self.git.check_furnishing(wanted, plan.base_commit)
+                check_rendering(self.git, plan.base_commit, wanted.render, of, self.config.ports_count)
             except ConfigurationError as error:
                 problems.setdefault(error.message, error)
         if len(problems) > 1:

@@ -42,7 +42,7 @@ from moderator.expanding.copies import KEYS as EXPANDING
 from moderator.expanding.copies import Copy, Surroundings, copies, names_of, read_combinations
 from moderator.expanding.items import MOST_TASKS, Sources
 from moderator.expanding.labels import combination_hash, label
-from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry, fault_in_path
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, Carry, Render, fault_in_path, fault_in_rendering, named_by
 from moderator.models import ENV_PLACEHOLDERS, Command, Task
 from moderator.naming import task_slug
 from moderator.templates import faults_of, names_in
@@ -428,6 +428,34 @@ def _carry(node: Node, name: str, complaints: Complaints) -> list[Carry | str]:
     return found
 
 
+def _render(node: Node, name: str, complaints: Complaints) -> list[Render | str]:
+    if not isinstance(node, ListNode):
+        complain_of(node, name, "a list of templates, or of {from: TEMPLATE, to: PATH}", complaints)
+        return []
+    found: list[Render | str] = []
+    for item in node.items:
+        said, target = item, None
+        if isinstance(item, MappingNode):
+            for key, (at, value) in item.entries.items():
+                if key not in ("from", "to"):
+                    complaints.add(unknown_key(key, name, ("from", "to")), at)
+                elif key == "to" and not is_null(value):
+                    target = text_of(value, "to", complaints)
+            if (source_node := item.get("from")) is None:
+                complaints.add(f"a part of {name} has no 'from'", item)
+                continue
+            said = source_node
+        source = text_of(said, f"a part of {name}", complaints)
+        if source is None:
+            continue
+        target = named_by(source) if target is None else target
+        if fault := fault_in_rendering(source, target):
+            complaints.add(f"{name}: {quoted(source)} cannot be rendered: {fault}", item)
+        else:
+            found.append(Render(source, target, f"{complaints.source}:{item.place.line}:{item.place.column}"))
+    return found
+
+
 def _smudge(node: Node, name: str, complaints: Complaints) -> str | None:
     return choice_of(node, name, complaints, SMUDGE_CHOICES)
 
@@ -530,6 +558,7 @@ READERS: dict[str, Callable[[Node, str, Complaints], Any]] = {
     "carry": _carry,
     "submodules": flag_of,
     "smudge": _smudge,
+    "render": _render,
     "env": _env,
     "acceptance_criteria": _criteria,
 }

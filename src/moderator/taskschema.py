@@ -100,6 +100,28 @@ def _optional(shape: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [shape, {"type": "null"}]}
 
 
+_RENDER = {
+    "type": ["array", "null"],
+    "items": {
+        "anyOf": [
+            _NOT_BLANK,
+            {
+                "type": "object",
+                "required": ["from"],
+                "additionalProperties": False,
+                "properties": {
+                    "from": {**_NOT_BLANK, "description": "The template: tracked, or ignored in the main checkout."},
+                    "to": {
+                        **_optional(_NOT_BLANK),
+                        "description": "Where it goes; default: its name without its ending.",
+                    },
+                },
+            },
+        ]
+    },
+}
+
+
 SHAPES: dict[str, tuple[dict[str, Any], str]] = {
     "id": (_NOT_BLANK, "The name of the task: its branch and directory are called after it."),
     "description": (
@@ -132,6 +154,7 @@ SHAPES: dict[str, tuple[dict[str, Any], str]] = {
     "carry": (_CARRY, "What git ignores and its workspace gets from the main checkout."),
     "submodules": ({"type": ["boolean", "null"]}, "Check out submodules in its workspace."),
     "smudge": ({"enum": [*SMUDGE_CHOICES, None]}, "Whether filters (git-lfs) run when its workspace is checked out."),
+    "render": (_RENDER, "Files that are made for it of templates, with ${MODERATOR_...} filled in."),
     "sparse": (_optional(_TEXTS), "The directories that its workspace has; default: all."),
     "env": (_VARIABLES, "Variables added to the command's environment."),
     "acceptance_criteria": (_optional(_TEXTS), "What must hold afterwards; an agent is told."),

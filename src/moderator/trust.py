@@ -25,7 +25,7 @@ from moderator.errors import ConfigurationError, EnvironmentProblem, NotTrusted,
 
 _VERSION = 1
 _LARGEST = 1 << 20  # bytes of a file that are read
-_SEVERAL = ("setup", "teardown", "carry")  # a list in another is the words of one command
+_SEVERAL = ("setup", "teardown", "carry", "render")  # a list in another is the words of one command
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def exec_command(
     git, config = opened(repo)
     from moderator.execution.visiting import Visitor
 
-    require_agreement(git, config, "env")
+    for setting in ("env", "render"):
+        require_agreement(git, config, setting)
     visitor = Visitor(git, os.environ, shared, config)
     if len(tasks) == 1 and jobs is None and output is None and not as_json:
         code, why_not = visitor.attend(git.find(tasks[0]), command)

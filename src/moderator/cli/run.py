@@ -23,6 +23,7 @@ from moderator.cli.variants import Sizes, measured, verified
 from moderator.config.settings import MOST_WORKERS
 from moderator.context import IsolationLevel
 from moderator.errors import ModeratorError, WorkspaceBusy, WorkspaceOccupied
+from moderator.furnishing import Furnishing
 from moderator.git.manager import GitManager
 from moderator.models import TaskResult
 from moderator.orchestrator import Orchestrator, RunSummary
@@ -129,7 +130,7 @@ def run_command(tasks_file: str | None, repo: str, as_json: bool, progress: str,
     if resuming:
         say_what_is_resumed(plan, listed.path, notes_only=as_json)
     if dry_run:
-        _show_plan(plan, as_json)
+        _show_plan(plan, orchestrator.git.furnishing, as_json)
         return 0
     received: list[signal.Signals] = []
     with (
@@ -171,9 +172,13 @@ def _check_what_to_run(tasks_file: str | None, choices: Mapping[str, Any]) -> No
         raise click.UsageError(f"{what}; name a file of tasks, or give --cmd 'COMMAND'")
 
 
-def _show_plan(plan: Plan, as_json: bool) -> None:
+def _show_plan(plan: Plan, common: Furnishing, as_json: bool) -> None:
     if as_json:
-        print_json({"plan": plan.to_dict()})
+        document = plan.to_dict()
+        for one, told in zip(plan.tasks, document["tasks"], strict=True):
+            made = one.task.furnishing(common).render if plan.level.isolates_directory else ()
+            told["render"] = [{"from": render.source, "to": render.target} for render in made]
+        print_json({"plan": document})
         return
     page(
         f"{text.counted(len(plan.tasks), 'task')}, {plan.workers} at once, isolation {plan.level.value}, "
@@ -200,6 +205,9 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
             ]
             for line in dict.fromkeys("; ".join(commands) for commands in each if commands):
                 page(f"{name}: {text.shortened(line, 110)}")
+        each_made = [one.task.furnishing(common).render for one in plan.to_run]
+        for render in dict.fromkeys(render for renders in each_made for render in renders):
+            page(f"render: {text.one_line(render.source)} -> {text.one_line(render.target)}")
     page(f"workspaces in {os.path.join(plan.base_context.working_directory, 'tasks')}" if rows else "")
 
 

@@ -45,7 +45,11 @@ _OF_A_CARRY = {
     "path": "What is carried: a path from the top, with patterns.",
     "by": "How: clone shares with the original what neither writes to, link is a symbolic link to it.",
 }
-_WITHIN = {"Backend": OF_A_BACKEND, "KindRule": _OF_A_KIND, "Carry": _OF_A_CARRY}
+_OF_A_RENDER = {
+    "from": "The template: tracked, or ignored by git in the main checkout.",
+    "to": "Where it goes, which git ignores; default: its name without its ending.",
+}
+_WITHIN = {"Backend": OF_A_BACKEND, "KindRule": _OF_A_KIND, "Carry": _OF_A_CARRY, "Render": _OF_A_RENDER}
 """What stands under no key of its own in the documented file, by the definition that it is in."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from moderator.config.presets import SHELL
 from moderator.config.schema import every_key
 from moderator.config.settings import BackendConfig, Config
-from moderator.furnishing import Carry, as_plain
+from moderator.furnishing import Carry, Render, as_plain
 
 _ONLY_SHIPPED = ("name", "install")
 
@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, BackendConfig):
         return _backend(value)
-    if isinstance(value, Carry):
+    if isinstance(value, Carry | Render):
         return as_plain(value)
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}

@@ -24,7 +24,7 @@ from moderator.document import (
     shown_node,
 )
 from moderator.errors import ConfigurationError
-from moderator.furnishing import Carry
+from moderator.furnishing import Carry, Render, named_by
 
 _FLAT_SECTIONS = ("commit", "rescue", "trash", "clean", "pool", "ports")
 """Sections whose keys are fields of Config itself: `commit: {hooks: ...}` is `commit_hooks`."""
@@ -213,10 +213,14 @@ def _config(sources: Sequence[_Source], others: Collection[str]) -> Config:
         routing["kinds"] = tuple((rule["kind"], tuple(rule.get("words", ()))) for rule in routing["kinds"])
     if items := merged.get("carry"):
         merged["carry"] = tuple(
-            Carry(**item, where=place) for item, place in zip(items, _carry_places(sources), strict=True)
+            Carry(**item, where=place) for item, place in zip(items, _places(sources, "carry"), strict=True)
         )
     elif items is not None:
         merged["carry"] = ()
+    merged["render"] = tuple(
+        Render(item["from"], item.get("to") or named_by(item["from"]), where=place)
+        for item, place in zip(merged.get("render") or (), _places(sources, "render"), strict=True)
+    )
     if "open" in merged:
         merged["open"] = tuple(merged["open"] or ())
     if entries:
@@ -228,14 +232,16 @@ def _config(sources: Sequence[_Source], others: Collection[str]) -> Config:
     )
 
 
-def _carry_places(sources: Sequence[_Source]) -> list[str]:
-    """Return where each item to carry is written, in the file that had the last word."""
-    source = next(source for source in reversed(sources) if source.sets(("carry",)))
+def _places(sources: Sequence[_Source], key: str) -> list[str]:
+    """Return where each item of a list is written, in the file that had the last word."""
+    source = next((source for source in reversed(sources) if source.sets((key,))), None)
+    if source is None:
+        return []
     found = []
-    for number in range(len(source.given["carry"])):
-        place = _place_of(source.root, ("carry", str(number)), at_key=False)
+    for number in range(len(source.given[key] or ())):
+        place = _place_of(source.root, (key, str(number)), at_key=False)
         name = source.complaints.source
-        found.append(f"{name}:{place.line}:{place.column}" if place else f"{name}: item {number + 1} of carry")
+        found.append(f"{name}:{place.line}:{place.column}" if place else f"{name}: item {number + 1} of {key}")
     return found
 
 

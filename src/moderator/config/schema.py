@@ -27,6 +27,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     ValidationError,
     WithJsonSchema,
+    create_model,
 )
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
@@ -51,12 +52,15 @@ from moderator.config.settings import (
 )
 from moderator.context import IsolationLevel
 from moderator.document import did_you_mean, listed, mismatch, shown, unknown_key
-from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, fault_in_path
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, fault_in_path, fault_in_rendering, named_by
 from moderator.models import ENV_PLACEHOLDERS, Command
 from moderator.templates import faults_of
 
 _OURS = "ours"
 """The type of the errors that we raise ourselves: their context says what a value must be, in our words."""
+
+_ITEMS = ("carry", "render")
+"""Lists of sections, whose items can be a text too."""
 
 _MOST_LOOKS = 20  # at what is left when something was left out of it: leaving that out may show the next thing
 
@@ -150,7 +154,7 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
     if kind == "missing":
         return Fault(path[:-1], f"{_spoken(path[:-1])} has no '{path[-1]}'")
     name = ".".join(path if full_names else path[depth:] or path[-1:])
-    if path[:1] == ("carry",) and len(path) > 1 and path[-1] != "by":
+    if path[0] in _ITEMS and len(path) > 1 and path[-1] not in ("by", "from", "to"):
         name = _spoken(path[:2])
     elif isinstance(details["loc"][-1], int):
         name = f"word {details['loc'][-1] + 1} of {name.rpartition('.')[0]}"
@@ -165,8 +169,10 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
 
 
 def _spoken(path: tuple[str, ...]) -> str:
-    """Return what a section is called: with its keys, or as an item of what is carried."""
-    return f"item {int(path[1]) + 1} of carry" if path[:1] == ("carry",) and len(path) > 1 else ".".join(path)
+    """Return what a section is called: with its keys, or as an item of a list."""
+    return (
+        f"item {int(path[1]) + 1} of {path[0]}" if path[:1] and path[0] in _ITEMS and len(path) > 1 else ".".join(path)
+    )
 
 
 def _innermost_section(path: tuple[str, ...]) -> tuple[type[BaseModel], int]:
@@ -288,6 +294,23 @@ def _carry(value: Any) -> Any:
     raise PydanticCustomError(
         _OURS, "{wanted}", {"wanted": "a path, or {path: PATH, by: copy|clone|link}", "kind": str}
     )
+
+
+def _render(value: Any) -> Any:
+    """A file to render: its template, or a mapping of that and where it goes."""
+    if isinstance(value, str):
+        return {"from": value}
+    if isinstance(value, Mapping):
+        return dict(value)
+    wanted = "the path of a template, or {from: TEMPLATE, to: PATH}"
+    raise PydanticCustomError(_OURS, "{wanted}", {"wanted": wanted, "kind": str})
+
+
+def _rendered(item: Any) -> Any:
+    source, target = getattr(item, "from"), item.to
+    if fault := fault_in_rendering(source, named_by(source) if target is None else target):
+        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": f"something that can be rendered ({fault})"})
+    return item
 
 
 def _or_a_path(inside: dict[str, Any]) -> dict[str, Any]:
@@ -560,6 +583,10 @@ class _Carry(_Section):
     by: Annotated[str, _one_of(CARRY_WAYS)] = CARRY_WAYS[0]
 
 
+_Render = create_model("_Render", __base__=_Section, **{"from": (_Text, ...), "to": (_Text | None, None)})  # type: ignore[call-overload]
+_RenderItem = Annotated[_Render, AfterValidator(_rendered), _Check(_render, _or_a_path, before=True)]  # type: ignore[valid-type]
+
+
 class _Ports(_Section):
     range: _PortRange = "{}-{}".format(*Config.ports_range)
     count: _PortCount = Config.ports_count
@@ -580,6 +607,7 @@ class _File(_Section):
     carry: list[Annotated[_Carry, _Check(_carry, _or_a_path, before=True)]] | None = None
     submodules: bool = Config.submodules
     smudge: Annotated[str, _one_of(SMUDGE_CHOICES)] = Config.smudge
+    render: list[_RenderItem] | None = None
     open: Annotated[_Argv, AfterValidator(_opening)] | None = None
     prompt_template: _Template = Config.prompt_template
     setup: _Commands = Config.setup

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moderator.context import IsolationLevel
-from moderator.furnishing import SMUDGE_CHOICES, Carry, Furnishing
+from moderator.furnishing import SMUDGE_CHOICES, Carry, Furnishing, Render
 from moderator.models import Command
 
 FEWEST_WORKERS = 1
@@ -43,7 +43,7 @@ Nobody can answer questions: where something is unclear, take the simplest readi
 """
 AGREED = (
     *("setup", "verify", "teardown", "env", "open", "backends", "prompt_template", "commit"),
-    *("carry", "submodules"),
+    *("carry", "submodules", "render"),
 )
 """Settings by which a repository's own configuration decides what is executed, or what goes to where: see `trust`."""
 KIND_RULES = (
@@ -173,7 +173,7 @@ class Config:
     `pool_refill`: whether a run leaves a process behind that makes new ones.  `pool_days`, `pool_max_size`: how many days old, and
     how many megabytes together, they may be.  `recycle`: which workspaces become spares when they are removed.
     `carry`, `submodules`, `smudge`: what new workspaces get beside their checkout (see Furnishing); no `carry` at all, None, is
-    what `.worktreeinclude` names, an empty one is nothing.
+    what `.worktreeinclude` names, an empty one is nothing.  `render`: files that are made for each task (see Render).
     `open`: what opens a workspace for a person, with {path}, {task_id} and {branch}; empty: an editor of the environment.
     `prompt_template`: what an agent is told, with placeholders.
     `setup`, `verify`, `teardown`: the commands of tasks that have none of their own; `setup_timeout`: seconds for all of a set-up.
@@ -203,6 +203,7 @@ class Config:
     carry: tuple[Carry, ...] | None = None
     submodules: bool = False
     smudge: str = SMUDGE_CHOICES[0]
+    render: tuple[Render, ...] = ()
     open: tuple[str, ...] = ()
     prompt_template: str = PROMPT_TEMPLATE
     setup: tuple[Command, ...] = ()
@@ -226,4 +227,4 @@ class Config:
     @property
     def furnishing(self) -> Furnishing:
         """What new workspaces get beside their checkout."""
-        return Furnishing(included=True).with_own(self.carry, self.submodules, self.smudge)
+        return Furnishing(included=True).with_own(self.carry, self.submodules, self.smudge, self.render)

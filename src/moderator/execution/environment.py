@@ -49,10 +49,10 @@ def slots_of(git: GitManager, environment: Mapping[str, str]) -> Slots:
     return Slots(slots_folder(environment), Path(git.state_root, "slots"))
 
 
-def filled(
-    texts: Mapping[str, str], workspace: Workspace, *, task_id: str, slot: int, scratch: str, block: Block | None
+def placeholders_in(
+    workspace: Workspace, *, task_id: str, slot: int, scratch: str, block: Block | None
 ) -> dict[str, str]:
-    """Return variables with their placeholders filled in.  Raises ConfigurationError for one that nothing stands for."""
+    """Return what the placeholders of variables stand for in a workspace."""
     values = {
         "workspace": workspace.path,
         "branch": workspace.branch or "",
@@ -65,11 +65,19 @@ def filled(
     if block:
         values["port"] = str(block.first)
         values |= {f"port_{number}": str(block.first + number) for number in range(1, min(block.count, 10))}
+    return values
+
+
+def filled(texts: Mapping[str, str], values: Mapping[str, str], ports: int) -> dict[str, str]:
+    """Return variables with their placeholders filled in.  Raises ConfigurationError for one that nothing stands for.
+
+    `ports` is how many there are.
+    """
     for name, text in texts.items():
         for fault in faults_of(text, values):
             hint = "for a brace itself write '{{'"
             if names_in(text) - values.keys() <= {*ENV_PLACEHOLDERS}:
-                hint = f"tasks are given {block.count if block else 0} ports; set ports: {{count: ...}} to more"
+                hint = f"tasks are given {ports} ports; set ports: {{count: ...}} to more"
             raise ConfigurationError(f"env.{name}: {fault}", hint=hint)
     return {name: fill(text, values) for name, text in texts.items()}
 

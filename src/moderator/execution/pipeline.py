@@ -22,10 +22,11 @@ from moderator.backends.parsers import Answer, parser_for
 from moderator.backends.shell import command_of
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import ConfigurationError, ModeratorError, WouldLoseWork, to_type
-from moderator.execution.environment import environment_in, filled, fleeting_in
+from moderator.execution.environment import environment_in, filled, fleeting_in, placeholders_in
 from moderator.execution.leavings import put_litter_aside
 from moderator.execution.places import HeldPlace
 from moderator.execution.readiness import make_ready, notes_of_changes
+from moderator.execution.rendering import marks_of, render
 from moderator.execution.retrying import Next, next_attempt
 from moderator.execution.scheduling import Job
 from moderator.execution.scratch import end_scratch, make_scratch
@@ -343,9 +344,13 @@ class _Steps:
         for path, content in call.files.items():
             os.makedirs(os.path.dirname(path), exist_ok=True)
             Path(path).write_text(content, "utf-8", "surrogateescape")
-        environment = self._environment(workspace, call, block)
+        standing_for = placeholders_in(
+            workspace, task_id=self._task.id, slot=self._slot, scratch=self._scratch, block=block
+        )
+        environment = self._environment(workspace, call, block, standing_for)
         # What a call sets stands above the configuration's, and below the task's own.
         fleeting = fleeting_in({**everything.variables, **dict.fromkeys(call.env, ""), **self._task.env})
+        self._render(held, marks_of(standing_for, environment), block)
         if not_ready := self._made_ready(held, workspace, environment, fleeting, before):
             return not_ready
         ended = run(
@@ -368,6 +373,24 @@ class _Steps:
             return self.result(verdict.outcome, ended, reason=verdict.message)
         put_litter_aside(git, workspace, call.litter, self._log.parent)
         return self._checked(workspace, ended, environment) or self._keep_work(held, ended, tree)
+
+    def _render(self, held: HeldPlace, marks: Mapping[str, str], block: Block | None) -> None:
+        """Write the files that are made for this task alone, where the workspace is its own.
+
+        Raises ConfigurationError if one is there already that is not as we have rendered it.
+        """
+        git, workspace = self._all.git, held.workspace
+        wanted = self._task.furnishing(git.furnishing).render
+        if held.is_ready or not workspace.level.isolates_directory or not (wanted or git.furnishing.render):
+            return
+        self.failing = Outcome.SET_UP_FAILED
+        if left := render(git, workspace, wanted, marks, block.count if block else 0, self._task.values):
+            path = os.path.join(workspace.path, left[0])
+            raise ConfigurationError(
+                f"{shown(left)}: not as it was rendered, so nothing is written over it",
+                hint=f"put what you want to keep of it into the template, and then: {to_type('rm', path)}",
+            )
+        self.failing = Outcome.COULD_NOT_START
 
     def _made_ready(
         self,
@@ -535,11 +558,11 @@ class _Steps:
         )
         return Limits(timeout, idle_timeout, default.grace)
 
-    def _environment(self, workspace: Workspace, call: Call, block: Block | None) -> dict[str, str]:
-        common, own = (
-            filled(texts, workspace, task_id=self._task.id, slot=self._slot, scratch=self._scratch, block=block)
-            for texts in (self._all.variables, self._task.env)
-        )
+    def _environment(
+        self, workspace: Workspace, call: Call, block: Block | None, standing_for: Mapping[str, str]
+    ) -> dict[str, str]:
+        ports = block.count if block else 0
+        common, own = (filled(texts, standing_for, ports) for texts in (self._all.variables, self._task.env))
         return environment_in(
             workspace, self._all.environment, {"TMPDIR": self._scratch, **common, **call.env, **own},
             task_id=self._task.id, run_id=self._all.run_id, attempt=self._job.attempt, slot=self._slot,

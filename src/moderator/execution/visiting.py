@@ -15,8 +15,11 @@ from pathlib import Path
 from moderator.config.settings import Config
 from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.execution.base import new_run_id
-from moderator.execution.environment import environment_in, filled, reserver, slots_of
+from moderator.execution.environment import environment_in, filled, placeholders_in, reserver, slots_of
+from moderator.execution.rendering import marks_of, render, rendered_before
 from moderator.execution.scratch import end_scratch, make_scratch
+from moderator.expanding.filling import variable_of
+from moderator.git.contents import shown
 from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
 from moderator.naming import task_directory_name
@@ -64,7 +67,8 @@ class Visit:
 class Visitor:
     """Runs commands in workspaces.  `shared`: also where somebody else holds one, and without holding it itself.
 
-    With a `config` each command has the variables of that, a directory for temporary files, and ports where tasks have some.
+    With a `config` each command has the variables of that, a directory for temporary files, and ports where tasks have some, and
+    what was rendered for a task is rendered anew for it.
     `notes` say which of such directories stay.  Raises ConfigurationError if the variables name more ports than there are.
     """
 
@@ -76,6 +80,7 @@ class Visitor:
         self._shared = shared
         self._run_id = new_run_id()
         self._variables = None if config is None else config.env
+        self._wanted = () if config is None else config.furnishing.render
         self._slots = slots_of(git, environment)
         self._reserve = None if config is None else reserver(config, environment)
         self.notes: list[str] = []
@@ -152,7 +157,7 @@ class Visitor:
         """Give the environment of a command, with what is to be told whether that ended well; what is its own goes afterwards."""
         os.makedirs(workspace.state_dir, exist_ok=True)
         given: dict[str, str] = {}
-        scratch, ended_well = "", False
+        scratch, ended_well, values = "", False, dict[str, str]()
         reserved: dict[str, Block | Slot] = {}
 
         def done(well: bool) -> None:
@@ -172,16 +177,17 @@ class Visitor:
                 hold("ports", block)
             if self._variables is not None:
                 scratch = make_scratch(self._git.state_root, self._environment.get("TMPDIR"))
-                own = filled(
-                    self._variables, workspace,
-                    task_id=workspace.task_id, slot=slot.number, scratch=scratch, block=block,
-                )  # fmt: skip
-                given = {"TMPDIR": scratch, **own}
+                values = placeholders_in(
+                    workspace, task_id=workspace.task_id, slot=slot.number, scratch=scratch, block=block
+                )
+                given = {"TMPDIR": scratch, **filled(self._variables, values, block.count if block else 0)}
             env = environment_in(
                 workspace, self._environment, given,
                 task_id=workspace.task_id, run_id=self._run_id, attempt=0, slot=slot.number,
                 ports=(block.first, block.count) if block else None,
             )  # fmt: skip
+            if not self._shared and self._variables is not None:
+                self._render(workspace, marks_of(values, env), block)
             yield env, done
         finally:
             if scratch and (note := end_scratch(self._git.state_root, scratch, ended_well)):
@@ -189,3 +195,22 @@ class Visitor:
             for name, one in reserved.items():
                 supervisor.release(name)
                 one.release()
+
+    def _render(self, workspace: Workspace, marks: Mapping[str, str], block: Block | None) -> None:
+        """Write what was rendered there before anew, or else what the configuration says: it is to agree with the environment.
+
+        What cannot be written is told, and stays as it is: a command that only looks needs none of it.
+        """
+        if not workspace.level.isolates_directory:
+            return
+        wanted, made_for = rendered_before(self._git, workspace) or (self._wanted, {})
+        if not wanted:
+            return
+        marks = {**marks, **{variable_of(name): value for name, value in made_for.items()}}
+        try:
+            left = render(self._git, workspace, wanted, marks, block.count if block else 0, made_for)
+        except ModeratorError as problem:
+            self.notes.append(f"{workspace.task_id}: nothing is rendered anew: {problem.message}")
+            return
+        if left:
+            self.notes.append(f"{workspace.task_id}: not as it was rendered, so it stays as it is: {shown(left)}")

@@ -1,6 +1,7 @@
-"""What was carried into a worktree, as it is remembered, and which of it is still exactly that.
+"""What was carried into a worktree, or rendered in it, as it is remembered, and which of it is still exactly that.
 
-The memory is a file in the worktree's entry: it comes and goes with the worktree, and costs nobody else anything.  For every
+The memory is a file in the worktree's entry (another one for what was rendered, which may be said anew without the first): it
+comes and goes with the worktree, and costs nobody else anything.  For every
 file it has what changes when anybody writes to it: inode, mode, size, both times.  No program can set the time of change
 (ctime) back, so a file with the same stamps is the one that was carried; whatever else differs counts as somebody's work.
 And so does the copy of what the main checkout has no longer, or has otherwise: it may be the last one.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import heapq
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from moderator.git.contents import Worktree
-from moderator.git.entries import CARRIED
+from moderator.git.entries import CARRIED, RENDERED
 
 HEAD = b"carried 2 "
 """How the memory begins; the directory that was carried from follows."""
@@ -78,8 +80,27 @@ class Note(NamedTuple):
 
 def notes_in(entry: str) -> Iterator[Note]:
     """Yield what is remembered, in the order of the paths; nothing of a memory that cannot be read."""
+    rendered = list(notes_of(entry, RENDERED))
+    if not rendered:
+        yield from notes_of(entry, CARRIED)
+        return
+    over = {note.path for note in rendered}  # in the place of what was carried there
+    others = (note for note in notes_of(entry, CARRIED) if note.path not in over)
+    yield from heapq.merge(rendered, others, key=lambda note: note.parts)
+
+
+def head_of(entry: str, memory: str) -> bytes:
+    """Return what is written first in a memory, b"" if there is none or nobody can read it."""
+    with contextlib.suppress(OSError), open(os.path.join(entry, memory), "rb") as file:
+        head = next(_split(file), b"")
+        return head.removeprefix(HEAD) if head.startswith(HEAD) else b""
+    return b""
+
+
+def notes_of(entry: str, memory: str) -> Iterator[Note]:
+    """Yield what one of the two memories has."""
     try:
-        file = open(os.path.join(entry, CARRIED), "rb")  # noqa: SIM115
+        file = open(os.path.join(entry, memory), "rb")  # noqa: SIM115
     except OSError:
         return
     with file:
@@ -172,8 +193,7 @@ class _Following:
 
     @functools.cached_property
     def _origin(self) -> str:
-        with open(os.path.join(self._entry, CARRIED), "rb") as file:
-            return os.fsdecode(next(_split(file)).removeprefix(HEAD))
+        return os.fsdecode(head_of(self._entry, CARRIED))
 
     def have_original(self, note: Note, copy: str) -> bool:
         """Whether what was carried is still where it was carried from: with its stamps, or else with the content of the copy."""

@@ -13,11 +13,11 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from moderator.errors import ConfigurationError, EnvironmentProblem
-from moderator.git.carried import HEAD, NO_SOURCE, Note, Stamps, notes_in, stamps_of
+from moderator.git.carried import HEAD, NO_SOURCE, Note, Stamps, notes_of, stamps_of
 from moderator.git.contents import Worktree, printable
 from moderator.git.entries import CARRIED, CARRYING
 from moderator.git.selecting import Item
@@ -34,9 +34,9 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_BY_LINK
 _PATIENCE = 2.5  # seconds for the clock of a file system to move on: some count in steps of 4 ms, some in two seconds
 
 
-def stand_in(tree: str, items: Sequence[Item]) -> bool:
-    """Whether something stands already where one of the items would be."""
-    return any(os.path.lexists(os.path.join(tree, item.path)) for item in items)
+def stand_in(tree: str, paths: Iterable[str]) -> bool:
+    """Whether something stands already at one of the paths."""
+    return any(os.path.lexists(os.path.join(tree, path)) for path in paths)
 
 
 def carry(worktree: Worktree, items: Sequence[Item]) -> None:
@@ -85,7 +85,7 @@ def _staged(worktree: Worktree, staging: str, items: Sequence[Item]) -> list[tup
     """Copy the items into a folder and note what was copied; return where each is."""
     staged = []
     memory = os.path.join(worktree.git_dir, CARRIED)
-    with _written_whole(memory, _origin_of(items)) as notes:
+    with written_whole(memory, _origin_of(items)) as notes:
         for number, item in enumerate(items):
             target = os.path.join(worktree.tree, item.path)
             if os.path.lexists(target) and not (item.is_folder and item.by != "link" and os.path.isdir(target)):
@@ -261,21 +261,26 @@ def _note_places(worktree: Worktree, placed: set[str], origin: str) -> None:
     """
     memory = os.path.join(worktree.git_dir, CARRIED)
     youngest = 0
-    with _written_whole(memory, origin) as file:
-        for note in notes_in(worktree.git_dir):
+    with written_whole(memory, origin) as file:
+        for note in notes_of(worktree.git_dir, CARRIED):
             if note.path in placed:
                 note = Note.of(note.path, os.lstat(os.path.join(worktree.tree, note.path)), note.source)
             elif not note.is_placed:  # something was in its place
                 continue
             youngest = max(youngest, note.changed)
             file.write(note.line)
-        pointer, deadline = os.path.join(worktree.tree, ".git"), time.monotonic() + _PATIENCE
-        while _now(pointer) <= youngest:
-            if time.monotonic() > deadline:  # no later look could tell, so nothing is remembered and all of it counts
-                file.seek(0)
-                file.truncate()
-                break
-            time.sleep(0.001)
+        wait_until_younger(worktree, youngest, file)
+
+
+def wait_until_younger(worktree: Worktree, youngest: int, memory: BinaryIO) -> None:
+    """Wait until what is written next is younger than what a memory has, whose last change was at `youngest`."""
+    pointer, deadline = os.path.join(worktree.tree, ".git"), time.monotonic() + _PATIENCE
+    while _now(pointer) <= youngest:
+        if time.monotonic() > deadline:  # no later look could tell, so nothing is remembered and all of it counts
+            memory.seek(0)
+            memory.truncate()
+            return
+        time.sleep(0.001)
 
 
 def _now(path: str) -> int:
@@ -285,11 +290,11 @@ def _now(path: str) -> int:
 
 
 @contextlib.contextmanager
-def _written_whole(path: str, origin: str) -> Iterator[BinaryIO]:
-    """Give a memory that replaces the one of that name, whole and on disk, at the end of the `with`."""
+def written_whole(path: str, head: str) -> Iterator[BinaryIO]:
+    """Give a memory that replaces the one of that name, whole and on disk, at the end of the `with`; `head` is in it already."""
     aside = f"{path}.new"
     with open(aside, "wb") as file:
-        file.write(HEAD + os.fsencode(origin) + b"\0")
+        file.write(HEAD + os.fsencode(head) + b"\0")
         yield file
         file.flush()
         os.fsync(file.fileno())

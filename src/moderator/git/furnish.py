@@ -16,7 +16,7 @@ from moderator.git.submodules import check_out_submodules
 class Needs:
     """`items` are to be carried, `unfiltered` are the filters that are to be left out, `skips` says whether any would be.
 
-    False where there is nothing to do.
+    `targets` are the paths that files will be rendered to, later.  False where there is nothing to do now.
     """
 
     repository: Repository
@@ -24,16 +24,23 @@ class Needs:
     unfiltered: tuple[str, ...]
     submodules: bool
     skips: bool
+    targets: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, repository: Repository, furnishing: Furnishing) -> Needs:
         """Find what is asked for.  Raises ConfigurationError for what cannot be followed."""
         skips = furnishing.smudge == "skip"
         unfiltered = tuple(filters.converting(replace(repository).settings)) if skips else ()
-        return cls(repository, tuple(selected(repository, furnishing)), unfiltered, furnishing.submodules, skips)
+        items, targets = tuple(selected(repository, furnishing)), tuple(one.target for one in furnishing.render)
+        return cls(repository, items, unfiltered, furnishing.submodules, skips, targets)
 
     def __bool__(self) -> bool:
         return bool(self.items or self.unfiltered or self.submodules)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where something will be that nothing may stand at before."""
+        return (*(item.path for item in self.items), *self.targets)
 
     def meet(self, worktree: Worktree, commit: str) -> None:
         """Do it, in a worktree of the commit in which nobody works.  Raises ConfigurationError, EnvironmentProblem."""

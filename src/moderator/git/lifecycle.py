@@ -231,7 +231,7 @@ class Lifecycle:
         needs = Needs.of(self._repository, furnishing if path else NOTHING)
         anew = directories or needs.unfiltered
         with contextlib.nullcontext() if anew else self.pool.reserved(record) as spare:
-            if spare and spare.keeps_ignored and carrying.stand_in(spare.path, needs.items):
+            if spare and spare.keeps_ignored and carrying.stand_in(spare.path, needs.paths):
                 spare = None  # what an earlier task left there would pass for what is carried
             if spare:
                 record = replace(record, entry=spare.entry)

@@ -32,8 +32,19 @@ from moderator.errors import (
     WorkspaceBusy,
     to_type,
 )
-from moderator.furnishing import NOTHING, Furnishing, Wanted
-from moderator.git import adopting, branches, committing, entries, history, leases, locking, rescues, selecting
+from moderator.furnishing import NOTHING, Furnishing, Render, Wanted
+from moderator.git import (
+    adopting,
+    branches,
+    committing,
+    entries,
+    history,
+    leases,
+    locking,
+    rendering,
+    rescues,
+    selecting,
+)
 from moderator.git.committing import CommitStyle, Kept
 from moderator.git.contents import Worktree, printable
 from moderator.git.fingerprint import Fingerprint
@@ -44,6 +55,7 @@ from moderator.git.listing import files_in, ignored_entries, untracked_files
 from moderator.git.pool import PoolLimits, PoolStatus
 from moderator.git.registry import BRANCH, MAKING, READY, TREE, Record, Registry, key_of, result_ref, unknown
 from moderator.git.removals import Removals
+from moderator.git.rendering import Template
 from moderator.git.repository import Base, Repository, require_git
 from moderator.git.safekeeping import Safekeeping, refuse_adopted
 from moderator.git.spares import Spare
@@ -248,6 +260,33 @@ class GitManager:
         """Raise ConfigurationError if workspaces of a commit cannot get this, as far as it can be known before one is made."""
         needs = Needs.of(self._repository, furnishing)
         selecting.refuse_unignored_at(self._repository, base, needs.items)
+
+    def templates_at(self, commit: str, wanted: Sequence[Render]) -> list[Template]:
+        """Return what files are made of that will be rendered in workspaces of a commit, before there is one.
+
+        Raises ConfigurationError for a template that is not there or is no file, and for a place that git tracks or does not
+        ignore.
+        """
+        return rendering.templates_at(self._repository, commit, wanted)
+
+    def templates_in(self, workspace: Workspace, wanted: Sequence[Render]) -> list[Template]:
+        """The same for a workspace that is there: its own files first.  Raises ConfigurationError, EnvironmentProblem."""
+        return rendering.templates_in(self._repository, self._worktree(workspace), workspace.base, wanted)
+
+    def write_rendered(self, workspace: Workspace, files: Sequence[Template], memo: str) -> list[str]:
+        """Put rendered files into a workspace that the caller holds; return those that were left, for they are not ours.
+
+        Unchanged they are no reason to keep the workspace.  `memo`, one line, is what `rendered_in` returns.  Raises
+        ConfigurationError for a place that git does not ignore or to which a link leads, EnvironmentProblem.
+        """
+        return rendering.write(self._worktree(workspace), files, memo)
+
+    def rendered_in(self, workspace: Workspace) -> str:
+        """Return the memo of the files that were rendered in a workspace, "" if none were."""
+        return rendering.remembered(self._worktree(workspace))
+
+    def _worktree(self, workspace: Workspace) -> Worktree:
+        return entries.worktree_of(self._repository, self._record(workspace))
 
     def adopt(
         self,

@@ -6,6 +6,7 @@ repository.  Reads only.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -66,8 +67,9 @@ def selected(repository: Repository, furnishing: Furnishing) -> list[Item]:
         for path in _included(main):
             found.setdefault(path, _item(main, path, Carry(path, where=INCLUDE_FILE)))
     kept: list[Item] = []
+    rendered = {one.target for one in furnishing.render}
     for item in sorted(found.values(), key=lambda item: item.parts):
-        if not kept or item.parts[: len(kept[-1].parts)] != kept[-1].parts:
+        if item.path not in rendered and (not kept or item.parts[: len(kept[-1].parts)] != kept[-1].parts):
             kept.append(item)
     return kept
 
@@ -77,7 +79,7 @@ def refuse_unignored(worktree: Worktree, items: Sequence[Item]) -> None:
     if not items:
         return
     # By the patterns alone: what the base tracks in a carried folder is there already, and is never overwritten.
-    ignored = _ignored(worktree, [item.as_told for item in items], "--no-index")
+    ignored = ignored_in(worktree, [item.as_told for item in items], "--no-index")
     for item in items:
         if item.as_told in ignored:
             continue
@@ -85,7 +87,7 @@ def refuse_unignored(worktree: Worktree, items: Sequence[Item]) -> None:
         if (
             item.by == "link"
             and item.is_folder
-            and f"{item.path}/" in _ignored(worktree, [f"{item.path}/"], "--no-index")
+            and f"{item.path}/" in ignored_in(worktree, [f"{item.path}/"], "--no-index")
         ):
             raise _refused(
                 carry,
@@ -101,8 +103,14 @@ def refuse_unignored(worktree: Worktree, items: Sequence[Item]) -> None:
 
 def refuse_unignored_at(repository: Repository, commit: str, items: Sequence[Item]) -> None:
     """Raise ConfigurationError if git would not ignore one of the items in a worktree of this commit, before there is one."""
-    if not items:
-        return
+    if items:
+        with rules_at(repository, commit) as tree:
+            refuse_unignored(tree, items)
+
+
+@contextlib.contextmanager
+def rules_at(repository: Repository, commit: str) -> Iterator[Worktree]:
+    """Give a tree that has nothing but the rules of a commit about what git ignores."""
     with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
         tree = Worktree(os.path.join(folder, "tree"), repository.common)
         os.mkdir(tree.tree)
@@ -111,7 +119,7 @@ def refuse_unignored_at(repository: Repository, commit: str, items: Sequence[Ite
         if rules := [path for path in listed if os.path.basename(path) == ".gitignore"]:
             tree.git("read-tree", commit, env=private)
             tree.git("checkout-index", "-z", "--stdin", stdin=joined(rules), env=private)
-        refuse_unignored(tree, items)
+        yield tree
 
 
 def _matching(main: Worktree, one: Carry) -> list[str]:
@@ -133,7 +141,7 @@ def _matching(main: Worktree, one: Carry) -> list[str]:
             f"git tracks {_named(tracked)}, which every workspace has anyway",
             "name only what git ignores",
         )
-    ignored = _ignored(main, paths)
+    ignored = ignored_in(main, paths)
     if others := [path for path in paths if path not in ignored]:
         raise _refused(
             one,
@@ -208,7 +216,7 @@ def _included(main: Worktree) -> list[str]:
         return []
     asked = ("ls-files", "-z", "--others", "--ignored", "--directory")
     matching = main.git(*asked, f"--exclude-from={listed}", env=polling()).fields
-    ignored = _ignored(main, [path.rstrip("/") for path in matching])
+    ignored = ignored_in(main, [path.rstrip("/") for path in matching])
     found = {path.rstrip("/") for path in matching} & ignored
     mixed = tuple(path for path in matching if path.endswith("/") and path.rstrip("/") not in ignored)
     if mixed:  # folders that are not ignored as such
@@ -222,7 +230,8 @@ def _all_ignored(main: Worktree) -> list[str]:
     return main.git(*asked, env=polling()).fields
 
 
-def _ignored(worktree: Worktree, paths: Sequence[str], *how: str) -> set[str]:
+def ignored_in(worktree: Worktree, paths: Sequence[str], *how: str) -> set[str]:
+    """Return which of these paths git ignores in a worktree."""
     if not paths:
         return set()
     answer = worktree.git("check-ignore", "-z", "--stdin", *how, stdin=joined(paths), env=polling(), accept=(0, 1))

@@ -22,7 +22,7 @@ from moderator.errors import GitFailed
 from moderator.git.carried import empty_as_carried, left_beside
 from moderator.git.command import polling
 from moderator.git.contents import IGNORED, Contents, Worktree, shown
-from moderator.git.entries import CARRIED
+from moderator.git.entries import CARRIED, RENDERED
 from moderator.git.exact import copy_index, joined
 from moderator.git.repository import Repository
 from moderator.git.survey import Survey, above
@@ -353,7 +353,10 @@ def notes_of(git_dir: str) -> list[str]:
             folders.remove("modules")
         for name in names:
             inside = os.path.relpath(os.path.join(where, name), git_dir)
-            if inside == CARRIED:  # of the disk, not of any commit; and its names may look like those of objects
+            if inside in (
+                CARRIED,
+                RENDERED,
+            ):  # of the disk, not of any commit; and its names may look like those of objects
                 continue
             if not name.endswith(".lock") and _is_note(os.path.join(where, name), name):
                 found.append(inside)
