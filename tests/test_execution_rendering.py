@@ -67,7 +67,7 @@ def test_a_file_agrees_with_the_environment_of_whoever_reads_it(repository: Path
     }
     assert [look(task_id, script) for task_id, script in scripts.items()] == [0] * 4
     taken.release()
-    assert visitor.notes == ["changed: not as it was rendered, so it stays as it is: .env"]
+    assert visitor.notes == ["changed: somebody's own, or changed since it was rendered, so it stays as it is: .env"]
     assert (path["made"] / ".env").read_text().splitlines()[1] == second
     found = [orchestrator.git.check_removal(task_id, rescue=True).left for task_id in scripts]
     assert found == [(), (), (), (".env",)]
@@ -87,7 +87,7 @@ def test_a_set_up_that_is_repeated_reads_a_new_file(repository: Path) -> None:
     refused = attempt(3)
     assert (words(refused), env.read_text()) == ("set-up failed", "mine\n")
     assert refused.error_message == (
-        ".env: not as it was rendered, so nothing is written over it; "
+        ".env: somebody's own, or changed since it was rendered, so nothing is written over it; "
         f"hint: put what you want to keep of it into the template, and then: rm {env}"
     )
     env.unlink()

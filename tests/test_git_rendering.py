@@ -21,7 +21,13 @@ from moderator.git.values import Workspace
 from repos import git, make_repository
 from workspaces import context, files
 
-TRACKED = {".gitignore": ".env*\n/deep/\n/link/\nmine.tpl\n", "a.tpl": "a\n", "plain/x": "x\n"}
+TRACKED = {
+    ".gitignore": ".env*\n/deep/\nmine.tpl\n:*\n-*\n",
+    "a.tpl": "a\n",
+    "plain/x": "x\n",
+    ":(glob)*.tpl": "magic\n",
+    "-x '\"\\.tpl": "dash\n",
+}
 ENV = Render("a.tpl", ".env")
 DEEP = Render("a.tpl", "deep/er/.env")
 
@@ -49,8 +55,12 @@ def test_a_template_is_the_workspaces_own_or_one_that_is_ignored(repository: Pat
     os.chmod(repository / "a.tpl", 0o640)
     manager, workspace = workspace_of(repository)
     wanted = [ENV, Render("mine.tpl", ".env.mine")]
+    odd = [Render(name, name.removesuffix(".tpl")) for name in TRACKED if name[0] in ":-"]
     head = git(repository, "rev-parse", "HEAD").strip()
-    assert [one.content for one in manager.templates_at(head, wanted)] == [b"a\n", b"\xff\r\n\0"]
+    found = manager.templates_at(head, [*wanted, *odd])
+    assert [one.content for one in found] == [b"a\n", b"\xff\r\n\0", b"magic\n", b"dash\n"]
+    assert manager.write_rendered(workspace, found, "") == []
+    assert [Path(workspace.path, one.target).read_bytes() for one in odd] == [b"magic\n", b"dash\n"]
     Path(workspace.path, "a.tpl").write_bytes(b"")
     Path(workspace.path, "a.tpl").chmod(0o755)
     found = manager.templates_in(workspace, wanted)

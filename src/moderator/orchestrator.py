@@ -34,7 +34,7 @@ from moderator.execution.filling import Filler
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import tidy
 from moderator.execution.recording import Recorder
-from moderator.execution.rendering import check_rendering
+from moderator.execution.rendering import TO_MEND, faults_before
 from moderator.execution.scratch import sweep_scratch
 from moderator.execution.sequential import SequentialExecutor
 from moderator.furnishing import Furnishing
@@ -203,7 +203,8 @@ class Orchestrator:
         for wanted, of in tasks.items():
             try:
                 self.git.check_furnishing(wanted, plan.base_commit)
-                check_rendering(self.git, plan.base_commit, wanted.render, of, self.config.ports_count)
+                for fault in faults_before(self.git, plan.base_commit, wanted.render, of, self.config.ports_count):
+                    problems.setdefault(fault, ConfigurationError(fault, hint=TO_MEND))
             except ConfigurationError as error:
                 problems.setdefault(error.message, error)
         if len(problems) > 1:

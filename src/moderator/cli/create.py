@@ -8,7 +8,7 @@ import click
 
 from moderator.cli.furnished import Furnisher
 from moderator.cli.options import as_document, configuration, json_option, repo_option, require_agreement
-from moderator.cli.output import print_bytes, print_json
+from moderator.cli.output import print_bytes, print_json, say
 from moderator.context import ExecutionContext, IsolationLevel
 from moderator.errors import UsageError, WorkspaceOccupied, to_type
 
@@ -50,6 +50,9 @@ def create_command(task_id: str, base: str | None, level: str | None, as_json: b
             os.makedirs(workspace.state_dir, exist_ok=True)
             furnisher.has_made = not existed
             furnisher.note_set_up(workspace)
+            if config.render and workspace.level.isolates_directory and not existed:
+                command = to_type("moderator", "exec", workspace.task_id, "--", "COMMAND")
+                say("note", f"files are rendered there by runs, and for each command by: {command}")
     except WorkspaceOccupied as error:
         if not existed and wanted is IsolationLevel.FULL and git.existing_branches([context.git_branch]):
             error.hint = f"take it up again: {to_type('moderator', 'adopt', context.git_branch)}\n{error.hint}"

@@ -384,10 +384,10 @@ class _Steps:
         if held.is_ready or not workspace.level.isolates_directory or not (wanted or git.furnishing.render):
             return
         self.failing = Outcome.SET_UP_FAILED
-        if left := render(git, workspace, wanted, marks, block.count if block else 0, self._task.values):
+        if left := render(git, workspace, wanted, marks, block.count if block else 0, self._task.values, True):
             path = os.path.join(workspace.path, left[0])
             raise ConfigurationError(
-                f"{shown(left)}: not as it was rendered, so nothing is written over it",
+                f"{shown(left)}: somebody's own, or changed since it was rendered, so nothing is written over it",
                 hint=f"put what you want to keep of it into the template, and then: {to_type('rm', path)}",
             )
         self.failing = Outcome.COULD_NOT_START

@@ -18,6 +18,7 @@ from moderator.expanding.filling import OUR_VARIABLES, variable_of
 from moderator.furnishing import Render, fault_in_rendering
 from moderator.git.contents import printable
 from moderator.git.manager import GitManager
+from moderator.git.rendering import Template
 from moderator.git.values import Workspace
 from moderator.models import ENV_PLACEHOLDERS, Task
 from moderator.templates import fill_marks, marks_in
@@ -25,6 +26,7 @@ from moderator.templates import fill_marks, marks_in
 _MATRIX = OUR_VARIABLES[1]
 _OF_THE_ATTEMPT = ("MODERATOR_RUN", "MODERATOR_ATTEMPT", "MODERATOR_PORT_COUNT")
 _OF_LINES = r"[\r\n\0]"
+TO_MEND = "correct the template, or take it out of render"
 _TOLD = 5  # faults of one template that are named
 _BARE = rb"(?<![$\\{])\{(" + b"|".join(name.encode() for name in ENV_PLACEHOLDERS) + rb")\}(?!\})"
 
@@ -48,20 +50,24 @@ def marks_of(placeholders: Mapping[str, str], environment: Mapping[str, str]) ->
     return {**own, **{mark_of(name): value for name, value in placeholders.items()}}
 
 
-def check_rendering(git: GitManager, commit: str, wanted: Sequence[Render], tasks: Sequence[Task], ports: int) -> None:
-    """Raise ConfigurationError for files that cannot be rendered for these tasks, each of which gets so many ports.
+def faults_before(
+    git: GitManager, commit: str, wanted: Sequence[Render], tasks: Sequence[Task], ports: int
+) -> list[str]:
+    """Return a sentence for everything in the templates that cannot be filled in for these tasks, with so many ports each.
 
-    As far as it can be known before a workspace is made.
+    As far as it can be known before a workspace is made.  Raises what `GitManager.templates_at` does.
     """
     templates = git.templates_at(commit, wanted)
     kinds: dict[frozenset[tuple[str, str]], None] = {}
     for task in tasks if templates else ():  # of many values of one name one is as good as another
         values = {variable_of(name): value for name, value in task.values.items()}
         kinds[frozenset((name, value if re.search(_OF_LINES, value) else "") for name, value in values.items())] = None
+    found: dict[str, None] = {}
     for kind in kinds:
         values = dict(kind)
         for template in templates:
-            _refuse(template.render, faults_in(template.content, values.keys() | _always(ports), ports, values))
+            found |= dict.fromkeys(_faults_of(template, values.keys() | _always(ports), ports, values))
+    return list(found)
 
 
 def render(
@@ -71,19 +77,21 @@ def render(
     marks: Mapping[str, str],
     ports: int,
     values: Mapping[str, str],
+    as_made: bool = False,
 ) -> list[str]:
     """Write the files into a workspace in which nobody works; return the paths of those that were left as they are.
 
-    These are files that we have not written, or that somebody has changed.  `values` are what the task is made for.  Raises
-    ConfigurationError for a template that cannot be filled in, and what `GitManager.write_rendered` does.
+    These are files that we have not written, or that somebody has changed.  `values` are what the task is made for, `as_made` is as
+    for `GitManager.write_rendered`.  Raises ConfigurationError for a template that cannot be filled in, and what that does.
     """
     files = []
     for template in git.templates_in(workspace, wanted):
-        _refuse(template.render, faults_in(template.content, marks, ports, marks))
+        if faults := _faults_of(template, marks, ports, marks):
+            raise ConfigurationError("; ".join(faults), hint=TO_MEND)
         filled = fill_marks(template.content, {name: os.fsencode(value) for name, value in marks.items()})
         files.append(replace(template, content=filled))
     memo = json.dumps({"render": [[one.source, one.target] for one in wanted], "values": dict(values)})
-    return git.write_rendered(workspace, files, memo)
+    return git.write_rendered(workspace, files, memo, as_made)
 
 
 def rendered_before(git: GitManager, workspace: Workspace) -> tuple[list[Render], dict[str, str]] | None:
@@ -147,11 +155,7 @@ def _port_names(ports: int) -> list[str]:
     return [f"port_{number}" if number else "port" for number in range(ports)]
 
 
-def _refuse(one: Render, faults: Iterator[tuple[int, str]]) -> None:
-    found = [f"{printable(one.source)}:{line}: {sentence}" for line, sentence in faults]
-    if not found:
-        return
-    more = [f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
-    raise ConfigurationError(
-        "\n  ".join([*found[:_TOLD], *more]), hint="correct the template, or take it out of render"
-    )
+def _faults_of(template: Template, there: Collection[str], ports: int, values: Mapping[str, str] | None) -> list[str]:
+    faults = faults_in(template.content, there, ports, values)
+    found = [f"{printable(template.render.source)}:{line}: {sentence}" for line, sentence in faults]
+    return found if len(found) <= _TOLD else [*found[:_TOLD], f"and {len(found) - _TOLD} more in that file"]

@@ -213,4 +213,6 @@ class Visitor:
             self.notes.append(f"{workspace.task_id}: nothing is rendered anew: {problem.message}")
             return
         if left:
-            self.notes.append(f"{workspace.task_id}: not as it was rendered, so it stays as it is: {shown(left)}")
+            self.notes.append(
+                f"{workspace.task_id}: somebody's own, or changed since it was rendered, so it stays as it is: {shown(left)}"
+            )

@@ -273,13 +273,21 @@ class GitManager:
         """The same for a workspace that is there: its own files first.  Raises ConfigurationError, EnvironmentProblem."""
         return rendering.templates_in(self._repository, self._worktree(workspace), workspace.base, wanted)
 
-    def write_rendered(self, workspace: Workspace, files: Sequence[Template], memo: str) -> list[str]:
+    def write_rendered(
+        self, workspace: Workspace, files: Sequence[Template], memo: str, as_made: bool = False
+    ) -> list[str]:
         """Put rendered files into a workspace that the caller holds; return those that were left, for they are not ours.
 
-        Unchanged they are no reason to keep the workspace.  `memo`, one line, is what `rendered_in` returns.  Raises
-        ConfigurationError for a place that git does not ignore or to which a link leads, EnvironmentProblem.
+        Unchanged they are no reason to keep the workspace.  `memo`, one line, is what `rendered_in` returns.  `as_made`: nobody
+        has worked in it since it was made.  Raises ConfigurationError for a place that git does not ignore or to which a link
+        leads, EnvironmentProblem.
         """
-        return rendering.write(self._worktree(workspace), files, memo)
+        record = self._record(workspace)
+        noted = self._untouched.pop(record.entry, None)
+        left = rendering.write(entries.worktree_of(self._repository, record), files, memo)
+        if noted and as_made:
+            self._note_untouched(record)
+        return left
 
     def rendered_in(self, workspace: Workspace) -> str:
         """Return the memo of the files that were rendered in a workspace, "" if none were."""

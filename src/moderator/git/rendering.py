@@ -20,6 +20,7 @@ from moderator.errors import ConfigurationError, EnvironmentProblem, to_type
 from moderator.furnishing import Render, fault_in_rendering
 from moderator.git.carried import NO_SOURCE, Note, head_of, notes_in, notes_of
 from moderator.git.carrying import wait_until_younger, written_whole
+from moderator.git.command import polling
 from moderator.git.contents import Worktree, printable
 from moderator.git.entries import RENDERED, RENDERING
 from moderator.git.repository import Repository
@@ -339,7 +340,8 @@ def _refuse_unignored(worktree: Worktree, wanted: Sequence[Render]) -> None:
 def _listed(repository: Repository, commit: str, paths: Sequence[str]) -> dict[str, tuple[str, str, int]]:
     """Return mode, object and size of what a commit has at these paths."""
     found = {}
-    for line in repository.git("ls-tree", "-z", "-l", "--full-tree", commit, "--", *paths).fields:
+    asked = ("ls-tree", "-z", "-l", "--full-tree", commit, "--", *paths)
+    for line in repository.git(*asked, env=polling({"GIT_LITERAL_PATHSPECS": "1"})).fields:
         told, _, path = line.partition("\t")
         mode, _, name, size = told.split()
         found[path] = (mode, name, int(size) if size.isdecimal() else 0)

@@ -234,8 +234,9 @@ def ignored_in(worktree: Worktree, paths: Sequence[str], *how: str) -> set[str]:
     """Return which of these paths git ignores in a worktree."""
     if not paths:
         return set()
-    answer = worktree.git("check-ignore", "-z", "--stdin", *how, stdin=joined(paths), env=polling(), accept=(0, 1))
-    return set(answer.fields)
+    asked = {f"./{path}" if path.startswith(":") else path: path for path in paths}  # a colon means magic to it
+    answer = worktree.git("check-ignore", "-z", "--stdin", *how, stdin=joined(asked), env=polling(), accept=(0, 1))
+    return {asked[path] for path in answer.fields}
 
 
 def _tracked(main: Worktree, paths: Sequence[str]) -> list[str]:
