@@ -121,6 +121,16 @@ def test_a_place_is_inside_ignored_and_free(repository: Path, tmp_path: Path) ->
     assert (put(manager, workspace, ENV), list(outside.iterdir())) == ([".env"], [])
     with pytest.raises(ConfigurationError, match="git does not ignore it there"):
         put(manager, workspace, Render("a.tpl", "out"))
+    Path(workspace.path, ".env").rmdir()
+    Path(workspace.path, "deep").unlink()
+    entry = Path(Path(workspace.path, ".git").read_text().split()[1])
+    (entry / "moderator.rendered").unlink()
+    os.mkfifo(entry / "moderator.rendered")
+    for name in ("new", "ignore"):  # where a task can put links too
+        (outside / name).write_text("precious\n")
+        os.symlink(outside / name, entry / f"moderator.rendered.{name}")
+    assert (put(manager, workspace, ENV), manager.check_removal(workspace).findings) == ([], [])
+    assert {one.read_text() for one in outside.iterdir()} == {"precious\n"}
 
 
 def test_what_is_as_it_was_rendered_keeps_nothing_and_is_rendered_anew(repository: Path) -> None:

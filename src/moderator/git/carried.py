@@ -91,7 +91,7 @@ def notes_in(entry: str) -> Iterator[Note]:
 
 def head_of(entry: str, memory: str) -> bytes:
     """Return what is written first in a memory, b"" if there is none or nobody can read it."""
-    with contextlib.suppress(OSError), open(os.path.join(entry, memory), "rb") as file:
+    with contextlib.suppress(OSError), open(os.open(os.path.join(entry, memory), _READ), "rb") as file:
         head = next(_split(file), b"")
         return head.removeprefix(HEAD) if head.startswith(HEAD) else b""
     return b""
@@ -100,7 +100,8 @@ def head_of(entry: str, memory: str) -> bytes:
 def notes_of(entry: str, memory: str) -> Iterator[Note]:
     """Yield what one of the two memories has."""
     try:
-        file = open(os.path.join(entry, memory), "rb")  # noqa: SIM115
+        # A task may have put a link there, or a pipe to wait for.
+        file = open(os.open(os.path.join(entry, memory), _READ), "rb")  # noqa: SIM115
     except OSError:
         return
     with file:

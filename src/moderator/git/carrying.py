@@ -289,11 +289,18 @@ def _now(path: str) -> int:
     return os.stat(path).st_ctime_ns
 
 
+def new_file(path: str) -> BinaryIO:
+    """Open a new file in the place of whatever is there: a task can write into its worktree's entry, links too."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return open(os.open(path, _WRITE, 0o666), "wb")
+
+
 @contextlib.contextmanager
 def written_whole(path: str, head: str) -> Iterator[BinaryIO]:
     """Give a memory that replaces the one of that name, whole and on disk, at the end of the `with`; `head` is in it already."""
     aside = f"{path}.new"
-    with open(aside, "wb") as file:
+    with new_file(aside) as file:
         file.write(HEAD + os.fsencode(head) + b"\0")
         yield file
         file.flush()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from moderator.errors import ConfigurationError, EnvironmentProblem, to_type
 from moderator.furnishing import Render, fault_in_rendering
 from moderator.git.carried import NO_SOURCE, Note, head_of, notes_in, notes_of
-from moderator.git.carrying import wait_until_younger, written_whole
+from moderator.git.carrying import new_file, wait_until_younger, written_whole
 from moderator.git.command import polling
 from moderator.git.contents import Worktree, printable
 from moderator.git.entries import RENDERED, RENDERING
@@ -121,7 +121,7 @@ class _Writing:
         return self._left
 
     def _place(self, opened: contextlib.ExitStack) -> None:
-        tree = _opened(self._worktree.tree, os.O_RDONLY | os.O_CLOEXEC, opened)
+        tree = _opened(self._worktree.tree, _FOLDER, opened)
         os.mkdir(RENDERING, 0o700, dir_fd=tree)
         staging = _opened(RENDERING, _FOLDER, opened, tree)
         self._have_ignored(staging)
@@ -150,7 +150,7 @@ class _Writing:
     def _have_ignored(self, staging: int) -> None:
         """Let git ignore everything in a folder, and this too: what a process that is killed leaves there is nobody's work."""
         rules = os.path.join(self._worktree.git_dir, f"{RENDERED}.ignore")
-        with open(rules, "wb") as file:
+        with new_file(rules) as file:
             file.write(b"*\n")
         try:
             os.link(rules, ".gitignore", dst_dir_fd=staging)  # whole from its first moment on
