@@ -759,8 +759,9 @@ def test_spares_of_old_and_of_other_commits_go_when_it_is_filled(tmp_path: Path)
     assert {spare.commit for spare in GitManager(yard.repo).pool_status().spares} == {yard.b}
     yard.git = GitManager(yard.repo, pool=replace(PRISTINE, days=0.0))
     assert not yard.was_spare(yard.make("too old for it", yard.b))
-    yard.git = GitManager(yard.repo, pool=PRISTINE)
-    assert len(yard.git.tidy_pool(days=0.0)) == 2
+    assert len(yard.ready()) == 2
+    yard.git.fill_pool(str(tmp_path / "elsewhere"), yard.b, 0)  # since the repository was moved, say
+    assert not yard.ready()
     yard.git = GitManager(yard.repo, pool=replace(PRISTINE, recycle="keep_ignored"))
     yard.make("t", yard.b)
     yard.git.remove_workspace("t", recycle=True)

@@ -441,18 +441,17 @@ class Pool:
     ) -> list[Spare]:
         """Give up what is of no use: never finished, too old, made under other settings, or touched; return those.
 
-        Every other spare is brought to `commit`, or given up if that cannot be, and each of its files is looked at again, unless
-        `look` is False.
+        Every other spare in `home` is brought to `commit`, or given up if that cannot be, and each of its files is looked at
+        again, unless `look` is False.
         """
         gone = []
         now = replace(self._repository)  # as it is configured at this moment
         found = list(self.spares)
         conversion = conversion_of(now) if found and not why_no_spares(now) else ""
         for spare in found:
-            if home is not None and spare.home != home:
-                continue
+            here = home is None or spare.home == home  # elsewhere another commit may be wanted
             with self._taken(spare.entry) as mine:
-                if mine is not None and not self._still_good(mine, now, conversion, commit, look, days):
+                if mine is not None and not self._still_good(mine, now, conversion, commit, look and here, days):
                     self.give_up(self.spares.find(mine.entry) or mine)
                     gone.append(mine)
         self._drop_broken()
