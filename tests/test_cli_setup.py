@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +127,68 @@ def test_a_repositorys_own_teardown_is_not_executed_once_the_agreement_is_taken_
     assert said.read_text() == "own\nguest\n"
 
 
-def test_a_workspace_made_by_hand_is_not_called_ready(repository: Path, tmp_path: Path) -> None:
-    """Where the configuration has a set-up, only a run does it; asked again for the same workspace nothing changes."""
+def test_a_workspace_made_by_hand_is_set_up_as_a_run_would(repository: Path, tmp_path: Path) -> None:
+    """Once it is agreed to; what it prints is shown; if it fails the workspace stays, and the same command goes on."""
+    go = tmp_path / "go"
+    (repository / "moderator.yaml").write_text(
+        f"setup: [echo said of $MODERATOR_TASK_ID $WHAT; echo wrong >&2, test -e {go}]\nenv: {{WHAT: '{{branch}}'}}\n"
+    )
+    refused = moderator(repository, "create", "one")
+    assert (refused.returncode, refused.stdout, states(repository)) == (3, "", {})
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    made = moderator(repository, "create", "one")
+    tree = tmp_path / "shop.moderator/tasks/one"
+    assert (made.returncode, made.stdout) == (1, f"{tree}\n")
+    said = ("said of one main-task-one\nwrong\n", "set-up of task 'one' failed: exit code 1", "moderator setup one\n")
+    assert all(one in made.stderr for one in said)
+    assert states(repository) == {"one": ("set-up failed", None)}
+    go.touch()
+    again = document(moderator(repository, "create", "one", "--json"))
+    assert (again["created"], again["state"], again["problem"]) == (False, "ready", None)
+    assert Path(again["setup_log"]).read_text() == said[0]
+    assert "note: one is set up already" in moderator(repository, "setup", "one").stderr
+
+
+def test_a_set_up_can_be_left_for_later(repository: Path, tmp_path: Path) -> None:
+    """`--no-setup` leaves it, `setup` does it, with the teardown to come; that of a run is the run's to repeat."""
+    said = tmp_path / "said"
     config = tmp_path / "config.yaml"
-    config.write_text("setup: 'true'\n")
-    made = moderator(repository, "create", "one", MODERATOR_CONFIG=str(config))
-    assert (made.returncode, "note: it is not set up" in made.stderr) == (0, True)
-    assert moderator(repository, "create", "one").stdout == made.stdout
-    assert states(repository) == {"one": ("not set up", None)}
+    config.write_text(f"setup: echo up >> {said}\nteardown: echo down >> {said}\n")
+    variables = {"MODERATOR_CONFIG": str(config)}
+    listed = task_list(tmp_path / "tasks.yaml", {"id": "run", "run": "true", "setup": "false"})
+    assert moderator(repository, "run", listed, *QUIET, **variables).returncode == 1
+    refused = moderator(repository, "setup", "run", **variables)
+    assert (refused.returncode, f"moderator run {listed} --resume-setup run" in refused.stderr) == (2, True)
+    made = moderator(repository, "create", "one", "--no-setup", **variables)
+    assert (made.returncode, "it is not set up; to do that: moderator setup one" in made.stderr) == (0, True)
+    assert (states(repository)["one"], said.exists()) == (("not set up", None), False)
+    assert document(moderator(repository, "setup", "main-task-one", "--json", **variables))["state"] == "ready"
+    assert moderator(repository, "clean", "one").returncode == 0
+    assert said.read_text() == "up\ndown\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_set_up_by_hand_that_is_cut_short_leaves_no_process(
+    number: signal.Signals, code: int, repository: Path, tmp_path: Path
+) -> None:
+    """However it was ended: the list says so, and the same command goes on in the workspace that is there."""
+    pids, go, config = tmp_path / "pids", tmp_path / "go", tmp_path / "config.yaml"
+    config.write_text(
+        f"setup: echo $$ >> {pids}; setsid sleep 60 & echo $! >> {pids}; test -e {go} || sleep 60; kill $!\n"
+    )
+    variables = {"MODERATOR_CONFIG": str(config)}
+    with started(repository, "create", "one", **variables) as creating:
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "the set-up")
+        assert states(repository) == {"one": ("setting up", None)}
+        creating.send_signal(number)
+        creating.communicate()
+        assert creating.returncode == code
+    wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()), "the end of its processes")
+    wait_until(lambda: states(repository)["one"][0] != "setting up", "the end of its lease")
+    assert states(repository) == {"one": ("set-up interrupted", None)}
+    go.touch()
+    assert moderator(repository, "create", "one", **variables).returncode == 0
+    assert states(repository) == {"one": ("ready", None)}
 
 
 def test_what_is_made_again_gets_what_is_carried(repository: Path, tmp_path: Path) -> None:
@@ -147,7 +202,10 @@ def test_what_is_made_again_gets_what_is_carried(repository: Path, tmp_path: Pat
     assert (refused.returncode, "nobody has agreed" in refused.stderr, tasks.exists()) == (3, True, False)
     assert moderator(repository, "trust", "--yes").returncode == 0
     adopted = moderator(repository, "adopt", "mine")
-    assert (adopted.returncode, "note: it is not set up" in adopted.stderr) == (0, True)
+    assert (adopted.returncode, "note: it is not set up; to do that: moderator setup mine" in adopted.stderr) == (
+        0,
+        True,
+    )
     assert moderator(repository, "create", "one").returncode == 0
     assert [(tasks / one / ".env").read_text() for one in ("mine", "one")] == ["SECRET=1\n"] * 2
     (tasks / "one/new.txt").write_text("new\n")

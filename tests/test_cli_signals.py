@@ -60,7 +60,7 @@ def test_one_signal_ends_the_tasks_in_order(
         ("slow", "cancelled"),
         ("later", "cancelled"),
     ]
-    assert "\nending the tasks that run; once more ends them at once\n" in err
+    assert "\nending what runs; once more ends it at once\n" in err
     assert not (tmp_path / "began").exists()
     history = document(moderator(repository, "history", found["run_id"], "--json"))
     assert history["run"]["state"] == "interrupted"
@@ -84,7 +84,7 @@ def test_an_interrupted_run_ends_with_its_table(repository: Path, tmp_path: Path
     assert (running.returncode, out) == (130, "")
     assert lines[:5] == [
         "",
-        "ending the tasks that run; once more ends them at once",
+        "ending what runs; once more ends it at once",
         "   TASK   OUTCOME    TOOK  CHANGED  BRANCH, OR WHY NOT",
         "✗  slow   cancelled  N.Ns  -        cancelled after N.Ns",
         "✗  later  cancelled  N.Ns  -        the run was interrupted before the task began",

@@ -21,6 +21,7 @@ _COMMANDS = {
     "backends": ("moderator.cli.backends", "Show what can do tasks here, and what cannot, and why."),
     "route": ("moderator.cli.backends", "Show which backend each task goes to, and why."),
     "create": ("moderator.cli.create", "Make a workspace without a run, and print where it is."),
+    "setup": ("moderator.cli.setup", "Run the configuration's set-up in a workspace that is not set up."),
     "adopt": ("moderator.cli.adopt", "Make a worktree or branch of your own a workspace."),
     "list": ("moderator.cli.look", "List the workspaces."),
     "show": ("moderator.cli.look", "Show what one task did."),

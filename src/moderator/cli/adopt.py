@@ -33,7 +33,7 @@ def adopt_command(place: str, task_id: str | None, base: str | None, as_json: bo
     context, furnisher = orchestrator.base_context("", IsolationLevel.FULL), Furnisher(orchestrator.git, config)
     with orchestrator.git.adopt(place, context, task_id, base, furnisher) as workspace:
         os.makedirs(workspace.state_dir, exist_ok=True)
-        furnisher.note_set_up(workspace)
+        furnisher.say_what_is_missing(workspace)
     if as_json:
         print_json(as_document(workspace))
         return

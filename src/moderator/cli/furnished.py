@@ -1,8 +1,9 @@
-"""What the configuration gives to workspaces that commands make beside runs: what is carried, and the word that none is set up."""
+"""What the configuration gives to workspaces that commands make beside runs, and the word that they are not set up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from moderator.cli.options import require_agreement
@@ -17,16 +18,19 @@ if TYPE_CHECKING:
 
 
 class Furnisher:
-    """Says what a workspace gets beside its files when one is made, and remembers whether one was."""
+    """Says what a workspace gets beside its files when one is made, and notes of each that is made that it is not set up.
+
+    `has_made`: whether one was.
+    """
 
     def __init__(self, git: GitManager, config: Config) -> None:
         self._git = git
         self._config = config
         self.has_made = False
+        git.note_new(self._note_new)
 
     def __call__(self) -> Furnishing:
         """Raises NotTrusted if it is a repository's own word that nobody has agreed to."""
-        self.has_made = True
         for setting in ("carry", "submodules"):
             require_agreement(self._git, self._config, setting)
         return self._config.furnishing
@@ -38,18 +42,33 @@ class Furnisher:
         except (NotTrusted, ConfigurationError, EnvironmentProblem) as error:
             workspace = bring(nothing_wanted)
             say("note", f"without what is carried into workspaces: {error.message}")
-        self.note_set_up(workspace)
+        self.say_what_is_missing(workspace)
         return workspace
 
-    def note_set_up(self, workspace: Workspace) -> None:
-        """Write down, and say, that a workspace that was made is not set up, if the configuration has a set-up."""
+    def is_ready(self, workspace: Workspace) -> bool:
+        """Whether a workspace is set up, as far as anything is known of that."""
+        from moderator.preparing.standing import Standings
+
+        standing = Standings(self._git.state_root).of_workspace(workspace)
+        return standing is None or standing.is_ready
+
+    def say_what_is_missing(self, workspace: Workspace) -> None:
+        """Say of a workspace that is not set up, where the configuration has a set-up, how that is done."""
+        if self._config.setup and workspace.level.isolates_directory and not self.is_ready(workspace):
+            from moderator.cli.setting_up import how_to_set_up  # a quick command has nothing to say
+
+            say("note", f"it is not set up; to do that: {how_to_set_up(workspace.task_id)}")
+
+    def _note_new(self, workspace: Workspace) -> None:
+        """Write down of a workspace that is about to be made that it is not set up, if the configuration has a set-up."""
         from moderator.preparing.standing import NOT_SET_UP, TORN_DOWN, Standing, Standings
 
-        if not (self.has_made and self._config.setup and workspace.level.isolates_directory):
+        self.has_made = True
+        if not (self._config.setup and workspace.level.isolates_directory):
             return
         standings = Standings(self._git.state_root)
+        new = Standing(workspace.task_id, workspace.created_at, NOT_SET_UP)
         before = standings.of_workspace(workspace)
-        if before and before.teardown and before.stage != TORN_DOWN:
-            return  # what is still to be torn down is not forgotten
-        standings.write(Standing(workspace.task_id, workspace.created_at, NOT_SET_UP))
-        say("note", "it is not set up: that is done by runs, for the workspaces that they make")
+        if before and before.teardown and before.stage != TORN_DOWN:  # what is still to be torn down is not forgotten
+            new = replace(before, stage=NOT_SET_UP, problem="")
+        standings.write(new)

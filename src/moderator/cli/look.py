@@ -127,6 +127,8 @@ def show_command(task: str, as_json: bool, repo: str) -> None:
         _page_status(status, stage_of(status, standing, attempt))
         if standing and standing.problem and standing.is_of(status.created_at):
             page(f"  problem      {text.one_line(standing.problem)}")
+            if standing.folder and os.path.isfile(log := os.path.join(standing.folder, "setup.log")):
+                page(f"  set-up log   {log}")
     else:
         page("  workspace    removed")
     if commits:

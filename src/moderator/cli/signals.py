@@ -18,14 +18,14 @@ _CODES = {
 
 @contextmanager
 def handled(cancellation: Cancellation, received: list[signal.Signals]) -> Iterator[None]:
-    """End the tasks in order at the first signal, at once at the second."""
+    """End what runs in order at the first signal, at once at the second."""
 
     def handle(number: int, _: object) -> None:
         received.append(signal.Signals(number))
         if len(received) == 1:
             cancellation.cancel()
             with suppress(OSError):  # a terminal that was closed takes no more
-                os.write(2, b"\nending the tasks that run; once more ends them at once\n")
+                os.write(2, b"\nending what runs; once more ends it at once\n")
         else:
             cancellation.kill()
 

@@ -38,7 +38,7 @@ from moderator.git.values import Workspace
 from moderator.models import Command, Outcome, Task, TaskResult
 from moderator.naming import generate_task_state_dir
 from moderator.ports import Block
-from moderator.preparing.commands import Teardown, Teardowns
+from moderator.preparing.commands import Teardown, Teardowns, kept_in
 from moderator.process import Cancellation, Ended, Ending, Limits, Supervisor, run
 from moderator.routing import BackendRouter
 from moderator.slots import Slots
@@ -403,12 +403,15 @@ class _Steps:
         """Set the workspace up, once; return how the task ended if it is not ready then."""
         assert self._log is not None
         everything, task = self._all, self._task
+        if held.is_ready or not workspace.level.isolates_directory or not (task.setup or task.teardown):
+            return None
         log, self.failing = self._log.with_name("setup.log"), Outcome.SET_UP_FAILED
         timeout = task.setup_timeout if task.setup_timeout is not None else everything.setup_timeout
-        gone = make_ready(
+        readied = make_ready(
             everything.git,
-            held,
-            task,
+            workspace,
+            task.setup,
+            task.teardown,
             env=environment,
             inherited=everything.environment,
             log_file=log,
@@ -420,11 +423,11 @@ class _Steps:
             around=lambda command: self._sandboxed(command, workspace),
         )
         self.failing = Outcome.COULD_NOT_START
-        if gone is None:
-            return None
+        gone, held.left_by_set_up = readied.gone, readied.left
         self._notes += [f"set-up: {note}" for note in gone.notes]
-        self._notes += notes_of_changes(everything.git, held) if task.setup else []
+        self._notes += notes_of_changes(everything.git, workspace, readied.left) if task.setup else []
         if not gone.problem:
+            held.is_ready = True
             return None
         self._note_what_it_did(before)
         self._log, self.ended = log, gone.ended and replace(gone.ended, exit_code=None)  # the task's own has none
@@ -469,17 +472,7 @@ class _Steps:
         return self.result(self.failing, ended, reason=f"verify: {verdict.message}; all it printed is in {log}")
 
     def _sandboxed(self, command: Sequence[str], workspace: Workspace) -> Sequence[str]:
-        if not self._all.sandbox:
-            return command
-        from moderator.process.sandbox import sandboxed  # only where one is asked for
-
-        return sandboxed(
-            command,
-            self._all.git.writable_for(workspace),
-            program=self._all.sandbox,
-            directory=os.path.realpath(workspace.path),
-            scratch=os.path.realpath(self._scratch),
-        )
+        return kept_in(self._all.git, workspace, command, self._all.sandbox, self._scratch)
 
     def _keep_work(self, held: HeldPlace, ended: Ended, tree: str | None) -> TaskResult:
         git, workspace = self._all.git, held.workspace

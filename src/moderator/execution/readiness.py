@@ -1,4 +1,4 @@
-"""Making a held place ready for its task: the set-up, once for each workspace, and what is written down of it.
+"""Making a workspace ready for its task: the set-up, once for each workspace, and what is written down of it.
 
 Only where the workspace is the task's own: at levels none and branch it is a person's checkout, which that person has set up.
 """
@@ -6,23 +6,33 @@ Only where the workspace is the task's own: at levels none and branch it is a pe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moderator.errors import ModeratorError
-from moderator.execution.places import HeldPlace
 from moderator.git.contents import shown
 from moderator.git.manager import GitManager
-from moderator.models import Task
+from moderator.git.values import Workspace
+from moderator.models import Command
 from moderator.preparing.commands import Gone, set_up
 from moderator.preparing.standing import READY, SET_UP_FAILED, SETTING_UP, Standing, Standings
 from moderator.process import Cancellation, Limits
 
 
+@dataclass(frozen=True)
+class Readied:
+    """How a set-up went, and what it left that the next commit would take, with mode and content as git names them."""
+
+    gone: Gone
+    left: Mapping[str, str] = field(default_factory=dict)
+
+
 def make_ready(
     git: GitManager,
-    place: HeldPlace,
-    task: Task,
+    workspace: Workspace,
+    setup: Sequence[Command],
+    teardown: Sequence[Command],
     *,
     env: Mapping[str, str],
     inherited: Mapping[str, str],
@@ -33,28 +43,26 @@ def make_ready(
     fleeting: Collection[str],
     asked: Mapping[str, Any],
     around: Callable[[Sequence[str]], Sequence[str]],
-) -> Gone | None:
-    """Set the workspace up, unless that was done; return how it went, None if there was nothing to do.
+) -> Readied:
+    """Set a workspace up that is held, and return how it went; `teardown` is written down for the day on which it goes.
 
     `env` is what the task's command gets, `inherited` what of that comes from outside, `fleeting` are the variables of it that are
     somebody else's once the task's place is given up, `asked` is what of a teardown is a repository's own word.
 
-    Raises what writing it down, and looking for what the set-up changed, can raise.
+    Raises what writing it down can raise.
     """
-    if place.is_ready or not place.workspace.level.isolates_directory or not (task.setup or task.teardown):
-        return None
     standings = Standings(git.state_root)
 
     def note(stage: str, problem: str = "") -> None:
         standings.write(
             Standing(
-                task.id,
-                place.workspace.created_at,
+                workspace.task_id,
+                workspace.created_at,
                 stage,
                 problem,
-                tuple(one if isinstance(one, str) else tuple(one) for one in task.teardown),
+                tuple(one if isinstance(one, str) else tuple(one) for one in teardown),
                 # Only where they are needed: variables may be secrets.
-                {name: value for name, value in env.items() if task.teardown and inherited.get(name) != value},
+                {name: value for name, value in env.items() if teardown and inherited.get(name) != value},
                 str(log_file.parent),
                 limits.timeout,
                 limits.grace,
@@ -66,8 +74,8 @@ def make_ready(
 
     note(SETTING_UP)
     gone = set_up(
-        task.setup,
-        cwd=place.workspace.path,
+        setup,
+        cwd=workspace.path,
         env=env,
         log_file=log_file,
         limits=limits,
@@ -75,26 +83,22 @@ def make_ready(
         around=around,
     )
     if gone.cancelled:
-        return gone  # it stays what it is: somebody cut it short
-    if gone.problem:
-        note(SET_UP_FAILED, gone.problem)
-        return gone
-    if task.setup:
+        return Readied(gone)  # it stays what it is: somebody cut it short
+    left: Mapping[str, str] = {}
+    if setup and not gone.problem:
         try:
-            place.left_by_set_up = git.uncommitted(place.workspace)
-        except (ModeratorError, OSError) as error:
-            note(SET_UP_FAILED, str(error))
-            raise
-    note(READY)
-    place.is_ready = True
-    return gone
+            left = git.uncommitted(workspace)
+        except (ModeratorError, OSError) as error:  # the set-up may have done anything to the worktree
+            gone = Gone(f"it ended well, but {error}", notes=gone.notes)
+    note(SET_UP_FAILED if gone.problem else READY, gone.problem)
+    return Readied(gone, left)
 
 
-def notes_of_changes(git: GitManager, place: HeldPlace) -> list[str]:
+def notes_of_changes(git: GitManager, workspace: Workspace, left: Mapping[str, str]) -> list[str]:
     """Return warnings for people if a set-up changed what the task's commit would take, or committed it itself."""
     notes = []
-    if place.left_by_set_up:
-        notes.append(f"the set-up changed files that git does not ignore: {shown(sorted(place.left_by_set_up))}")
-    if git.tip(place.workspace) not in (place.workspace.base, None):
+    if left:
+        notes.append(f"the set-up changed files that git does not ignore: {shown(sorted(left))}")
+    if git.tip(workspace) not in (workspace.base, None):
         notes.append("the set-up made commits of its own, which the branch now has")
     return notes

@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from moderator.context import ExecutionContext, IsolationLevel
@@ -68,6 +68,8 @@ class Lifecycle:
         self._removals = removals
         self._keeping = keeping
         self.pool = Pool(repository, self._discard, self._rescue_spare, limits)
+        self.claimed: Callable[[Record], object] = lambda _: None
+        """Called with what is about to be made, before anything of it is there."""
 
     def make(
         self,
@@ -237,6 +239,7 @@ class Lifecycle:
                 record = replace(record, entry=spare.entry)
             self._registry.claim(record)
             try:
+                self.claimed(record)
                 # Before the files are written: if it changes meanwhile, it is not this any longer.
                 conversion = "" if anew or not path else spare.conversion if spare else self.pool.conversion()
                 if spare:
@@ -456,6 +459,7 @@ class Lifecycle:
         needs = Needs.of(self._repository, furnishing())
         self._registry.claim(record)
         try:
+            self.claimed(record)
             worktrees.publish(self._repository, record, lease, start, unfiltered=needs.unfiltered)
             worktree = entries.worktree_of(self._repository, record)
             if record.branch is None and start.tip != record.base and not start.has_branch:

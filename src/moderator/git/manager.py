@@ -204,6 +204,14 @@ class GitManager:
 
     # -- workspaces -----------------------------------------------------------------------------------------------
 
+    def note_new(self, note: Callable[[Workspace], object]) -> None:
+        """Have `note` called with every workspace that is to be made from now on, before anything of it is there.
+
+        So what is known of it is known as soon as anybody can find it, whenever this process is killed.  What `note` raises keeps
+        it from being made.
+        """
+        self._lifecycle.claimed = lambda record: note(_workspace(record, _context_of(record)))
+
     def create_workspace(
         self,
         context: ExecutionContext,

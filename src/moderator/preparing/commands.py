@@ -116,6 +116,23 @@ def _problem(ended: Ended, limits: Limits) -> str:
     return f"{verdict.message} ({_NOBODY})" if asked else verdict.message
 
 
+def kept_in(
+    git: GitManager, workspace: Workspace, command: Sequence[str], program: str, scratch: str = ""
+) -> Sequence[str]:
+    """Return a command that writes only where a task in this workspace may, and in `scratch`; without a program, as it is."""
+    if not program:
+        return command
+    from moderator.process.sandbox import sandboxed  # only where one is asked for
+
+    return sandboxed(
+        command,
+        git.writable_for(workspace),
+        program=program,
+        directory=os.path.realpath(workspace.path),
+        scratch=scratch and os.path.realpath(scratch),
+    )
+
+
 def _strict(command: Command) -> list[str]:
     return ["/bin/sh", "-e", "-c", command] if isinstance(command, str) else list(command)
 
@@ -205,14 +222,6 @@ class Teardown:
         for name in () if is_held else (*_FLEETING, *standing.fleeting):
             environment.pop(name, None)  # another task may have them now
 
-        def around(command: Sequence[str]) -> Sequence[str]:
-            if not standing.sandbox:
-                return command
-            from moderator.process.sandbox import sandboxed  # only where one is asked for
-
-            writable = common.git.writable_for(workspace)
-            return sandboxed(command, writable, program=standing.sandbox, directory=os.path.realpath(workspace.path))
-
         limits, cancellation = Limits(standing.timeout, None, standing.grace), common.cancellation
         if (
             cancellation and cancellation.cancelled
@@ -226,7 +235,7 @@ class Teardown:
                 _log_of(standing),
                 limits,
                 cancellation,
-                around,
+                lambda command: kept_in(common.git, workspace, command, standing.sandbox),
                 strict=False,
             )
 

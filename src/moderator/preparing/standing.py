@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CREATING, SETTING_UP, SET_UP_FAILED, READY = "creating", "setting up", "set-up failed", "ready"
 NOT_SET_UP = "not set up"
-"""It was made by hand, and no run has set it up as the configuration wants."""
+"""It was made by hand, and nobody has set it up yet as the configuration wants."""
 RUNNING, INTERRUPTED, DONE = "running", "interrupted", "done"
 TEARING_DOWN, TORN_DOWN, TEARDOWN_FAILED = "tearing down", "torn down", "teardown failed"
 UNCLEAR = "unclear"
@@ -57,6 +57,11 @@ class Standing:
     sandbox: str = ""
     fleeting: tuple[str, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the set-up came through, and nothing has been torn down since."""
+        return self.stage == READY
 
     def is_of(self, created_at: float) -> bool:
         """Whether the workspace that was made at this moment is meant; where nobody can tell, it may be."""

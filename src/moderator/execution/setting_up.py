@@ -1,0 +1,70 @@
+"""A set-up by hand: in a workspace that no run is at work in, as a run would do it.
+
+Must not know who asks, nor what is shown of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from moderator.config.settings import Config
+from moderator.execution.environment import fleeting_in
+from moderator.execution.readiness import Readied, make_ready, notes_of_changes
+from moderator.execution.visiting import Visitor
+from moderator.git.manager import GitManager
+from moderator.git.values import Workspace
+from moderator.naming import generate_task_state_dir
+from moderator.preparing.commands import kept_in
+from moderator.process import Cancellation, Limits, Supervisor
+from moderator.process.sandbox import find_sandbox
+
+
+class SettingUp(Visitor):
+    """Sets workspaces up with the commands of a configuration, held meanwhile.
+
+    Raises what a Visitor does, and EnvironmentProblem if the configuration's sandbox is not to be had: before anything is made.
+    """
+
+    def __init__(self, git: GitManager, environment: Mapping[str, str], config: Config) -> None:
+        super().__init__(git, environment, config=config)
+        self._config = config
+        self._sandbox = find_sandbox(config.sandbox)
+
+    def log_of(self, workspace: Workspace) -> Path:
+        """Return the file into which goes what the set-up of a workspace prints."""
+        state = generate_task_state_dir(os.path.join(self._git.state_root, "state"), workspace.task_id)
+        return Path(state, self._run_id, "0", "setup.log")
+
+    def set_up(self, workspace: Workspace, cancellation: Cancellation) -> Readied:
+        """Set a workspace up and write down how ready it is then; what is to be told besides is in `notes`.
+
+        A set-up that fails is told in what is returned.  If this process is killed, so are its commands, and only then the
+        workspace is free.  Raises WorkspaceBusy and what else `GitManager.hold` does, and what making its environment can raise.
+        """
+        config = self._config
+        with (
+            Supervisor(self._run_id) as supervisor,
+            self._held(workspace, supervisor) as held,
+            self._environment_in(held, supervisor) as (env, done),
+        ):
+            readied = make_ready(
+                self._git,
+                held,
+                config.setup,
+                config.teardown,
+                env=env,
+                inherited=self._environment,
+                log_file=self.log_of(held),
+                limits=Limits(config.setup_timeout, None, config.grace),
+                cancellation=cancellation,
+                sandbox=self._sandbox,
+                fleeting=fleeting_in(config.env),
+                asked=config.asked_with(config.teardown),
+                around=lambda command: kept_in(self._git, held, command, self._sandbox, env["TMPDIR"]),
+            )
+            done(not readied.gone.problem)
+            self.notes += [f"set-up: {note}" for note in readied.gone.notes]
+            self.notes += notes_of_changes(self._git, held, readied.left)
+        return readied
