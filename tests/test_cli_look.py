@@ -82,7 +82,7 @@ def test_list_as_json(untouched: Path) -> None:
     assert (ids(found), done.stderr) == (["bad", "idle", "task_001"], "")
     assert changed == {
         "task_id": "task_001", "isolation_level": "full", "branch": "main-task-task-001",
-        "path": f"{untouched}.moderator/tasks/task_001", "state": "done", "base": base, "base_branch": "main",
+        "path": f"{untouched}.moderator/tasks/task_001", "state": "done", "problem": None, "base": base, "base_branch": "main",
         "tip": tip, "ahead": 1, "behind": 0, "dirty": 0, "staged": 0, "modified": 0, "untracked": 0, "ignored": 0,
         "unmerged": 0, "operation": None, "size": None, "held_by": None, "locked_by_person": None,
         "outcome": "succeeded", "run_id": results(untouched)["task_001"]["run_id"],

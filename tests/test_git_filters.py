@@ -119,6 +119,10 @@ def test_a_filter_that_stops_git_from_reading_is_named_with_what_to_type(reposit
     with pytest.raises(GitFailed, match=r"the filter 'lfs' fails on 'large\.bin'") as caught:
         manager.remove_workspace("one", rescue=True)
     assert (caught.value.hint, findings()) == (hint, [("unreadable", hint)])
+    assert (manager.status("one").state, manager.status("one").problem) == (
+        "damaged",
+        "filter 'lfs' fails on large.bin",
+    )
     git(repository, "config", "filter.lfs.clean", works)
     assert findings() == []
     assert manager.remove_workspace("one", rescue=True) is not None

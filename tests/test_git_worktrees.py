@@ -420,11 +420,11 @@ def points_at_another(tree: Path, repo: Path) -> None:
     ("damage", "state"),
     [
         (deleted, "missing"),
-        (pointer_replaced, "damaged"),
-        (pointer_deleted, "damaged"),
-        (became_a_repository, "damaged"),
-        (entry_pruned, "damaged"),
-        (points_at_another, "damaged"),
+        (pointer_replaced, "damaged: its .git is not ours"),
+        (pointer_deleted, "damaged: no .git file in it"),
+        (became_a_repository, "damaged: its .git is not ours"),
+        (entry_pruned, "damaged: git has no entry of it"),
+        (points_at_another, "damaged: its .git is not ours"),
     ],
 )
 def test_a_workspace_that_was_changed_by_hand_is_a_persons(
@@ -435,7 +435,8 @@ def test_a_workspace_that_was_changed_by_hand_is_a_persons(
     workspace.release()
     damage(Path(workspace.path), repo)
     before = listing(tmp_path / "checkouts")
-    assert [(status.task_id, status.state) for status in manager.statuses() if status.task_id == "t"] == [("t", state)]
+    found = manager.status("t")
+    assert ": ".join(filter(None, (found.state, found.problem))) == state
     for ask in (manager.create_workspace, lambda given: manager.commit(given, "work")):
         with pytest.raises(PersonNeeded):
             ask(context(tmp_path, "t"))

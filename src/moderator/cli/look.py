@@ -324,6 +324,8 @@ def _who(attempt: AttemptRecord) -> str:
 def _page_status(status: WorkspaceStatus, stage: str) -> None:
     page(f"  workspace    {status.path}")
     page(f"  state        {stage}{f', held by {status.lease}' if status.lease else ''}")
+    if status.problem:
+        page(f"  problem      {text.one_line(status.problem)}")
     if status.locked_by_person:
         page(f"  locked       {status.locked_by_person}")
     page(f"  branch       {status.branch or '(detached)'}")
@@ -434,6 +436,8 @@ def _state(run: RunRecord) -> str:
 def _changes(status: WorkspaceStatus) -> str:
     if status.operation:
         return status.operation
+    if status.problem:
+        return text.shortened(status.problem, 60)
     return {None: "?", 0: "clean"}.get(status.dirty, text.counted(status.dirty or 0, "file"))
 
 
@@ -459,6 +463,9 @@ def _described(status: WorkspaceStatus, attempt: AttemptRecord | None, standing:
     return {
         **status.to_dict(),
         "state": stage_of(status, standing, attempt),
+        "problem": status.problem
+        or (standing.problem if standing and standing.is_of(status.created_at) else "")
+        or None,
         "outcome": _outcome_word(attempt, status) if attempt else None,
         "run_id": attempt.run_id if attempt else None,
         "log": attempt.log if attempt else None,

@@ -83,12 +83,21 @@ def is_whole(repository: Repository, record: Record, has_branch: bool | None = N
 
     `has_branch` says whether its branch is, for callers who know; None asks git.
     """
+    return not why_not_whole(repository, record, has_branch)
+
+
+def why_not_whole(repository: Repository, record: Record, has_branch: bool | None = None) -> str:
+    """Return in a few words what of it is not there, "" if everything is."""
     entry = entry_dir(repository, record)
-    if not os.path.isfile(os.path.join(entry, "index")) or not points_at(record.path, entry):
-        return False
+    if not os.path.isfile(os.path.join(entry, "index")):
+        return "no index in its entry" if os.path.isdir(entry) else "git has no entry of it"
+    if not points_at(record.path, entry):
+        return "its .git is not ours" if os.path.lexists(os.path.join(record.path, ".git")) else "no .git file in it"
     if os.path.lexists(os.path.join(entry, RESTORING)):
-        return False
-    return record.branch is None or (repository.commit_of(record.ref) is not None if has_branch is None else has_branch)
+        return "not all of it is there"
+    if record.branch is not None and not (repository.commit_of(record.ref) if has_branch is None else has_branch):
+        return "its branch is gone"
+    return ""
 
 
 def person_lock(repository: Repository, record: Record) -> str | None:

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from moderator.errors import ModeratorError
 from moderator.git import entries
-from moderator.git.contents import Worktree
+from moderator.git.broken import broken_filter
+from moderator.git.contents import Worktree, printable
 from moderator.git.distances import Between, Distance, distances
 from moderator.git.registry import MAKING, READY, Record, Registry
 from moderator.git.repository import Repository
@@ -45,7 +46,7 @@ class Inspector:
 
     def _outline(self, record: Record, between: Between | None, distance: Distance | None) -> WorkspaceStatus:
         ahead, behind = distance or (None, None)
-        state, worktree = self._state(record, has_tip=between is not None)
+        state, problem, worktree = self._state(record, has_tip=between is not None)
         return WorkspaceStatus(
             task_id=record.task_id,
             level=record.level,
@@ -61,17 +62,18 @@ class Inspector:
             operation=worktree.operation if worktree else None,
             lease=self._registry.holder(record),
             locked_by_person=entries.person_lock(self._repository, record) if record.path else None,
+            problem=problem,
         )
 
-    def _state(self, record: Record, has_tip: bool) -> tuple[str, Worktree | None]:
-        """Return the state, and the tree if there is one that can be looked into."""
+    def _state(self, record: Record, has_tip: bool) -> tuple[str, str, Worktree | None]:
+        """Return the state, why it is damaged if it is, and the tree if there is one that can be looked into."""
         if not record.path:
-            return record.state, None
+            return record.state, "", None
         if entries.is_missing(record):
-            return "missing" if record.state == READY else record.state, None
-        if not entries.is_whole(self._repository, record, has_branch=has_tip):
-            return "damaged" if record.state == READY else record.state, None
-        return READY if record.state == MAKING else record.state, entries.worktree_of(self._repository, record)
+            return "missing" if record.state == READY else record.state, "", None
+        if why_not := entries.why_not_whole(self._repository, record, has_branch=has_tip):
+            return ("damaged", why_not, None) if record.state == READY else (record.state, "", None)
+        return READY if record.state == MAKING else record.state, "", entries.worktree_of(self._repository, record)
 
     def looked_into(self, outlines: Sequence[WorkspaceStatus]) -> Iterator[WorkspaceStatus]:
         """Yield each with what is in its tree, in this order and as soon as it is known: a process for each tree.
@@ -92,14 +94,26 @@ class Inspector:
             record = None
         if record is None:  # removed meanwhile
             return replace(outline, state="missing")
-        state, worktree = self._state(record, has_tip=outline.tip is not None)
+        state, problem, worktree = self._state(record, has_tip=outline.tip is not None)
         if worktree is None:
-            return replace(outline, state=state)
+            return replace(outline, state=state, problem=problem)
         try:
             refresh = _is_unsettled(worktree.git_dir, record) and self._registry.holder(record) is None
             return replace(outline, state=state, counts=worktree.contents(refresh=refresh).counts)
-        except (ModeratorError, OSError):  # one that git cannot read must not hide the others
-            return replace(outline, state="missing" if entries.is_missing(record) else "damaged")
+        except (ModeratorError, OSError) as error:  # one that git cannot read must not hide the others
+            if entries.is_missing(record):
+                return replace(outline, state="missing")
+            return replace(outline, state="damaged", problem=_in_few_words(error))
+
+
+def _in_few_words(error: ModeratorError | OSError) -> str:
+    """Return why git cannot read a tree, in less than a line."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if broken := broken_filter(error.cause):
+        return f"filter {broken.name!r} fails on {printable(broken.file)}"
+    said = error.cause.strip().splitlines() or [error.message]
+    return printable(said[-1].removeprefix("fatal: ").removeprefix("error: "))
 
 
 def measured(status: WorkspaceStatus) -> WorkspaceStatus:

@@ -90,6 +90,7 @@ class WorkspaceStatus:
     by hand) or "damaged".  `tip` is the newest commit of its branch; `ahead` counts commits since the fork that the base
     does not have, `behind` the base branch's since the fork.  `counts` is None where nobody looked; `operation` names a
     merge, rebase, cherry-pick, revert or bisect in progress; `size` is in bytes, on request; `lease` is who holds it.
+    `problem` says in a few words why it is damaged.
     """
 
     task_id: str
@@ -108,6 +109,7 @@ class WorkspaceStatus:
     size: int | None = None
     lease: Owner | None = None
     locked_by_person: str | None = None
+    problem: str = ""
 
     @property
     def dirty(self) -> int | None:
@@ -121,6 +123,7 @@ class WorkspaceStatus:
             "branch": self.branch,
             "path": self.path,
             "state": self.state,
+            "problem": self.problem or None,
             "base": self.base,
             "base_branch": self.base_branch,
             "tip": self.tip,
