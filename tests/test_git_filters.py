@@ -72,7 +72,12 @@ def test_what_is_skipped_is_no_change_and_is_committed_as_it_is(repository: Path
         git(there, "update-index", "large.bin")  # git-lfs does so too: by its size alone git would take it for changed
         assert git(there, "status", "--porcelain") == ""
         assert manager.commit(workspace, "work") is None
-    manager.remove_workspace("two")
+    (there / "README.md").write_text("# Mine\n")
+    for back in (manager.undo_removal, lambda: manager.restore_rescue(manager.find_rescue("two"))):
+        manager.remove_workspace("two", rescue=True)
+        with back() as workspace:  # with the index of a time at which the content was there
+            found = (Path(workspace.path, "large.bin").read_text(), git(Path(workspace.path), "status", "--porcelain"))
+        assert found == (pointer, " M README.md")
     # Whoever wants the files as they are stored gets no spare that has them otherwise, nor becomes one.
     pool = GitManager(repository, pool=PoolLimits(1, recycle="pristine"))
     pool.create_workspace(context(repository.parent, "three"), furnishing=SKIPPED).release()

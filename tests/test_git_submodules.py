@@ -160,6 +160,37 @@ def test_a_submodule_that_moved_on_is_a_change(repository: Path) -> None:
     assert [change.path for change in manager.diff("one")] == ["other"]
 
 
+def test_what_is_brought_back_has_its_submodules_again(
+    repository: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each where it stood, by undo and from a rescue; never over what is brought back; one that cannot be had is told."""
+    manager = GitManager(repository, furnishing=WITH)
+    with manager.create_workspace(context(repository.parent, "one")) as workspace:
+        there = Path(workspace.path)
+    git(there / "other", "commit", "-q", "--allow-empty", "-m", "mine")
+    mine = git(there / "other", "rev-parse", "HEAD")
+    git(repository / "other", "fetch", "-q", str(there / "other"), "HEAD:refs/heads/kept")
+    (there / "README.md").write_text("changed\n")
+    before, told = in_tree(workspace.path), git(there, "status", "--porcelain")
+    removal = manager.remove_workspace("one", rescue=True)
+    assert removal and (removal.left, manager.trash_of(removal)) == ((), None)
+    manager.undo_removal().release()
+    assert (in_tree(workspace.path), git(there, "status", "--porcelain")) == (before, told)
+    assert (git(there / "other", "rev-parse", "HEAD"), caplog.text) == (mine, "")
+    shutil.rmtree(there / "other")
+    (there / "other").write_text("a file\n")
+    again = manager.remove_workspace("one", rescue=True)
+    assert again and again.rescue
+    shutil.rmtree(repository / ".git/modules/libs/outer/modules/inner")
+    monkeypatch.delenv("GIT_ALLOW_PROTOCOL")
+    manager.undo_removal().release()
+    assert ((there / "other").read_text(), git(there / "libs/outer", "status", "--porcelain")) == ("a file\n", "")
+    assert (os.listdir(there / "libs/outer/inner"), caplog.text.count("without the submodule at")) == ([], 2)
+    restored = manager.restore_rescue(manager.find_rescue(str(removal.rescue)), "two")
+    assert git(Path(restored.path, "other"), "rev-parse", "HEAD") == mine
+    manager.remove_workspace("two", rescue=True)
+
+
 @pytest.mark.parametrize(
     "step",
     [

@@ -90,9 +90,9 @@ class Furnishing:
         return changed if smudge is None else replace(changed, smudge=smudge)
 
     @property
-    def carried(self) -> Furnishing:
-        """What of this can be had beside files that are laid out again: what is carried; their checkout is as it was."""
-        return replace(self, submodules=False, smudge=SMUDGE_CHOICES[0])
+    def nothing_carried(self) -> Furnishing:
+        """The same without what is carried."""
+        return replace(self, carry=(), included=False)
 
 
 NOTHING = Furnishing()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from moderator.cli.options import require_agreement
-from moderator.cli.output import say
+from moderator.cli.output import log_to_stderr, say
 from moderator.errors import ConfigurationError, EnvironmentProblem, NotTrusted
 from moderator.furnishing import Furnishing, Wanted, nothing_wanted
 
@@ -36,14 +36,27 @@ class Furnisher:
         return self._config.furnishing
 
     def brought_back(self, bring: Callable[[Wanted], Workspace]) -> Workspace:
-        """Return the workspace that `bring` brings back; what cannot be carried into it is told, and keeps nothing from anybody."""
-        try:
-            workspace = bring(self)
-        except (NotTrusted, ConfigurationError, EnvironmentProblem) as error:
-            workspace = bring(nothing_wanted)
-            say("note", f"without what is carried into workspaces: {error.message}")
-        self.say_what_is_missing(workspace)
-        return workspace
+        """Return the workspace that `bring` brings back; what cannot be had beside that is told, and keeps nothing from anybody."""
+        log_to_stderr()  # what is left out of it
+        ways: list[tuple[Wanted, str]] = [
+            (self, ""),
+            (lambda: self().nothing_carried, "what is carried into workspaces"),
+            (nothing_wanted, "what the configuration gives to workspaces"),
+        ]
+        why = ""
+        for wanted, without in ways:
+            try:
+                workspace = bring(wanted)
+            except (NotTrusted, ConfigurationError, EnvironmentProblem) as error:
+                if wanted is nothing_wanted:
+                    raise
+                why = error.message
+                continue
+            if without:
+                say("note", f"without {without}: {why}")
+            self.say_what_is_missing(workspace)
+            return workspace
+        raise AssertionError("the last way returns or raises")
 
     def is_ready(self, workspace: Workspace) -> bool:
         """Whether a workspace is set up, as far as anything is known of that."""

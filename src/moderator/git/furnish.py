@@ -42,11 +42,14 @@ class Needs:
         """Where something will be that nothing may stand at before."""
         return (*(item.path for item in self.items), *self.targets)
 
-    def meet(self, worktree: Worktree, commit: str) -> None:
-        """Do it, in a worktree of the commit in which nobody works.  Raises ConfigurationError, EnvironmentProblem."""
+    def meet(self, worktree: Worktree, commit: str, brought_back: bool = False) -> None:
+        """Do it, in a worktree of the commit in which nobody works.  Raises ConfigurationError, EnvironmentProblem.
+
+        `brought_back`: in one whose tree was brought back from the commit, where submodules that cannot be had are left out.
+        """
         refuse_unignored(worktree, self.items)
         filters.refuse_unstable(worktree, self.unfiltered)
         if self.submodules:
-            check_out_submodules(self.repository, worktree, commit, self.skips)
+            check_out_submodules(self.repository, worktree, commit, self.skips, brought_back)
         if self.items:
             carrying.carry(worktree, self.items)

@@ -336,7 +336,7 @@ class Lifecycle:
     ) -> Record:
         """Undo a removal: what is in the trash is renamed back, what has gone from there is made again.
 
-        `furnishing` is asked for what is carried into one that is made again.
+        `furnishing` is asked for what one that is made again gets beside its files.
 
         Raises WorkspaceOccupied if something has taken its place meanwhile, or its branch has moved.
         """
@@ -379,7 +379,7 @@ class Lifecycle:
             stays = tip is not None or removal.branch_missing
             stood = removal.head_ref if removal.head else record.ref if record.branch else ""
             start = worktrees.Start(removal.tip, head, stays, stood)
-            back = self.bring_back(new, start, described, lease, removal.modes, lambda: furnishing().carried)
+            back = self.bring_back(new, start, described, lease, removal.modes, furnishing, indulgent=True)
         else:
             self._restore_ref(record, removal.tip, tip)
             back = replace(record, state=READY)
@@ -449,10 +449,12 @@ class Lifecycle:
         lease: leases.Lease,
         modes: Mapping[str, int] | None = None,
         furnishing: Wanted = nothing_wanted,
+        indulgent: bool = False,
     ) -> Record:
         """Make a workspace that holds what a rescue describes; None: just the files of `start`, with these permissions.
 
-        What it gets beside that is what is wanted then, and never in the place of anything that is brought back.
+        What it gets beside that is what is wanted then, and never in the place of anything that is brought back.  `indulgent`:
+        submodules that cannot be had are left out.
         """
         self._refuse_if_taken(record)
         worktrees.check_place(self._repository, record.task_id, record.path, anywhere=bool(record.adopted))
@@ -473,7 +475,8 @@ class Lifecycle:
                 self._place_head(record, entry, own, start.head_ref, start.head)
                 restoring.set_modes(worktree.tree, modes or {})
             if needs:
-                needs.meet(replace(worktree, descriptors=(lease.descriptor,)), start.head)
+                source = described.rescue.commit if described else start.head
+                needs.meet(replace(worktree, descriptors=(lease.descriptor,)), source, brought_back=indulgent)
             worktrees.finish(self._repository, record)
             return self._ready(record)
         except BaseException:

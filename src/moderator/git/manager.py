@@ -762,7 +762,7 @@ class GitManager:
         """Lay a rescue out in a new workspace, leased, with files, permissions and staging as they were; the rescue stays.
 
         The workspace gets the task's own id if its names are free, otherwise one like it, or `task_id`.  `furnishing` says what
-        is carried into it; None: what the manager's own does.
+        it gets beside that; None: what the manager's own does.  Submodules that cannot be had are left out, with a warning.
         Raises what `create_workspace` would.
         """
         described = rescues.find_rescue(self._repository, rescue.id)
@@ -788,7 +788,8 @@ class GitManager:
     def undo_removal(self, name: str | None = None, furnishing: Wanted | None = None) -> Workspace:
         """Bring back the workspace that was removed last, or last under a task's id, a branch or a removal's id, leased.
 
-        `furnishing` is asked what is carried into one that has to be made again; None: what the manager's own does.
+        `furnishing` is asked what one gets beside its files that has to be made again; None: what the manager's own does.
+        Submodules that cannot be had are left out, with a warning.
         Raises UnknownRescue if there is none, AmbiguousName if the name means two, EnvironmentProblem if a record that cannot
         be read may be the one, WorkspaceOccupied if its names are taken or its branch has moved.
         """

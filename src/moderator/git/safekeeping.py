@@ -220,8 +220,10 @@ class Safekeeping:
         own = described.values.get("head_ref", "") in ("", old.ref)
         tip = (rescue.tip or rescue.head) if own else rescue.head
         with self._taken(new_id) as (hold, release):
-            start, carried = Start(tip, rescue.head), lambda: furnishing().carried
-            back = self._lifecycle.bring_back(record, start, described, hold.lease, furnishing=carried)
+            start = Start(tip, rescue.head)
+            back = self._lifecycle.bring_back(
+                record, start, described, hold.lease, furnishing=furnishing, indulgent=True
+            )
         return back, release
 
     def _branch_for(self, old: Record, new_id: str) -> str:

@@ -9,18 +9,22 @@ git's own rules allow the URL (`protocol.*.allow`, for a URL that nobody typed).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from moderator.errors import EnvironmentProblem, GitFailed, to_type
+from moderator.errors import ConfigurationError, EnvironmentProblem, GitFailed, to_type
 from moderator.git import filters
 from moderator.git.command import Answer, polling, run_git
 from moderator.git.contents import Worktree, printable
 from moderator.git.repository import Repository
+from moderator.git.trash import delete
+
+log = logging.getLogger(__name__)
 
 MADE = "moderator.submodule"
 """A file in the git directory of a submodule that we checked out; it has the path in the tree around it."""
@@ -48,19 +52,66 @@ class _Submodule:
         return os.path.join(self.around.tree, self.path)
 
 
-def check_out_submodules(repository: Repository, worktree: Worktree, commit: str, unfiltered: bool) -> None:
+def check_out_submodules(
+    repository: Repository, worktree: Worktree, commit: str, unfiltered: bool, brought_back: bool = False
+) -> None:
     """Check out every submodule that the commit has, as many at once as there are cores.
 
     `unfiltered`: files are left as they are stored.  Raises EnvironmentProblem for one that cannot be had, naming it.
+    `brought_back`: the commit is what the tree was brought back from.  Then nothing is checked out over what is there, and what
+    cannot be had is told in the log, and left out.
     """
     found = list(_submodules(worktree, commit, repository.common, repository.settings))
     if not found:
         return
+    if brought_back:  # where each stood in the tree, whatever was staged
+        stood = _links_of(worktree, commit)
+        found = [replace(one, commit=stood.get(one.path, one.commit)) for one in found]
     from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a quick command
 
     main = repository.main_top or repository.common
+    see_to = _check_out_if_possible if brought_back else _check_out
     with ThreadPoolExecutor(min(len(found), _cores)) as threads:
-        list(threads.map(lambda one: _check_out(one, main, unfiltered), found))
+        list(threads.map(lambda one: see_to(one, main, unfiltered), found))
+
+
+def _links_of(worktree: Worktree, commit: str) -> dict[str, str]:
+    """Return the commits of the submodules that a commit has, by their paths."""
+    lines = worktree.git("ls-tree", "-r", "-z", "--full-tree", commit, env=polling()).fields
+    told = (line.partition("\t") for line in lines if line.startswith("160000 "))
+    return {path: described.split(" ")[2] for described, _, path in told}
+
+
+def _check_out_if_possible(one: _Submodule, main: str, unfiltered: bool) -> None:
+    """Check a submodule out, or do without and say so in the log; what of it was made is taken away again."""
+    if _is_taken(one.tree):
+        log.warning("without the submodule at %r: something that was brought back is in its place", printable(one.path))
+        return
+    try:
+        _check_out(one, main, unfiltered, deeper=_check_out_if_possible)
+    except (ConfigurationError, EnvironmentProblem) as error:
+        if _was_made_for(one):
+            delete(one.git_dir)
+        delete(one.tree)
+        with contextlib.suppress(OSError):
+            os.makedirs(one.tree)  # as git leaves it where it is not checked out
+        log.warning("without the submodule at %r: %s", printable(one.path), error.message)
+
+
+def _was_made_for(one: _Submodule) -> bool:
+    """Whether a submodule's git directory is its own: of two whose names are one inside the other, the other may have it."""
+    try:
+        return os.fsdecode(Path(one.git_dir, MADE).read_bytes()) == one.path
+    except OSError:
+        return False
+
+
+def _is_taken(tree: str) -> bool:
+    """Whether anything is where a submodule would be: more than the empty directory that stands for it."""
+    try:
+        return os.path.islink(tree) or bool(os.listdir(tree))
+    except OSError:
+        return os.path.lexists(tree)
 
 
 def made_in(git_dir: str) -> Iterator[tuple[str, str]]:
@@ -114,7 +165,13 @@ def _settings(answer: Answer) -> dict[str, list[str]]:
     return found
 
 
-def _check_out(one: _Submodule, main: str, unfiltered: bool) -> None:
+def _check_out(
+    one: _Submodule,
+    main: str,
+    unfiltered: bool,
+    deeper: Callable[[_Submodule, str, bool], None] | None = None,
+) -> None:
+    """Check a submodule out, and by `deeper` those inside it; None: by this."""
     inside = Worktree(one.tree, one.git_dir, one.around.descriptors)
     with _turns:
         _make(one, inside, main)
@@ -128,8 +185,8 @@ def _check_out(one: _Submodule, main: str, unfiltered: bool) -> None:
                 f"the submodule at {printable(one.path)!r} cannot be checked out", cause=answer.err.strip()
             )
         filters.refuse_unstable(inside, converting)
-    for deeper in _submodules(inside, one.commit, one.store, settings):
-        _check_out(deeper, main, unfiltered)
+    for within in _submodules(inside, one.commit, one.store, settings):
+        (deeper or _check_out)(within, main, unfiltered)
 
 
 def _make(one: _Submodule, inside: Worktree, main: str) -> None:
