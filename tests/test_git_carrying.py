@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from moderator.errors import ConfigurationError, WouldLoseWork
 from moderator.execution import retrying
 from moderator.furnishing import NOTHING, Carry, Furnishing, fault_in_path
 from moderator.git import carried
+from moderator.git.contents import Worktree
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
+from moderator.git.repository import Repository
+from moderator.git.unsaved import look, look_again
 from moderator.git.values import Workspace
 from moderator.models import Task
 from repos import git, make_repository
@@ -228,6 +232,88 @@ def test_removal_tells_what_was_carried_from_new_work(repository: Path) -> None:
     assert manager.check_removal("two", rescue=True).left == (
         "deps/", "other.log", "packages/one/.env.local", "packages/two/.env.local",
     )  # fmt: skip
+
+
+VENDOR = Furnishing((Carry("deps"),))
+
+
+@pytest.fixture
+def vendored(repository: Path) -> Path:
+    """The same with a repository of its own in an ignored folder: commits, logs, a stash and edits that are nowhere else."""
+    lib = make_repository(repository / "deps/lib", [("first", {"a.c": "a\n", "b.c": "b\n"})])
+    git(lib, "config", "user.name", "somebody")
+    for text in ("two", "three"):
+        git(lib, "commit", "-q", "--amend", "-m", text)
+    (lib / "b.c").write_text("stashed\n")
+    git(lib, "stash", "-q")
+    (lib / "b.c").write_text("staged\n")
+    git(lib, "add", "b.c")
+    (lib / "a.c").write_text("edited\n")
+    (lib / "new.c").write_text("new\n")
+    return repository
+
+
+def test_a_repository_that_was_carried_is_no_work_as_long_as_the_main_checkout_has_it(vendored: Path) -> None:
+    """As it came it goes without a question; looked at by git it stays in the trash; new work, or the last copy, refuses."""
+    manager = GitManager(vendored)
+    furnished(vendored, VENDOR, "as it came")
+    assert manager.check_removal("as it came").findings == []
+    removal = manager.remove_workspace("as it came")
+    assert removal and (removal.left, removal.kept_until) == ((), None)
+    looked_at = Path(furnished(vendored, VENDOR, "looked at").path, "deps/lib")
+    git(looked_at, "status")
+    (looked_at / ".git/note").write_text("a tool's\n")
+    with pytest.raises(WouldLoseWork, match="lose work"):
+        manager.remove_workspace("looked at")
+    assert "deps/lib/" in manager.check_removal("looked at", rescue=True).left
+
+    def logged(lib: Path) -> None:
+        git(lib, "stash", "-q")
+        git(lib, "commit", "-q", "--allow-empty", "-m", "mine")
+        git(lib, "reset", "-q", "--hard", "HEAD~1")
+        git(lib, "stash", "pop", "-q", "--index")
+
+    work: dict[str, Callable[[Path], object]] = {
+        "commits": lambda lib: git(lib, "commit", "-q", "--allow-empty", "-m", "mine"),
+        "commits in a log": logged,
+        "edit": lambda lib: (lib / "a.c").write_text("EDITED\n"),
+        "new file": lambda lib: (lib / "d.c").write_text("d\n"),
+        "new content": lambda lib: (lib / "new.c").write_text("NEW\n"),
+        "staged": lambda lib: git(lib, "update-index", "--cacheinfo", f"100644,{git(lib, 'rev-parse', 'HEAD:a.c')},b.c"),
+        "deleted": lambda lib: (lib / "b.c").unlink(),
+        "operation": lambda lib: (lib / ".git/MERGE_HEAD").write_text(git(lib, "rev-parse", "HEAD") + "\n"),
+        "a repository in it": lambda lib: make_repository(lib / "inner", [("first", {"i": "i\n"})]),
+    }  # fmt: skip
+    for what, spoil in work.items():
+        spoil(Path(furnished(vendored, VENDOR, what).path, "deps/lib"))
+        with pytest.raises(WouldLoseWork, match="hold what is nowhere else"):
+            manager.check_removal(what, rescue=True)
+    assert manager.remove_workspace("looked at", rescue=True)
+
+
+@pytest.mark.parametrize("how", ["moved away", "a link to the copy", "gone from its logs", "gone from its refs"])
+def test_the_last_copy_of_a_repository_refuses(how: str, vendored: Path) -> None:
+    """Whatever became of the main checkout's own, also between the two looks of a removal."""
+    manager, lib = GitManager(vendored), vendored / "deps/lib"
+    furnished(vendored, VENDOR)
+    [entry] = (vendored / ".git/worktrees").iterdir()
+    opened, worktree = Repository.open(vendored), Worktree(str(vendored.parent / "checkouts/tasks/one"), str(entry))
+    before = look(opened, worktree, None)
+    assert (before.carried, before.nested) == (("deps/lib",), ())
+    assert look_again(opened, worktree, None, before)
+    match how:
+        case "moved away":
+            lib.rename(vendored / "elsewhere")
+        case "a link to the copy":
+            shutil.rmtree(vendored / "deps")
+            (vendored / "deps").symlink_to(Path(worktree.tree, "deps"))
+        case "gone from its logs":
+            git(lib, "reflog", "expire", "--expire=now", "--all")
+        case "gone from its refs":
+            git(lib, "stash", "clear")
+    assert look_again(opened, worktree, None, before) is None
+    with pytest.raises(WouldLoseWork, match="hold what is nowhere else"):
+        manager.remove_workspace("one", rescue=True)
 
 
 def test_the_last_copy_of_what_was_carried_is_no_copy(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from typing import BinaryIO, NamedTuple
 
 from moderator.git.contents import Worktree
 from moderator.git.entries import CARRIED, RENDERED
+from moderator.git.survey import above
 
 HEAD = b"carried 2 "
 """How the memory begins; the directory that was carried from follows."""
@@ -168,6 +169,41 @@ def _beside(tree: str, path: str, notes: _Following) -> tuple[bool, list[str]]:
     return none_carried and bool(names), inside
 
 
+def as_carried(worktree: Worktree, folders: Iterable[str]) -> set[str]:
+    """Return which of these folders are exactly as they were carried, whole and with nothing beside, here and where from."""
+    asked = set(folders)
+    notes = _Following(worktree.git_dir) if asked else None
+    if notes is None or notes.here is None:
+        return set()
+    found = set[str]()
+    for path in sorted((one for one in asked if not asked.intersection(above(one))), key=_parts):
+        with contextlib.suppress(OSError, RecursionError):  # what cannot be looked into to the end is not proven
+            none_carried, inside = _beside(worktree.tree, path, notes)
+            if not none_carried and not inside:
+                found.add(path)
+    for note in notes_in(worktree.git_dir) if found else ():
+        if gone_from := found.intersection((note.path, *above(note.path))):
+            found -= set() if _stands(worktree.tree, note) else gone_from
+    return {path for path in asked if found.intersection((path, *above(path)))}
+
+
+def unchanged_of(worktree: Worktree, paths: Iterable[str]) -> set[str]:
+    """Return which of these files, or links, are as they were carried, here and where from."""
+    notes, found = _Following(worktree.git_dir), set[str]()
+    for path in sorted(paths, key=_parts):
+        if (note := notes.at(path)) and not stat.S_ISDIR(note.mode):
+            there = os.path.join(worktree.tree, path)
+            if _stands(worktree.tree, note) and notes.have_original(note, there):
+                found.add(path)
+    return found
+
+
+def origin_of(worktree: Worktree, folder: str) -> str:
+    """Return the directory from which a folder was carried, by the path that it has there too; "" if it was not."""
+    notes = _Following(worktree.git_dir)
+    return notes.origin if notes.here is not None and notes.at(folder) else ""
+
+
 def _same_content(one: str, other: str) -> bool:
     with (
         open(os.open(one, _READ), "rb", buffering=0) as first,
@@ -190,22 +226,31 @@ class _Following:
         self._entry = entry
         self._notes = notes_in(entry)
         self._may_read = _MOST_READ
+        self._direct = functools.lru_cache(maxsize=64)(self._is_direct)
         self.here = next(self._notes, None)
 
     @functools.cached_property
-    def _origin(self) -> str:
+    def origin(self) -> str:
+        """The directory that was carried from, "" if nothing was."""
         return os.fsdecode(head_of(self._entry, CARRIED))
+
+    def _is_direct(self, folder: str) -> bool:
+        """Whether a folder below the origin is there itself, not at the end of a link: that may lead to the very copy."""
+        real = os.path.realpath(self.origin)
+        return os.path.realpath(os.path.join(self.origin, folder)) == os.path.normpath(os.path.join(real, folder))
 
     def have_original(self, note: Note, copy: str) -> bool:
         """Whether what was carried is still where it was carried from: with its stamps, or else with the content of the copy."""
         if note.source == NO_SOURCE:
             return True
         try:
-            original = os.path.join(self._origin, note.path)
+            original = os.path.join(self.origin, note.path)
             now = os.lstat(original)
             if stamps_of(now) == note.source:
                 return True
             if stat.S_IFMT(now.st_mode) != stat.S_IFMT(note.mode) or now.st_size != note.size:
+                return False
+            if not self._direct(os.path.dirname(note.path)):
                 return False
             if stat.S_ISLNK(now.st_mode):
                 return os.readlink(original) == os.readlink(copy)

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moderator.errors import ModeratorError, WouldLoseWork
-from moderator.git.command import run_git
-from moderator.git.contents import Worktree, printable, shown
+from moderator.git.carried import origin_of, unchanged_of
+from moderator.git.command import polling, run_git
+from moderator.git.contents import Contents, Worktree, printable, shown
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.submodules import is_made_by_us
 from moderator.git.unsaved import CONVERTED, HIDDEN, Unsaved, unseen
 
 
-def refuse_nested(record: Record, worktree: Worktree, unsaved: Unsaved) -> None:
-    """Raise WouldLoseWork if a repository inside the tree holds what is nowhere else."""
+def refuse_nested(repository: Repository, record: Record, worktree: Worktree, unsaved: Unsaved) -> None:
+    """Raise WouldLoseWork if a repository inside the tree holds what is nowhere else.
+
+    What one that was carried has from the main checkout, and that still has, is none of its own: such a repository stays whole in
+    the trash.
+    """
     findings = []
     for path in unsaved.nested:
-        findings += [f"{printable(path)}: {reason}" for reason in _of_its_own(worktree, path)]
+        original = _original_of(repository, worktree, path)
+        findings += [f"{printable(path)}: {reason}" for reason in _of_its_own(worktree, path, original)]
     place = record.path if findings else ""
     modules = os.path.join(worktree.git_dir, "modules")
     for where in _modules_in(modules):
@@ -88,7 +95,63 @@ def _staged(git_dir: str) -> Iterator[str]:
         yield f"staged, not committed: {shown(staged)}"
 
 
-def _of_its_own(worktree: Worktree, path: str) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Original:
+    """The repository of the main checkout from which one inside the tree of a workspace, at `path`, was carried."""
+
+    itself: Worktree
+    worktree: Worktree
+    path: str
+
+    def without_what_it_has(self, inside: Worktree, contents: Contents) -> Contents:
+        """Return what is uncommitted in the copy, without what is the same, and as uncommitted, in the original."""
+        staged = [*contents.staged, *contents.unmerged]
+        known = set(self._lines(self.itself, staged)) if staged else set()
+        new = {line.partition("\t")[2] for line in set(self._lines(inside, staged)) ^ known} if staged else set()
+        return replace(
+            contents,
+            staged=[path for path in contents.staged if path in new],
+            unmerged=self.without_files(path for path in contents.unmerged if path in new),
+            modified=self.without_files(contents.modified),
+            untracked=self.without_files(contents.untracked),
+        )
+
+    def without_files(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths without those that are as they were carried, or are neither here nor there."""
+        asked = list(paths)
+        same = unchanged_of(self.worktree, (f"{self.path}/{path}" for path in asked))
+        return [path for path in asked if f"{self.path}/{path}" not in same and not self._is_gone(path)]
+
+    def _is_gone(self, path: str) -> bool:
+        trees = (os.path.join(self.worktree.tree, self.path), self.itself.tree)
+        return not any(os.path.lexists(os.path.join(tree, path)) for tree in trees)
+
+    @staticmethod
+    def _lines(repository: Worktree, paths: Sequence[str]) -> list[str]:
+        """Return the lines of the index that are about these paths."""
+        asked = set(paths)
+        lines = repository.git("ls-files", "-s", "-z", env=polling()).fields
+        return [line for line in lines if line.partition("\t")[2] in asked]
+
+
+def _original_of(repository: Repository, worktree: Worktree, path: str) -> _Original | None:
+    """Return where a repository inside the tree was carried from, None if it was not, or nothing can be compared there.
+
+    A task may have written what is remembered, and links may lead anywhere, the copy itself included: so it has to be in the main
+    checkout, at its own place, with a git directory of its own.
+    """
+    top = repository.main_top
+    origin = origin_of(worktree, path) if top else ""
+    if not top or not origin or os.path.realpath(origin) != os.path.realpath(top):
+        return None
+    place = os.path.join(os.path.realpath(top), path)
+    git_dir = os.path.join(place, ".git")
+    if os.path.realpath(git_dir) != git_dir or not os.path.isdir(os.path.join(git_dir, "objects")):
+        return None
+    return _Original(Worktree(place, git_dir), worktree, path)
+
+
+def _of_its_own(worktree: Worktree, path: str, original: _Original | None = None) -> Iterator[str]:
     there = path if os.path.isabs(path) else os.path.join(worktree.tree, path)
     pointer = os.path.join(there, ".git")
     if not os.path.lexists(pointer):
@@ -103,21 +166,27 @@ def _of_its_own(worktree: Worktree, path: str) -> Iterator[str]:
         yield f"a worktree of another repository, {printable(inside.git_dir)}"
         return
     try:
-        yield from _uncommitted(inside)
-        yield from _unpushed(inside.git_dir, _store_of(worktree, inside.git_dir))
+        yield from _uncommitted(inside, original)
+        if original and os.path.isdir(pointer):
+            yield from _unpushed(inside.git_dir, original.itself.git_dir, copied=True)
+        else:
+            yield from _unpushed(inside.git_dir, _store_of(worktree, inside.git_dir))
     except (ModeratorError, OSError) as error:
         yield f"it cannot be looked into ({error})"
 
 
-def _uncommitted(inside: Worktree) -> Iterator[str]:
+def _uncommitted(inside: Worktree, original: _Original | None) -> Iterator[str]:
     contents = inside.contents(ignored=False)
-    if contents.uncommitted or inside.operation:
-        yield f"not committed: {shown(contents.uncommitted) or inside.operation}"
+    new = original.without_what_it_has(inside, contents) if original else contents
+    if new.uncommitted or inside.operation:
+        yield f"not committed: {shown(new.uncommitted) or inside.operation}"
     if contents.warnings:
         yield f"not readable: {shown(contents.warnings)}"
     # Its own settings, not those of the repository around it, say what is converted there.
     itself = Repository(inside.tree, inside.git_dir, inside.git_dir, inside.tree)
     hidden, converted = unseen(itself, inside, contents)
+    if original:
+        hidden, converted = original.without_files(hidden), original.without_files(converted)
     if hidden:
         yield f"{HIDDEN}: {shown(hidden)}"
     if converted:
@@ -132,26 +201,34 @@ def _store_of(worktree: Worktree, git_dir: str) -> str:
     return store if inside.startswith(f"modules{os.sep}") and os.path.isdir(os.path.join(store, "objects")) else ""
 
 
-def _unpushed(git_dir: str, store: str) -> list[str]:
-    """Return what is wrong with a repository whose commits should all be at a remote, or in the main checkout's own."""
+def _unpushed(git_dir: str, store: str, copied: bool = False) -> list[str]:
+    """Return what is wrong with a repository whose commits should all be at a remote, or in the main checkout's own.
+
+    Of one that was `copied` from there, logs and all, what only its logs name may be in the logs there.
+    """
     try:
         head = ("HEAD",) if _asked(git_dir, "rev-parse", "--verify", "--quiet", "HEAD") else ()
         lost = _asked(git_dir, "rev-list", "--all", "--reflog", *head, "--not", "--remotes").split()
         if lost and store:
             lost = _not_held_by(store, lost)
+        if lost and copied:
+            named = set(_asked(git_dir, "rev-list", "--all", *head, "--not", "--remotes").split())
+            logged = _not_held_by(store, [name for name in lost if name not in named], logs=True)
+            lost = [name for name in lost if name in named or name in logged]
     except ModeratorError as error:
         return [f"it cannot be looked into ({error})"]
     return [f"commits that are at no remote: {shown([name[:12] for name in lost])}"] if lost else []
 
 
-def _not_held_by(store: str, commits: Sequence[str]) -> list[str]:
-    """Return the commits to which no ref of another repository leads."""
+def _not_held_by(store: str, commits: Sequence[str], logs: bool = False) -> list[str]:
+    """Return the commits to which no ref of another repository leads; with `logs`, nor what its logs name."""
     listed = "".join(f"{name}\n" for name in commits).encode()
     told = _asked(store, "cat-file", "--batch-check=%(objecttype) %(objectname)", stdin=listed).split("\n")
     there = {name for kind, _, name in (line.partition(" ") for line in told) if kind == "commit"}
     head = ("HEAD",) if _asked(store, "rev-parse", "--verify", "--quiet", "HEAD") else ()
+    held = ("--all", *(("--reflog",) if logs else ()), *head)
     asked = "".join(f"{name}\n" for name in commits if name in there).encode()
-    loose = set(_asked(store, "rev-list", "--stdin", "--not", "--all", *head, stdin=asked).split()) if there else set()
+    loose = set(_asked(store, "rev-list", "--stdin", "--not", *held, stdin=asked).split()) if there else set()
     return [name for name in commits if name not in there or name in loose]
 
 

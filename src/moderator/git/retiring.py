@@ -177,7 +177,7 @@ def check_retirement(repository: Repository, record: Record, wish: Wish, measure
     findings = [one for one in told if not (wish.keeps_ignored and one.startswith(IGNORED))]
     _refuse_loss(record, unsaved.contents.warnings if wish.rescue else findings, wish)
     if unsaved.nested:
-        refuse_nested(record, worktree, unsaved)
+        refuse_nested(repository, record, worktree, unsaved)
     return unsaved
 
 
@@ -256,7 +256,7 @@ def _looked_at_missing(repository: Repository, record: Record, wish: Wish) -> It
             if not wish.rescue:
                 _refuse_loss(record, unsaved.findings, wish)
             if unsaved.nested:
-                refuse_nested(record, worktree, unsaved)
+                refuse_nested(repository, record, worktree, unsaved)
         yield worktree, unsaved
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moderator.errors import GitFailed
-from moderator.git.carried import empty_as_carried, left_beside
+from moderator.git.carried import as_carried, empty_as_carried, left_beside
 from moderator.git.command import polling
 from moderator.git.contents import IGNORED, Contents, Worktree, shown
 from moderator.git.entries import CARRIED, RENDERED
@@ -46,7 +46,8 @@ class Unsaved:
 
     `hidden` are changed files with a flag that keeps git from looking, `converted` files whose bytes a filter or the line
     endings make equal for git, `nested` repositories of their own, `objects` what nothing but the worktree's administrative
-    directory names, by kind.  `special` are sockets, pipes and devices, `empty` directories without anything in them.
+    directory names, by kind.  Not among `nested` are those in `carried`: exactly as they were carried, here and in the main
+    checkout.  `special` are sockets, pipes and devices, `empty` directories without anything in them.
     `verbatim` files are in a commit as they are, but a checkout would convert them.  `modes` are the permissions of tracked
     files, and of the folders they are in, that a checkout would not give.  On request: `left` is what a removal would leave to
     the trash, for no commit can or should hold it, `size` is in bytes.  `survey` stamps what is in the tree.
@@ -58,6 +59,7 @@ class Unsaved:
     converted: tuple[str, ...] = ()
     verbatim: tuple[str, ...] = ()
     nested: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     special: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
@@ -137,6 +139,8 @@ def look(
     made = empty_as_carried(worktree, survey.empty)
     made |= {path for path in survey.empty if entries.get(path, "")[2:].startswith("160000 ")}
     nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
+    carried = as_carried(worktree, nested)
+    nested = [path for path in nested if path not in carried]
     if not nested and os.path.isdir(modules := _modules_of(worktree)):
         nested = [modules]
     young = set(map(same, survey.young)) if same else survey.young
@@ -153,6 +157,7 @@ def look(
         converted=tuple(converted),
         verbatim=tuple(verbatim),
         nested=tuple(nested),
+        carried=tuple(sorted(carried)),
         objects=_only_named_here(repository, worktree, ref, {contents.head}),
         special=tuple(survey.special),
         empty=tuple(path for path in survey.empty if path not in made),
@@ -170,6 +175,8 @@ def look_again(repository: Repository, worktree: Worktree, ref: str | None, befo
     survey = _surveyed(worktree)
     head = worktree.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1), env=polling()).text
     if before.survey is None or survey.stamps != before.survey.stamps or head != before.contents.head:
+        return None
+    if as_carried(worktree, before.carried) != set(before.carried):  # no stamp tells of the main checkout
         return None
     objects = _only_named_here(repository, worktree, ref, {head})
     return replace(before, operation=worktree.operation, objects=objects, survey=survey)
