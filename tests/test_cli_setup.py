@@ -155,7 +155,8 @@ def test_a_set_up_can_be_left_for_later(repository: Path, tmp_path: Path) -> Non
     config = tmp_path / "config.yaml"
     config.write_text(f"setup: echo up >> {said}\nteardown: echo down >> {said}\n")
     variables = {"MODERATOR_CONFIG": str(config)}
-    listed = task_list(tmp_path / "tasks.yaml", {"id": "run", "run": "true", "setup": "false"})
+    own = {"id": "own", "run": "true", "setup": "true", "teardown": f"echo own >> {said}"}
+    listed = task_list(tmp_path / "tasks.yaml", {"id": "run", "run": "true", "setup": "false"}, own)
     assert moderator(repository, "run", listed, *QUIET, **variables).returncode == 1
     refused = moderator(repository, "setup", "run", **variables)
     assert (refused.returncode, f"moderator run {listed} --resume-setup run" in refused.stderr) == (2, True)
@@ -163,8 +164,9 @@ def test_a_set_up_can_be_left_for_later(repository: Path, tmp_path: Path) -> Non
     assert (made.returncode, "it is not set up; to do that: moderator setup one" in made.stderr) == (0, True)
     assert (states(repository)["one"], said.exists()) == (("not set up", None), False)
     assert document(moderator(repository, "setup", "main-task-one", "--json", **variables))["state"] == "ready"
-    assert moderator(repository, "clean", "one").returncode == 0
-    assert said.read_text() == "up\ndown\n"
+    assert moderator(repository, "setup", "own", "--again", **variables).returncode == 0
+    assert moderator(repository, "clean", "one", "own").returncode == 0
+    assert said.read_text() == "up\nup\ndown\nown\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])

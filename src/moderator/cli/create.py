@@ -109,4 +109,4 @@ def _set_up(setting_up: SettingUp, git: GitManager, workspace: Workspace) -> Sho
     except UsageError as refusal:
         say_error(refusal, "note")
         return None
-    return set_up_and_show(setting_up, workspace)
+    return set_up_and_show(git, setting_up, workspace)

@@ -74,7 +74,7 @@ class Furnisher:
 
     def _note_new(self, workspace: Workspace) -> None:
         """Write down of a workspace that is about to be made that it is not set up, if the configuration has a set-up."""
-        from moderator.preparing.standing import NOT_SET_UP, TORN_DOWN, Standing, Standings
+        from moderator.preparing.standing import NOT_SET_UP, Standing, Standings
 
         self.has_made = True
         if not (self._config.setup and workspace.level.isolates_directory):
@@ -82,6 +82,6 @@ class Furnisher:
         standings = Standings(self._git.state_root)
         new = Standing(workspace.task_id, workspace.created_at, NOT_SET_UP)
         before = standings.of_workspace(workspace)
-        if before and before.teardown and before.stage != TORN_DOWN:  # what is still to be torn down is not forgotten
+        if before and before.is_to_be_torn_down:  # which is not forgotten
             new = replace(before, stage=NOT_SET_UP, problem="")
         standings.write(new)

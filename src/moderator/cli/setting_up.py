@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moderator.cli.output import say
-from moderator.errors import StoreProblem, UsageError, to_type
+from moderator.errors import PersonNeeded, StoreProblem, UsageError, to_type
 from moderator.reports import text
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Shown:
         return {"problem": self.problem or None, "setup_log": str(self.log)}
 
 
-def set_up_and_show(setting_up: SettingUp, workspace: Workspace) -> Shown:
+def set_up_and_show(git: GitManager, setting_up: SettingUp, workspace: Workspace) -> Shown:
     """Set a workspace up, what it prints on standard error, and say how it ended.  A signal ends it, and nothing else is lost.
 
     Raises what `SettingUp.set_up` does.
@@ -55,8 +55,16 @@ def set_up_and_show(setting_up: SettingUp, workspace: Workspace) -> Shown:
         say(
             "error", f"the set-up of task {text.one_line(workspace.task_id)!r} {how}; all it printed is in {log}", "red"
         )
-        say("hint", f"the workspace stays; to repeat it there: {how_to_set_up(workspace.task_id)}", "cyan", indent=2)
+        say("hint", _how_to_go_on(git, workspace), "cyan", indent=2)
     return Shown(code_of(received) if gone.cancelled else int(bool(gone.problem)), gone.problem, log)
+
+
+def _how_to_go_on(git: GitManager, workspace: Workspace) -> str:
+    try:
+        git.require_there(workspace)
+    except PersonNeeded as problem:  # the set-up itself may have done anything to it
+        return problem.hint
+    return f"the workspace stays; to repeat it there: {how_to_set_up(workspace.task_id)}"
 
 
 def how_to_set_up(task_id: str) -> str:

@@ -48,7 +48,7 @@ def setup_command(task: str, again: bool, as_json: bool, repo: str) -> int:
         say("note", f"{one_line(workspace.task_id)} is set up already; --again repeats it")
     else:
         refuse_set_up_of_a_run(git, workspace)
-        shown = set_up_and_show(SettingUp(git, os.environ, config), workspace)
+        shown = set_up_and_show(git, SettingUp(git, os.environ, config), workspace)
     if as_json:
         state = stage_of(git.status(workspace, changes=False), standings.of_workspace(workspace), None)
         print_json(

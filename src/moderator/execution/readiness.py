@@ -6,7 +6,7 @@ Only where the workspace is the task's own: at levels none and branch it is a pe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,13 @@ def make_ready(
     fleeting: Collection[str],
     asked: Mapping[str, Any],
     around: Callable[[Sequence[str]], Sequence[str]],
+    kept: Standing | None = None,
 ) -> Readied:
     """Set a workspace up that is held, and return how it went; `teardown` is written down for the day on which it goes.
 
     `env` is what the task's command gets, `inherited` what of that comes from outside, `fleeting` are the variables of it that are
-    somebody else's once the task's place is given up, `asked` is what of a teardown is a repository's own word.
+    somebody else's once the task's place is given up, `asked` is what of a teardown is a repository's own word.  `kept` is how the
+    workspace stands that has another teardown to come, which stays.
 
     Raises what writing it down can raise.
     """
@@ -55,7 +57,9 @@ def make_ready(
 
     def note(stage: str, problem: str = "") -> None:
         standings.write(
-            Standing(
+            replace(kept, stage=stage, problem=problem, folder=str(log_file.parent))
+            if kept
+            else Standing(
                 workspace.task_id,
                 workspace.created_at,
                 stage,

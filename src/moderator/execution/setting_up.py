@@ -17,6 +17,7 @@ from moderator.git.manager import GitManager
 from moderator.git.values import Workspace
 from moderator.naming import generate_task_state_dir
 from moderator.preparing.commands import kept_in
+from moderator.preparing.standing import Standing, Standings
 from moderator.process import Cancellation, Limits, Supervisor
 from moderator.process.sandbox import find_sandbox
 
@@ -31,6 +32,7 @@ class SettingUp(Visitor):
         super().__init__(git, environment, config=config)
         self._config = config
         self._sandbox = find_sandbox(config.sandbox)
+        self._teardown = tuple(one if isinstance(one, str) else tuple(one) for one in config.teardown)
 
     def log_of(self, workspace: Workspace) -> Path:
         """Return the file into which goes what the set-up of a workspace prints."""
@@ -63,8 +65,14 @@ class SettingUp(Visitor):
                 fleeting=fleeting_in(config.env),
                 asked=config.asked_with(config.teardown),
                 around=lambda command: kept_in(self._git, held, command, self._sandbox, env["TMPDIR"]),
+                kept=self._with_another_teardown(held),
             )
             done(not readied.gone.problem)
             self.notes += [f"set-up: {note}" for note in readied.gone.notes]
             self.notes += notes_of_changes(self._git, held, readied.left)
         return readied
+
+    def _with_another_teardown(self, workspace: Workspace) -> Standing | None:
+        """Return how a workspace stands whose run has left it a teardown of the task's own, None if it has none."""
+        standing = Standings(self._git.state_root).of_workspace(workspace)
+        return standing if standing and standing.is_to_be_torn_down and standing.teardown != self._teardown else None

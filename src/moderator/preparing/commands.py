@@ -177,7 +177,7 @@ class Teardowns:
     def of(self, task_id: str) -> Teardown | None:
         """Return what is to be called before a task's workspace is removed, None if there is nothing to tear down."""
         standing = self.standings.of(task_id)
-        return Teardown(self) if standing and standing.teardown and standing.stage != TORN_DOWN else None
+        return Teardown(self) if standing and standing.is_to_be_torn_down else None
 
 
 class Teardown:
@@ -193,7 +193,7 @@ class Teardown:
 
     def __call__(self, workspace: Workspace) -> None:
         standing = self._common.standings.of_workspace(workspace)
-        if standing is None or not standing.teardown or standing.stage == TORN_DOWN:
+        if standing is None or not standing.is_to_be_torn_down:
             return
         if not self._common.is_agreed(standing.asked):
             self.notes.append(

@@ -63,6 +63,10 @@ class Standing:
         """Whether the set-up came through, and nothing has been torn down since."""
         return self.stage == READY
 
+    @property
+    def is_to_be_torn_down(self) -> bool:
+        return bool(self.teardown) and self.stage != TORN_DOWN
+
     def is_of(self, created_at: float) -> bool:
         """Whether the workspace that was made at this moment is meant; where nobody can tell, it may be."""
         return self.stage == UNCLEAR or self.created_at == created_at
