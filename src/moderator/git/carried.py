@@ -169,11 +169,11 @@ def _beside(tree: str, path: str, notes: _Following) -> tuple[bool, list[str]]:
     return none_carried and bool(names), inside
 
 
-def as_carried(worktree: Worktree, folders: Iterable[str]) -> set[str]:
-    """Return which of these folders are exactly as they were carried, whole and with nothing beside, here and where from."""
+def as_carried(worktree: Worktree, folders: Iterable[str], top: str | None) -> set[str]:
+    """Return which of these folders are exactly as they were carried from `top`, whole and with nothing beside, here and there."""
     asked = set(folders)
     notes = _Following(worktree.git_dir) if asked else None
-    if notes is None or notes.here is None:
+    if notes is None or not notes.are_from(top):
         return set()
     found = set[str]()
     for path in sorted((one for one in asked if not asked.intersection(above(one))), key=_parts):
@@ -198,10 +198,10 @@ def unchanged_of(worktree: Worktree, paths: Iterable[str]) -> set[str]:
     return found
 
 
-def origin_of(worktree: Worktree, folder: str) -> str:
-    """Return the directory from which a folder was carried, by the path that it has there too; "" if it was not."""
+def was_carried(worktree: Worktree, folder: str, top: str | None) -> bool:
+    """Whether a folder was carried from `top`."""
     notes = _Following(worktree.git_dir)
-    return notes.origin if notes.here is not None and notes.at(folder) else ""
+    return notes.are_from(top) and notes.at(folder) is not None
 
 
 def _same_content(one: str, other: str) -> bool:
@@ -233,6 +233,12 @@ class _Following:
     def origin(self) -> str:
         """The directory that was carried from, "" if nothing was."""
         return os.fsdecode(head_of(self._entry, CARRIED))
+
+    def are_from(self, top: str | None) -> bool:
+        """Whether there are notes, of what was carried from this directory: a task may have written them."""
+        if top is None or self.here is None or not self.origin:
+            return False
+        return os.path.realpath(self.origin) == os.path.realpath(top)
 
     def _is_direct(self, folder: str) -> bool:
         """Whether a folder below the origin is there itself, not at the end of a link: that may lead to the very copy."""

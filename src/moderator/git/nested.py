@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moderator.errors import ModeratorError, WouldLoseWork
-from moderator.git.carried import origin_of, unchanged_of
+from moderator.git.carried import unchanged_of, was_carried
 from moderator.git.command import polling, run_git
 from moderator.git.contents import Contents, Worktree, printable, shown
 from moderator.git.registry import Record
@@ -137,12 +137,11 @@ class _Original:
 def _original_of(repository: Repository, worktree: Worktree, path: str) -> _Original | None:
     """Return where a repository inside the tree was carried from, None if it was not, or nothing can be compared there.
 
-    A task may have written what is remembered, and links may lead anywhere, the copy itself included: so it has to be in the main
-    checkout, at its own place, with a git directory of its own.
+    Links may lead anywhere, to the copy itself too: so it has to be in the main checkout, at its own place, with a git directory of
+    its own.
     """
     top = repository.main_top
-    origin = origin_of(worktree, path) if top else ""
-    if not top or not origin or os.path.realpath(origin) != os.path.realpath(top):
+    if top is None or not was_carried(worktree, path, top):
         return None
     place = os.path.join(os.path.realpath(top), path)
     git_dir = os.path.join(place, ".git")

@@ -139,7 +139,7 @@ def look(
     made = empty_as_carried(worktree, survey.empty)
     made |= {path for path in survey.empty if entries.get(path, "")[2:].startswith("160000 ")}
     nested = list(dict.fromkeys([*survey.nested, *(path.rstrip("/") for path in contents.nested)]))
-    carried = as_carried(worktree, nested)
+    carried = as_carried(worktree, nested, repository.main_top)
     nested = [path for path in nested if path not in carried]
     if not nested and os.path.isdir(modules := _modules_of(worktree)):
         nested = [modules]
@@ -176,7 +176,9 @@ def look_again(repository: Repository, worktree: Worktree, ref: str | None, befo
     head = worktree.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1), env=polling()).text
     if before.survey is None or survey.stamps != before.survey.stamps or head != before.contents.head:
         return None
-    if as_carried(worktree, before.carried) != set(before.carried):  # no stamp tells of the main checkout
+    if as_carried(worktree, before.carried, repository.main_top) != set(
+        before.carried
+    ):  # no stamp tells of the main checkout
         return None
     objects = _only_named_here(repository, worktree, ref, {head})
     return replace(before, operation=worktree.operation, objects=objects, survey=survey)
