@@ -178,7 +178,7 @@ def test_at_a_terminal(repository: Path, tmp_path: Path) -> None:
         shell.until(r"ended=0")
         count = "n=0; trap 'n=$((n+1)); echo caught:$n:' INT; trap 'echo a''gain' CONT; echo re''ady; while :; do sleep 0.05; done"
         shell.type(f'{call} sh -c "{count.replace("$", chr(92) + "$")}"\r')
-        shell.until("ready")
+        shell.until(r"\bready\b")
         shell.type("\x03")
         shell.until("caught:1:")
         shell.type("\x1a")

@@ -291,7 +291,10 @@ def test_a_repository_that_was_carried_is_no_work_as_long_as_the_main_checkout_h
     assert manager.remove_workspace("looked at", rescue=True)
 
 
-@pytest.mark.parametrize("how", ["moved away", "a link to the copy", "gone from its logs", "gone from its refs"])
+_LONG = [pytest.param(how, marks=pytest.mark.slow) for how in ("a link to the copy", "gone from its logs")]
+
+
+@pytest.mark.parametrize("how", ["moved away", "gone from its refs", *_LONG])
 def test_the_last_copy_of_a_repository_refuses(how: str, vendored: Path) -> None:
     """Whatever became of the main checkout's own, also between the two looks of a removal."""
     manager, lib = GitManager(vendored), vendored / "deps/lib"
