@@ -108,10 +108,11 @@ class _Original:
         staged = [*contents.staged, *contents.unmerged]
         known = set(self._lines(self.itself, staged)) if staged else set()
         new = {line.partition("\t")[2] for line in set(self._lines(inside, staged)) ^ known} if staged else set()
+        new |= set(self.without_files(contents.unmerged))
         return replace(
             contents,
             staged=[path for path in contents.staged if path in new],
-            unmerged=self.without_files(path for path in contents.unmerged if path in new),
+            unmerged=[path for path in contents.unmerged if path in new],
             modified=self.without_files(contents.modified),
             untracked=self.without_files(contents.untracked),
         )
@@ -141,7 +142,8 @@ def _original_of(repository: Repository, worktree: Worktree, path: str) -> _Orig
     its own.
     """
     top = repository.main_top
-    if top is None or not was_carried(worktree, path, top):
+    copy = os.path.join(worktree.tree, path, ".git")
+    if top is None or os.path.islink(copy) or not os.path.isdir(copy) or not was_carried(worktree, path, top):
         return None
     place = os.path.join(os.path.realpath(top), path)
     git_dir = os.path.join(place, ".git")
@@ -166,7 +168,7 @@ def _of_its_own(worktree: Worktree, path: str, original: _Original | None = None
         return
     try:
         yield from _uncommitted(inside, original)
-        if original and os.path.isdir(pointer):
+        if original:
             yield from _unpushed(inside.git_dir, original.itself.git_dir, copied=True)
         else:
             yield from _unpushed(inside.git_dir, _store_of(worktree, inside.git_dir))
