@@ -133,12 +133,20 @@ def test_a_filter_that_stops_git_from_reading_is_named_with_what_to_type(reposit
     assert manager.remove_workspace("one", rescue=True) is not None
 
 
-@pytest.mark.parametrize("how", ["smudge", "process"])
-def test_a_filter_that_is_missing_is_named_with_the_file(how: str, repository: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "command", "where"),
+    [
+        ("smudge", "no-such-program", " on 'large.bin'"),
+        # It ends before git has greeted it, or when it should answer: what git says then differs.
+        ("process", "sleep 0.1; no-such-program", "( on 'large.bin')?"),
+        ("process", "head -c 40 >&2; no-such-program", ""),
+    ],
+)
+def test_a_filter_that_is_missing_is_named_with_the_file(how: str, command: str, where: str, repository: Path) -> None:
     """With what shows it, and with what to type to do without; leaving it out needs no program at all."""
-    git(repository, "config", f"filter.lfs.{how}", "no-such-program")
+    git(repository, "config", f"filter.lfs.{how}", command)
     manager = GitManager(repository)
-    with pytest.raises(GitFailed, match=r"the filter 'lfs' failed on 'large.bin' at the checkout into") as caught:
+    with pytest.raises(GitFailed, match=rf"the filter 'lfs' fails{where} at the checkout into") as caught:
         manager.create_workspace(context(repository.parent, "one"))
     assert caught.value.exit_code == 4
     assert "no-such-program" in caught.value.cause

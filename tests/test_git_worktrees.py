@@ -236,7 +236,7 @@ def stale_ref_lock_folder(folder: Path, repo: Path) -> None:
         (copied_workspace, WorkspaceOccupied, "already holds files"),
         (mirror, EnvironmentProblem, "'upstream' would delete the branches of tasks"),
         (mirror_of_heads, EnvironmentProblem, "'upstream' would delete the branches of tasks"),
-        (failing_filter, EnvironmentProblem, "the filter 'broken' failed on '.*.py' at the checkout into"),
+        (failing_filter, EnvironmentProblem, "the filter 'broken' fails on '.*.py' at the checkout into"),
         (file_at_worktrees, EnvironmentProblem, "could not be entered in the repository"),
         (file_at_ours, EnvironmentProblem, "the lock .* could not be made"),
     ],

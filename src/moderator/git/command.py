@@ -331,6 +331,6 @@ def _failure(arguments: Sequence[str], cwd: str, answer: Answer) -> Exception:
         return EnvironmentProblem(f"{what} could not write its files", hint="look for free space there", cause=cause)
     if "Read-only file system" in said or "Permission denied" in said:
         return EnvironmentProblem(f"{what} was not allowed to write", hint="check who owns the directory", cause=cause)
-    if broken := broken_filter(said):
-        return GitFailed(f"{what} failed: the filter {broken.name!r} fails on {broken.file!r}", broken.hint, cause)
+    if _verb(arguments) not in ("fetch", "push") and (broken := broken_filter(said)):
+        return GitFailed(f"{what} failed: {broken}", broken.hint, cause if broken.file else said)
     return GitFailed(f"{what} failed with exit code {answer.code}", cause=cause)

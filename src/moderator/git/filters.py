@@ -8,6 +8,7 @@ same again, as it does for the pointers of git-lfs; that is proven before a work
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from moderator.errors import ConfigurationError, GitFailed
@@ -71,7 +72,7 @@ def refuse_unstable(worktree: Worktree, names: Iterable[str]) -> None:
     asked = "".join(f"{_quoted(path)}\n" for path in filtered)
     answered = worktree.git("hash-object", "--stdin-paths", stdin=os.fsencode(asked), env=polling(), accept=(0, 128))
     if answered.code:
-        raise failed(answered.err, worktree.tree) or GitFailed(
+        raise failed(answered.err, worktree.tree, {}) or GitFailed(
             f"what is stored in {printable(worktree.tree)!r} cannot be hashed", cause=answered.err.strip()
         )
     for (path, name), now in zip(filtered.items(), answered.text.split("\n"), strict=True):
@@ -83,13 +84,17 @@ def refuse_unstable(worktree: Worktree, names: Iterable[str]) -> None:
             )
 
 
-def failed(said: str, tree: str) -> GitFailed | None:
-    """Return the error that names a filter and the file that it failed on, if that is what git said."""
-    broken = broken_filter(said)
+def failed(said: str, tree: str, settings: Mapping[str, Sequence[str]]) -> GitFailed | None:
+    """Return the error that names a filter and the file that it failed on, as far as git says that it is this.
+
+    `settings` are those of the repository.
+    """
+    names = [key[7:-8] for key, values in settings.items() if re.fullmatch(r"filter\..+\.process", key) and values[-1]]
+    broken = broken_filter(said, names)
     if broken is None:
         return None
     return GitFailed(
-        f"the filter {broken.name!r} failed on {printable(broken.file)!r} at the checkout into {printable(tree)!r}",
+        printable(f"{broken} at the checkout into {tree!r}"),
         hint=f"{broken.hint}\nor have files as they are stored: smudge: skip in moderator.yaml",
         cause="\n".join(said.strip().splitlines()[:6]),
     )

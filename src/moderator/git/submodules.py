@@ -181,7 +181,7 @@ def _check_out(
             "read-tree", "-m", "-u", one.commit, settings=filters.left_out(converting), accept=(0, 128)
         )  # fmt: skip
         if answer.code:
-            raise filters.failed(answer.err, one.tree) or GitFailed(
+            raise filters.failed(answer.err, one.tree, settings) or GitFailed(
                 f"the submodule at {printable(one.path)!r} cannot be checked out", cause=answer.err.strip()
             )
         filters.refuse_unstable(inside, converting)

@@ -368,7 +368,7 @@ def _check_out(
                 background=background,
             )  # fmt: skip
         except GitFailed as failure:
-            raise filters.failed(failure.cause, record.path) or failure from failure
+            raise filters.failed(failure.cause, record.path, repository.settings) or failure from failure
         finally:
             with _counter:
                 _checking_out -= 1
