@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from moderator.errors import GitFailed
-from moderator.git.command import Answer, polling
+from moderator.git.command import Answer, polling, run_git
 from moderator.git.contents import Worktree
 from moderator.git.exact import copy_index
 from moderator.git.repository import Repository
@@ -100,8 +100,23 @@ def _everything_known(worktree: Worktree) -> Iterator[dict[str, str]]:
         private = polling({"GIT_INDEX_FILE": index})
         copy_index(worktree.git_dir, index)
         # A repository without commits inside the tree cannot be added; then it is not in the diff either.
-        worktree.git("add", "--intent-to-add", "--ignore-errors", "--all", "--sparse", env=private, accept=(0, 1, 128))
+        answer = worktree.git(
+            "add", "--intent-to-add", "--ignore-errors", "--all", "--sparse", env=private, accept=(0, 1, 128)
+        )
+        if "embedded git repository" in answer.err:
+            _without_unborn(worktree, private)
         yield private
+
+
+def _without_unborn(worktree: Worktree, private: dict[str, str]) -> None:
+    """Take repositories without commits out of an index: newer ones of git add them, and then find nothing to compare."""
+    listed = worktree.git("ls-files", "-s", "-z", env=private).fields
+    inside = [path for told, _, path in (line.partition("\t") for line in listed) if told.startswith("160000 ")]
+    for path in inside:
+        asked = ("rev-parse", "--verify", "--quiet", "HEAD")
+        there = os.path.join(worktree.tree, path)
+        if os.path.lexists(os.path.join(there, ".git")) and run_git(*asked, cwd=there, accept=(0, 1, 128)).code:
+            worktree.git("update-index", "--force-remove", "--", path, env=private)
 
 
 def _parsed(answer: Answer) -> list[Change]:

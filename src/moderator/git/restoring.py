@@ -113,6 +113,8 @@ def _put_notes(notes: str, worktree: Worktree, described: Described, branch: str
         # The stamps in it are of other files: all are read anew, but for those with a flag, which stays.
         worktree.git("update-index", "-q", "--refresh", accept=(0, 1))
         _settle(worktree, described)
+        # What is only intended to be added has the id of nothing, of which a collection may have left nothing.
+        worktree.git("hash-object", "-w", "--stdin")
 
 
 def _settle(worktree: Worktree, described: Described) -> None:
