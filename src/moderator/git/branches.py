@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from moderator.errors import GitFailed, IsolationError, WorkspaceOccupied, to_type
+from moderator.git import heads
 from moderator.git.exact import DURABLE
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
@@ -84,11 +85,12 @@ def checked_out_at(repository: Repository, ref: str, apart_from: str = "") -> st
 def branches_in_use(repository: Repository) -> dict[str, list[str]]:
     """Return every branch that a worktree is on, with the administrative directories of those worktrees."""
     worktrees = os.path.join(repository.common, "worktrees")
-    entries = [os.path.join(worktrees, name) for name in os.listdir(worktrees)] if os.path.isdir(worktrees) else []
+    names = ["", *(os.listdir(worktrees) if os.path.isdir(worktrees) else [])]
     found: dict[str, list[str]] = {}
-    for git_dir in [repository.common, *entries]:
+    for name, head in heads.said_by(repository.common, names).items():
+        git_dir = os.path.join(worktrees, name) if name else repository.common
         named = {_said(git_dir, f"{how}/head-name") for how in ("rebase-merge", "rebase-apply")}
-        named.add(_said(git_dir, "HEAD").removeprefix(b"ref: "))
+        named.add(os.fsencode(head.removeprefix("ref: ")))
         if short := _said(git_dir, "BISECT_START"):
             named.add(b"refs/heads/" + short)
         for ref in named:

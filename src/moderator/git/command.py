@@ -54,6 +54,7 @@ _OWN_SETTINGS = {
     "branch.autoSetupMerge": "false",
     "core.filesRefLockTimeout": "5000",
     "core.packedRefsTimeout": "10000",
+    "reftable.lockTimeout": "10000",
     "core.safecrlf": "false",
 }
 _NO_HOOKS = {"core.hooksPath": os.devnull}  # plumbing runs hooks too: update-ref runs reference-transaction

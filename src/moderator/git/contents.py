@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from moderator.git import heads
 from moderator.git.command import Answer, git_beside, polling, run_git
 from moderator.git.values import Counts
 
@@ -122,7 +123,7 @@ class Worktree:
     def operation(self) -> str | None:
         """The merge, rebase, cherry-pick, revert or bisect in progress, None if there is none."""
         try:
-            there = frozenset(os.listdir(self.git_dir))
+            there = {*os.listdir(self.git_dir), *heads.own_refs(self.git_dir)}
         except OSError:
             return None
         return next((operation for name, operation in _OPERATIONS.items() if name in there), None)

@@ -163,15 +163,32 @@ def tree_named_in(entry: str) -> str | None:
         named = os.fsdecode(Path(entry, "gitdir").read_bytes().removesuffix(b"\n"))
     except OSError:
         return None
-    return os.path.dirname(os.path.join(entry, named)) if named else None
+    return os.path.dirname(os.path.normpath(os.path.join(entry, named))) if named else None
 
 
 def half_written(pointer: Path, entry: str) -> bool:
     """Whether a `.git` file is one of ours that a full disk or a crash cut short."""
     try:
-        return os.fsencode(f"gitdir: {entry}\n").startswith(pointer.read_bytes())
+        begun = pointer.read_bytes()
     except OSError:
         return False
+    links = (_link(str(pointer.parent), entry, relative) for relative in (False, True))
+    return any(os.fsencode(f"gitdir: {link}\n").startswith(begun) for link in links)
+
+
+def pointer_to(repository: Repository, tree: str, entry: str) -> bytes:
+    """Return what the `.git` file of a tree says that names an administrative directory."""
+    return os.fsencode(f"gitdir: {_link(tree, entry, _is_relative(repository, tree))}\n")
+
+
+def _is_relative(repository: Repository, tree: str) -> bool:
+    # A spare is to be renamed: its way to the entry would be another then.
+    return repository.links_relatively and os.path.basename(os.path.dirname(tree)) != SPARES
+
+
+def _link(place: str, to: str, relative: bool) -> str:
+    """Return the path to a file or directory as it is written down at a place."""
+    return os.path.relpath(os.path.realpath(to), os.path.realpath(place)) if relative else to
 
 
 def staging_of(repository: Repository, record: Record) -> str:
@@ -179,11 +196,17 @@ def staging_of(repository: Repository, record: Record) -> str:
     return os.path.join(repository.ours, "staging", record.entry)
 
 
-def files_of_entry(record: Record, head: str) -> tuple[tuple[str, str], ...]:
+def files_of_entry(repository: Repository, record: Record, head: str) -> tuple[tuple[str, str], ...]:
     """Return the files, with what they say, that make a directory the administrative one of a record's worktree."""
     return (
         ("HEAD", head),
         ("commondir", "../.."),
-        ("gitdir", os.path.join(os.path.realpath(record.path), ".git")),
+        ("gitdir", link_to_tree(repository, record)),
         ("locked", OUR_LOCK + ascii(record.task_id)),
     )
+
+
+def link_to_tree(repository: Repository, record: Record) -> str:
+    """Return what the `gitdir` file of a record's administrative directory says."""
+    pointer = os.path.join(os.path.realpath(record.path), ".git")
+    return _link(entry_dir(repository, record), pointer, _is_relative(repository, record.path))

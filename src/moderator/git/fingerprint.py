@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from moderator.git import heads
 from moderator.git.repository import Repository
 
 _DEEPEST = 5  # names that stand for names: git follows no more either
@@ -41,7 +42,7 @@ class Fingerprint:
     def of(cls, repository: Repository, before: Fingerprint | None = None) -> Fingerprint:
         """Return the repository's fingerprint; what has not changed since the one `before` is taken from that."""
         common = repository.common
-        head = _content(f"{common}/HEAD")
+        head = os.fsencode(heads.said(common))
         index = _index_file(common)
         files = tuple(_hook_files(repository))
         return cls(
@@ -74,6 +75,8 @@ class Fingerprint:
 
 def _commit_of(common: str, head: bytes) -> bytes:
     """Return what HEAD stands for in the end, b"" on a branch without commits: a branch may be a name for another."""
+    if not heads.are_files(common):
+        return _asked(common, "HEAD")
     value = head
     for _ in range(_DEEPEST):
         if not value.startswith(b"ref: "):
@@ -93,9 +96,17 @@ def _value(common: str, name: bytes) -> bytes:
 
 def _stash(common: str) -> tuple[bytes, int]:
     """Return the newest entry of the stash and how many there are; rewriting its log changes neither."""
+    if not heads.are_files(common):
+        newest = _asked(common, "refs/stash")
+        return newest, len(heads.log_of(common, "refs/stash")) if newest else 0
     log = _content(f"{common}/logs/refs/stash")
     # Without a log there is no stash; then nothing is looked for among the packed refs, which may be many.
     return (_value(common, b"refs/stash"), log.count(b"\n")) if log else (b"", 0)
+
+
+def _asked(common: str, name: str) -> bytes:
+    """Return what a ref points to where refs are in no files, b"" if to nothing."""
+    return os.fsencode(heads.commit_of(common, name))
 
 
 def _hook_files(repository: Repository) -> Iterator[tuple[str, ...]]:

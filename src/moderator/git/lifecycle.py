@@ -28,6 +28,7 @@ from moderator.git import (
     branches,
     carrying,
     entries,
+    heads,
     leases,
     rescues,
     rescuing,
@@ -500,9 +501,7 @@ class Lifecycle:
             text = f"ref: {record.ref}"
         else:
             text = head
-        with open(os.path.join(entry, "HEAD.new"), "wb") as file:
-            file.write(os.fsencode(text) + b"\n")
-        os.replace(os.path.join(entry, "HEAD.new"), os.path.join(entry, "HEAD"))
+        heads.place(self._repository.common, entry, text)
 
     def require_tree(self, record: Record, has_branch: bool | None = None) -> None:
         """Raise PersonNeeded unless the worktree is there and as it was made; `has_branch` is for callers who know."""

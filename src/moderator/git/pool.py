@@ -233,11 +233,12 @@ class Pool:
         try:
             Path(entry, RESTORING).write_text(record.base)
             os.rename(spare.path, record.path)  # also onto the empty directory that its context made
-            for name, text in files_of_entry(
-                record, f"ref: refs/heads/{record.branch}" if record.branch else record.base
-            ):
+            head = f"ref: refs/heads/{record.branch}" if record.branch else record.base
+            for name, text in files_of_entry(self._repository, record, head):
                 if name != "commondir":
                     _replace(Path(entry, name), text)
+            if self._repository.links_relatively:
+                worktrees.point_at(self._repository, record.path, entry)
             settle(entry)
             # First it is no spare any longer, then it is whole: the other way round it could be both after a crash.
             self.spares.drop(spare.entry)
@@ -410,7 +411,7 @@ class Pool:
                 self._refuse_larger(wear.size)
                 # From here on it is a spare on its way: what is left of it if this process dies is given up like any other.
                 rename_into(tree, spare.path)
-                worktrees.point_at(spare.path, there.git_dir)
+                worktrees.point_at(now, spare.path, there.git_dir)
                 if next(
                     processes_using(spare.path), None
                 ):  # who opened something before goes on writing where nobody looks
@@ -573,7 +574,7 @@ class Pool:
     def _adopt(self, tree: str, entry: str) -> None:
         """Let the tree of a spare name its entry if it names none, or one that is gone: so that it goes as a whole."""
         if os.path.isdir(tree) and not os.path.islink(tree) and _leads_nowhere(tree):
-            worktrees.point_at(tree, entry)
+            worktrees.point_at(self._repository, tree, entry)
 
     def _strays(self, homes: Iterable[str]) -> list[Spare]:
         """Return the spares that no record knows: a crash left them, or somebody took the record, or moved the repository."""
@@ -651,7 +652,8 @@ class Pool:
 def _pointer(tree: str) -> str:
     """Return where the `.git` file of a tree leads, "" if there is none.  Raises OSError."""
     try:
-        return os.fsdecode(Path(tree, ".git").read_bytes().strip().removeprefix(b"gitdir: "))
+        named = os.fsdecode(Path(tree, ".git").read_bytes().strip().removeprefix(b"gitdir: "))
+        return os.path.join(tree, named)
     except FileNotFoundError:
         return ""
 

@@ -19,6 +19,12 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9
 _WHOLE_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 OLDEST_GIT = (2, 38)
 """`git merge-tree --write-tree` came with 2.38."""
+_RELATIVE_LINKS = (2, 48)
+"""The first git that understands them."""
+_KNOWN_EXTENSIONS = {
+    f"extensions.{name}"
+    for name in ("objectformat", "noop", "preciousobjects", "partialclone", "refstorage", "relativeworktrees")
+}
 
 
 @dataclass(frozen=True)
@@ -143,19 +149,42 @@ class Repository:
 
     @property
     def takes_written_entries(self) -> bool:
-        """Whether a worktree's administrative directory may be written by hand.
+        """Whether a worktree's administrative directory may be written by hand."""
+        return not self.why_git_makes_entries and not self._links_are_yet_to_be_noted
 
-        Not where git stores refs in another way, puts paths or settings elsewhere, or knows an extension we do not.
+    @cached_property
+    def why_git_makes_entries(self) -> str:
+        """Why git itself must make a worktree's administrative directory, "" if it need not.
+
+        It must where refs are stored in another way, where paths or settings go elsewhere, or with an extension we do not know.
         """
-        extensions = {key: values[-1] for key, values in self.settings.items() if key.startswith("extensions.")}
-        known = {
-            "extensions.objectformat",
-            "extensions.noop",
-            "extensions.preciousobjects",
-            "extensions.partialclone",
-        }
-        files = extensions.pop("extensions.refstorage", "files") == "files"
-        return files and set(extensions) <= known and not _true(self.setting("core.sparsecheckout", "false"))
+        if self.ref_storage != "files":
+            return f"extensions.refStorage is {self.ref_storage}"
+        extensions = {key for key in self.settings if key.startswith("extensions.")}
+        if unknown := sorted(extensions - _KNOWN_EXTENSIONS):
+            return f"{unknown[0]} is set"
+        if _true(self.setting("core.sparsecheckout", "false")):
+            return "core.sparseCheckout is set"
+        return ""
+
+    @property
+    def ref_storage(self) -> str:
+        """How refs are stored: "files", "reftable", or what a newer git may say."""
+        return self.setting("extensions.refstorage", "files")
+
+    @property
+    def links_relatively(self) -> bool:
+        """Whether a worktree and its administrative directory name each other by relative paths: git 2.48, once it has noted so."""
+        return self._links_shall_be_relative and _true(self.setting("extensions.relativeworktrees", "false"))
+
+    @property
+    def _links_are_yet_to_be_noted(self) -> bool:
+        """Whether git will note in the repository, with the next worktree that it makes, that links are relative."""
+        return self._links_shall_be_relative and not self.links_relatively and require_git() >= _RELATIVE_LINKS
+
+    @property
+    def _links_shall_be_relative(self) -> bool:
+        return _true(self.setting("worktree.userelativepaths", "false"))
 
     @property
     def mirrored_by(self) -> str | None:
@@ -164,6 +193,15 @@ class Repository:
             if key.startswith("remote.") and key.endswith(".fetch") and any(map(_takes_our_refs, values)):
                 return key.removeprefix("remote.").removesuffix(".fetch")
         return None
+
+    def refuse_strange_refs(self) -> None:
+        """Raise EnvironmentProblem if refs are stored in a way, or at a place, that we cannot tell of."""
+        if self.ref_storage not in ("files", "reftable"):
+            raise EnvironmentProblem(
+                f"the refs of this repository are stored in {self.ref_storage!r}, and only files and reftable in the repository "
+                "itself are known here",
+                hint="make a clone that stores them so, and work there: git clone --ref-format=files",
+            )
 
     def refuse_mirror(self, what: str, afresh: bool = False) -> None:
         """Raise EnvironmentProblem if the next fetch of a mirroring remote would delete `what`.

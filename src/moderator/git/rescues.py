@@ -99,6 +99,7 @@ def _described(text: bytes, commit: str, ref: str) -> Described | None:
         record = written.record(values["record"])
         for name in ("modes", "folders", "empty"):
             values[name] = written.modes(values.get(name, {}))
+        values["refs"] = written.refs(values.get("refs", {}))
         values["written"] = written.paths(values.get("written", ()))
         values["head_ref"] = written.branch(values.get("head_ref", ""))
         kinds = ("staged", "modified", "untracked", "unmerged", "left")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from moderator.errors import GitFailed, to_type
+from moderator.git import heads
 from moderator.git.command import polling
 from moderator.git.contents import Worktree
 from moderator.git.exact import DURABLE, Exact, copy_index
@@ -253,8 +254,9 @@ def _anchor_tree(
     conflicts: Sequence[tuple[str, str, str, str]],
     description: dict[str, Any],
 ) -> str:
+    notes = [note for note in notes_of(worktree.git_dir) if not heads.is_of_tables(note)]
     entries = [
-        ("040000", exact.tree(worktree.git_dir, notes_of(worktree.git_dir)), ADMINISTRATION),
+        ("040000", exact.tree(worktree.git_dir, notes), ADMINISTRATION),
         ("100644", exact.blob(_as_json(description)), DESCRIPTION),
     ]
     if conflicts:
@@ -305,6 +307,7 @@ def _described(
         "folders": dict(_modes(worktree.tree, _folders_of([*sorted_out.changed, *sorted_out.untracked]))),
         "empty": {path: _mode(os.path.join(worktree.tree, path)) for path in unsaved.empty},
         "commits": len(unsaved.objects.get("commit", ())),
+        "refs": heads.own_refs(worktree.git_dir),
     }
 
 

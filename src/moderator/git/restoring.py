@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from moderator.errors import GitFailed
+from moderator.git import heads
 from moderator.git.contents import Worktree
 from moderator.git.exact import Exact, copy_index, joined
 from moderator.git.repository import Repository
@@ -39,6 +41,7 @@ def lay_out(repository: Repository, described: Described, worktree: Worktree, br
         if has_notes.code == 0:
             exact.write(notes, has_notes.text)
             _put_notes(notes, worktree, described, branch)
+            _put_refs(worktree, values["refs"])
     for path in values.get("empty", {}):
         if beyond_link(worktree.tree, path):
             continue
@@ -92,7 +95,7 @@ def _put_notes(notes: str, worktree: Worktree, described: Described, branch: str
         for name in names:
             source = os.path.join(where, name)
             path = os.path.relpath(source, notes)
-            if path in _OF_THE_ENTRY or path.startswith("logs" + os.sep):
+            if path in _OF_THE_ENTRY or path.startswith("logs" + os.sep) or heads.is_of_tables(path):
                 continue
             target = os.path.join(git_dir, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -101,7 +104,7 @@ def _put_notes(notes: str, worktree: Worktree, described: Described, branch: str
             else:
                 shutil.copyfile(source, target, follow_symlinks=False)
     log = Path(notes, "logs", "HEAD")
-    if log.is_file():  # what HEAD was before goes before what making the worktree wrote
+    if log.is_file() and heads.are_files(git_dir):  # what HEAD was before goes before what making the worktree wrote
         mine = Path(git_dir, "logs", "HEAD")
         mine.parent.mkdir(exist_ok=True)
         mine.write_bytes(log.read_bytes())
@@ -110,11 +113,21 @@ def _put_notes(notes: str, worktree: Worktree, described: Described, branch: str
         aside = Path(git_dir, "index.new")
         aside.write_bytes(index.read_bytes())
         os.replace(aside, Path(git_dir, "index"))
+        # What is only intended to be added has the id of nothing, of which a collection may have left nothing.
+        worktree.git("hash-object", "-w", "--stdin")
         # The stamps in it are of other files: all are read anew, but for those with a flag, which stays.
         worktree.git("update-index", "-q", "--refresh", accept=(0, 1))
         _settle(worktree, described)
-        # What is only intended to be added has the id of nothing, of which a collection may have left nothing.
-        worktree.git("hash-object", "-w", "--stdin")
+
+
+def _put_refs(worktree: Worktree, refs: Mapping[str, str]) -> None:
+    """Write the refs that the workspace had for itself and that are in no file of its notes: which commit is being picked, say.
+
+    One whose object is gone names nothing any more.
+    """
+    for name, commit in refs.items():
+        with contextlib.suppress(GitFailed):
+            heads.write_own_refs(worktree.git_dir, {name: commit})
 
 
 def _settle(worktree: Worktree, described: Described) -> None:

@@ -35,6 +35,8 @@ _CONVERTING = (
     "core.attributesfile", "core.checkroundtripencoding", "core.worktree", "attr.", "filter.", "lfs.", "extensions.",
 )  # fmt: skip
 """Settings, or how they begin, that decide which bytes a checkout writes, or how."""
+_OF_LINKS = "extensions.relativeworktrees"
+"""Decides nothing in a file; git sets it by itself one day."""
 _EVERYBODYS_ATTRIBUTES = "/etc/gitattributes"
 _PURE_FILTERS = ("lfs",)
 """Filters that are known to look at nothing but the file."""
@@ -234,7 +236,8 @@ def conversion_of(repository: Repository) -> str:
 
     Attributes in the tree are the commit's own.
     """
-    said = {key: values for key, values in sorted(repository.settings.items()) if key.startswith(_CONVERTING)}
+    told = (item for item in sorted(repository.settings.items()) if item[0] != _OF_LINKS)
+    said = {key: values for key, values in told if key.startswith(_CONVERTING)}
     digest = hashlib.sha256(json.dumps(said).encode())
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # where git looks, gitattributes(5)
     named = repository.setting("core.attributesfile") or os.path.join(home, "git", "attributes")
@@ -252,8 +255,8 @@ def conversion_of(repository: Repository) -> str:
 
 def why_no_spares(repository: Repository) -> str:
     """Return why a spare cannot become a workspace in this repository, "" if it can."""
-    if not repository.takes_written_entries:
-        return "this repository's worktrees are made by git itself, so there can be no spares"
+    if why := repository.why_git_makes_entries:
+        return f"this repository's worktrees are made by git itself ({why}), so there can be no spares"
     if any(key.startswith("includeif.onbranch:") for key in repository.settings):
         return "settings depend on the branch (includeIf onbranch), and a spare has none, so there can be no spares"
     return ""

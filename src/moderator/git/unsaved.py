@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moderator.errors import GitFailed
+from moderator.git import heads
 from moderator.git.carried import as_carried, empty_as_carried, left_beside
 from moderator.git.command import polling
 from moderator.git.contents import IGNORED, Contents, Worktree, shown
@@ -344,9 +345,9 @@ def _as_checked_out(worktree: Worktree, path: str, blobs: Mapping[str, str]) -> 
 
 def named_in(git_dir: str) -> set[str]:
     """Return every object id that the files of an administrative directory name, its index and its submodules' apart."""
-    named: set[str] = set()
+    named = {*heads.own_refs(git_dir).values(), *heads.logged(git_dir)}
     for path in notes_of(git_dir):
-        if path.startswith(_NOT_WORK):
+        if path.startswith(_NOT_WORK) or heads.is_of_tables(path):
             continue
         for line in _lines_of(os.path.join(git_dir, path)):
             # A reflog line is: old new who when, a tab, and words that may quote anything.

@@ -15,7 +15,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moderator.errors import EnvironmentProblem, GitFailed, IsolationError, WorkspaceOccupied, to_type
@@ -32,6 +32,7 @@ from moderator.git.entries import (
     half_written,
     is_of_another,
     names,
+    pointer_to,
     points_at,
     staging_of,
     worktree_of,
@@ -134,6 +135,7 @@ def publish(
     `unfiltered` are the filters that are left out, so that files are as they are stored.
     Whatever goes wrong is raised; `discard` takes away what had been made.
     """
+    repository.refuse_strange_refs()
     repository.refuse_mirror("the branches of tasks")
     if record.branch and not (start and start.has_branch):
         create_branch(repository, record, start.tip if start else None)
@@ -171,7 +173,7 @@ def enter(repository: Repository, record: Record, index: bytes, written_at: int)
     staging, entry = staging_of(repository, record), entry_dir(repository, record)
     try:
         os.makedirs(os.path.join(staging, "refs"))
-        for name, text in files_of_entry(record, record.base):
+        for name, text in files_of_entry(repository, record, record.base):
             Path(staging, name).write_bytes(os.fsencode(text) + b"\n")
         Path(staging, "index").write_bytes(index)
         os.utime(os.path.join(staging, "index"), ns=(written_at, written_at))
@@ -182,10 +184,10 @@ def enter(repository: Repository, record: Record, index: bytes, written_at: int)
     return worktree_of(repository, record)
 
 
-def point_at(tree: str, entry: str) -> None:
+def point_at(repository: Repository, tree: str, entry: str) -> None:
     """Let a tree name an administrative directory as its own.  Raises OSError."""
     aside = Path(tree, ASIDE)
-    aside.write_bytes(os.fsencode(f"gitdir: {entry}\n"))
+    aside.write_bytes(pointer_to(repository, tree, entry))
     os.replace(aside, Path(tree, ".git"))
 
 
@@ -259,19 +261,18 @@ def _make_directory(path: str) -> None:
 
 
 def _write_entry(repository: Repository, record: Record) -> None:
-    worktrees = os.path.join(repository.common, "worktrees")
-    staging = staging_of(repository, record)
+    staging, entry = staging_of(repository, record), entry_dir(repository, record)
     head = f"ref: refs/heads/{record.branch}" if record.branch else record.base
     try:
         os.makedirs(os.path.join(staging, "refs"))
-        for name, text in files_of_entry(record, head):
+        for name, text in files_of_entry(repository, record, head):
             Path(staging, name).write_bytes(os.fsencode(text) + b"\n")
         # First the file in the tree, by a link that fails if there is one: two can not both have the directory.
         pointer = Path(staging, "pointer")
-        pointer.write_bytes(os.fsencode(f"gitdir: {worktrees}/{record.entry}\n"))
+        pointer.write_bytes(pointer_to(repository, record.path, entry))
         _link_or_copy(pointer, Path(record.path, ".git"), record)
         pointer.unlink()
-        rename_into(staging, os.path.join(worktrees, record.entry))
+        rename_into(staging, entry)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise _not_entered(record, error) from error
@@ -311,7 +312,9 @@ def _add_by_git(repository: Repository, record: Record, lease: leases.Lease) -> 
             made = os.fsdecode(pointer.read_bytes()).strip().removeprefix("gitdir: ")
             # Renamed to the id in our record, so that the record stays true; the pointer is replaced whole.
             os.rename(os.path.realpath(os.path.join(record.path, made)), target)
-            point_at(record.path, target)
+            point_at(
+                replace(repository), record.path, target
+            )  # as it is configured by now: git may have noted something
         except OSError as error:
             raise _not_entered(record, error) from error
 

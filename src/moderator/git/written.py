@@ -67,6 +67,13 @@ def modes(value: object) -> dict[str, int]:
     return dict(value)
 
 
+def refs(value: object) -> dict[str, str]:
+    """Return object ids by the names of refs.  Raises ValueError."""
+    if not isinstance(value, Mapping) or any(name.startswith("-") for name in value):
+        raise ValueError(f"{value!r} holds no refs")
+    return {text(name): object_id(commit) for name, commit in value.items()}
+
+
 def record(value: Mapping[str, Any]) -> Record:
     """Return the record of a workspace that is gone.  Raises ValueError, KeyError, TypeError."""
     value = as_read(value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from moderator.errors import EnvironmentProblem, PersonNeeded
 from moderator.git import leases
 from moderator.git.contents import printable
-from moderator.git.entries import ASIDE, entry_dir, files_of_entry, names, points_at
+from moderator.git.entries import ASIDE, entry_dir, files_of_entry, link_to_tree, names, pointer_to, points_at
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.trash import rename_into
@@ -47,7 +47,7 @@ def point_to_entry(repository: Repository, record: Record) -> None:
         aside = os.path.join(repository.ours, "trash", "pointers", f"{record.entry}-{secrets.token_hex(4)}")
         os.makedirs(os.path.dirname(aside), exist_ok=True)
         Path(aside).write_bytes(Path(pointer).read_bytes())  # may be another file system, so no rename
-    replace_file(pointer, f"gitdir: {entry}\n", os.path.join(record.path, ASIDE))
+    replace_file(pointer, os.fsdecode(pointer_to(repository, record.path, entry)), os.path.join(record.path, ASIDE))
 
 
 def point_to_tree(repository: Repository, record: Record) -> None:
@@ -55,7 +55,7 @@ def point_to_tree(repository: Repository, record: Record) -> None:
     entry = entry_dir(repository, record)
     if not points_at(record.path, entry):
         raise PersonNeeded("the tree does not name this entry")
-    write_in_entry(entry, "gitdir", os.path.join(os.path.realpath(record.path), ".git"))
+    write_in_entry(entry, "gitdir", link_to_tree(repository, record))
 
 
 def write_in_entry(entry: str, name: str, text: str) -> None:
@@ -82,7 +82,7 @@ def register_again(repository: Repository, record: Record, head: str, commit: st
         raise PersonNeeded("the worktree has changed meanwhile")
     staging = os.path.join(repository.ours, "staging", f"{record.entry}.again-{secrets.token_hex(4)}")
     os.makedirs(os.path.join(staging, "refs"))
-    for name, text in files_of_entry(record, head):
+    for name, text in files_of_entry(repository, record, head):
         Path(staging, name).write_bytes(os.fsencode(text) + b"\n")
     os.replace(_index_of(repository, record.entry, commit), os.path.join(staging, "index"))
     rename_into(staging, entry)

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from moderator.errors import PersonNeeded, to_type
+from moderator.git import heads
 from moderator.git.contents import printable
 from moderator.git.doctor import mending
 from moderator.git.doctor.findings import INFORMATION, Finding, Symptom
-from moderator.git.doctor.scene import Scene, content, is_object_id, pointer_of, tree_of
+from moderator.git.doctor.scene import Scene, content, head_of, is_object_id, pointer_of, tree_of
 from moderator.git.entries import entry_dir, half_written, names, points_at
 from moderator.git.leases import Lease
 from moderator.git.registry import Record
@@ -78,11 +79,11 @@ def _leads_nowhere(tree: str, entry: str) -> bool:
     if pointer.is_symlink() or not pointer.is_file():
         return False
     leads = pointer_of(tree)
-    return half_written(pointer, entry) if leads is None else not os.path.lexists(leads)
+    return half_written(pointer, entry) or (leads is not None and not os.path.lexists(leads))
 
 
 def _head(scene: Scene, record: Record, entry: str, tip: str | None) -> Symptom | None:
-    said = os.fsdecode((content(os.path.join(entry, "HEAD")) or b"").strip())
+    said = head_of(entry)
     if said.startswith("ref: refs/"):
         where = said.removeprefix("ref: ")
         if record.branch and where == record.ref:
@@ -113,9 +114,9 @@ def _damaged_head(scene: Scene, record: Record, entry: str, tip: str | None) -> 
         "moderator doctor --fix writes it anew",
     )
     if record.branch and tip and last in (None, tip):
-        return Symptom(finding, lambda _: mending.write_in_entry(entry, "HEAD", f"ref: {record.ref}"))
+        return Symptom(finding, lambda _: heads.place(scene.repository.common, entry, f"ref: {record.ref}"))
     if not record.branch and last and scene.repository.commit_of(last) == last:
-        return Symptom(finding, lambda _: mending.write_in_entry(entry, "HEAD", last))
+        return Symptom(finding, lambda _: heads.place(scene.repository.common, entry, last))
     return Symptom(
         replace(
             finding,
@@ -127,13 +128,15 @@ def _damaged_head(scene: Scene, record: Record, entry: str, tip: str | None) -> 
 
 def last_known(entry: str) -> str | None:
     """Return where the log of an entry's HEAD says it was last."""
+    if not heads.are_files(entry):
+        return next(iter(heads.log_of(entry, "HEAD")), None)
     lines = (content(os.path.join(entry, "logs", "HEAD")) or b"").splitlines()
     words = lines[-1].decode("utf-8", "replace").split(" ") if lines else []
     return words[1] if len(words) > 1 and is_object_id(words[1]) else None
 
 
 def _commit_of_head(scene: Scene, entry: str) -> str | None:
-    said = os.fsdecode((content(os.path.join(entry, "HEAD")) or b"").strip())
+    said = head_of(entry)
     name = said.removeprefix("ref: ")
     return scene.repository.commit_of(name) if name.startswith("refs/") or is_object_id(name) else None
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from moderator.errors import ModeratorError
+from moderator.git import heads
 from moderator.git.entries import is_elsewhere
 from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry, key_of
 from moderator.git.repository import Repository
@@ -161,7 +162,17 @@ def tree_of(entry: str) -> str | None:
     """Return the tree that an administrative directory names, None if it names none."""
     said = content(os.path.join(entry, "gitdir"))
     named = os.fsdecode(said).removesuffix("\n") if said else ""
-    return os.path.dirname(os.path.join(entry, named)) if named and "\0" not in named else None
+    return os.path.dirname(os.path.normpath(os.path.join(entry, named))) if named and "\0" not in named else None
+
+
+def head_of(entry: str) -> str:
+    """Return what the HEAD of an administrative directory says, "" if it says nothing."""
+    if heads.are_files(entry):
+        return os.fsdecode((content(os.path.join(entry, "HEAD")) or b"").strip())
+    try:
+        return heads.said(entry)
+    except ModeratorError:  # git finds nothing there of which it could be the HEAD
+        return ""
 
 
 def is_object_id(text: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from moderator.errors import InvalidTaskId, ModeratorError, to_type
 from moderator.git.contents import printable
 from moderator.git.doctor.findings import INFORMATION, Finding
-from moderator.git.doctor.scene import Scene, content, is_object_id, names_in, pointer_of, tree_of
+from moderator.git.doctor.scene import Scene, content, head_of, is_object_id, names_in, pointer_of, tree_of
 from moderator.git.entries import OUR_LOCK, points_at
 from moderator.git.registry import key_of
 from moderator.git.spares import Spares
@@ -112,7 +112,7 @@ def _broken(scene: Scene, entry: str) -> str:
         or os.path.realpath(os.path.join(entry, os.fsdecode(common.strip(b"\n")))) != scene.repository.common
     ):
         wrong.append("commondir does not name this repository")
-    head = os.fsdecode((content(os.path.join(entry, "HEAD")) or b"").strip())
+    head = head_of(entry)
     if not head.startswith("ref: refs/") and not is_object_id(head):
         wrong.append("HEAD names nothing")
     if tree_of(entry) is None:
