@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from commandline import alive
 from moderator.errors import CannotCommit, ModeratorError
 from moderator.git.committing import CommitStyle
 from moderator.git.manager import GitManager
@@ -232,6 +233,48 @@ def test_hooks_run_when_they_are_asked_for(tmp_path: Path, repo: Path, passes: b
                 manager.commit(workspace, "work")
             assert "too long" in caught.value.cause
             assert (files(workspace.path), git(repo, "log", "--format=%s", "main-task-t")) == (before, "first")
+
+
+@pytest.mark.parametrize(("hook", "limit"), [("pre-commit", "time"), ("pre-commit", "stop"), ("post-commit", "stop")])
+def test_a_hook_that_does_not_end_is_ended(tmp_path: Path, repo: Path, hook: str, limit: str) -> None:
+    """When its time is over or nobody waits any longer; before the commit everything stays, after it the work is kept."""
+    (repo / ".git/hooks").mkdir(exist_ok=True)
+    began = tmp_path / "began"
+    (repo / ".git/hooks" / hook).write_text(
+        f"#!/bin/sh\necho $$ > {began}.new\nmv {began}.new {began}\nexec sleep 600\n"
+    )
+    (repo / ".git/hooks" / hook).chmod(0o755)
+    style = CommitStyle(hooks=True, **{"patience": 0.5} if limit == "time" else {"stopped": began.exists})  # type: ignore[arg-type]
+    manager = GitManager(repo, style)
+    with manager.create_workspace(context(tmp_path, "t")) as workspace:
+        (Path(workspace.path) / "new").write_text("new\n")
+        if hook == "post-commit":
+            assert manager.commit(workspace, "work") is not None
+        else:
+            with pytest.raises(CannotCommit, match="a hook of the repository had not ended yet") as caught:
+                manager.commit(workspace, "work")
+            said = {"time": "within 0.5 seconds", "stop": "nobody waits for it any longer"}
+            assert caught.value.cause.endswith(said[limit])
+            assert git(workspace.path, "status", "--porcelain") == "A  new"
+    assert not began.exists() or not alive(int(began.read_text()))
+
+
+def test_hooks_that_are_files_of_the_tree_are_the_main_checkouts(tmp_path: Path, repo: Path) -> None:
+    """What a task made of them in its workspace is committed as any other change, and not executed."""
+    for name, what in {"pre-commit": "true", "commit-msg": "echo kept >> $1"}.items():
+        (repo / "hooks").mkdir(exist_ok=True)
+        (repo / "hooks" / name).write_text(f"#!/bin/sh\n{what}\n")
+        (repo / "hooks" / name).chmod(0o755)
+    git(repo, "config", "core.hooksPath", "hooks")
+    git(repo, "add", "hooks")
+    git(repo, "commit", "--quiet", "--no-verify", "-m", "hooks")
+    manager = GitManager(repo, CommitStyle(hooks=True))
+    with manager.create_workspace(context(tmp_path, "t")) as workspace:
+        (Path(workspace.path) / "hooks/pre-commit").write_text(f"#!/bin/sh\ntouch {tmp_path}/escaped\n")
+        commit = manager.commit(workspace, "work")
+    assert commit is not None and commit.message == "work\nkept\n"
+    assert [change.path for change in manager.diff("t")] == ["hooks/pre-commit"]
+    assert not (tmp_path / "escaped").exists()
 
 
 def merging(tree: Path) -> None:

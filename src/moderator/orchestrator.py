@@ -119,9 +119,11 @@ class Orchestrator:
             self.config = config_from_mapping(config or {}, backends=backends or {})
             section = ((config or {}).get("gear3") or {}).get("parallel") or {}
             self.parallel = bool(section.get("enabled", False))
+        self._cancellation = cancellation or Cancellation()
+        stopped = self._cancellation
         self.git = GitManager(
             repository,
-            CommitStyle(self.config.commit_hooks, self.config.commit_sign),
+            CommitStyle(self.config.commit_hooks, self.config.commit_sign, stopped=lambda: stopped.cancelled),
             Keeping(self.config.trash_days, self.config.rescue_largest_file * 1e6),
             pool_limits(self.config),
             self.config.furnishing,
@@ -131,7 +133,6 @@ class Orchestrator:
         cache = Path(self.git.state_root, "programs.json")
         self.router = BackendRouter(self.config, backends, environment=environment, cache=cache)
         self._environment = environment
-        self._cancellation = cancellation or Cancellation()
         self._teardowns = Teardowns(self.git, environment_now, self._cancellation)
 
     def plan(

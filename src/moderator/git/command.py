@@ -8,6 +8,7 @@ Must not know what any command is for.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import re
@@ -67,7 +68,20 @@ _CONTENTION = re.compile(
 )
 _BACKGROUND = ("nice", "-n", "15")  # nice(1) of POSIX
 _PATIENCE = 10.0  # seconds in all that a repeatable command is tried again under contention
+_GLANCE = 0.2  # seconds between looks whether a command is still wanted
 _KILL_GRACE = 2.0  # seconds between SIGTERM, at which git removes its lock files, and SIGKILL
+
+
+class GitEnded(EnvironmentProblem):
+    """A git command was ended, with every process that it started: it took too long, or nobody waits for it any longer."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """After how many seconds a command is ended, None: never; and what says that nobody waits for it any longer."""
+
+    seconds: float | None = None
+    stopped: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,15 +135,17 @@ def run_git(
     hooks: bool = False,
     signing: bool = False,
     background: bool = False,
+    stopped: Callable[[], bool] | None = None,
 ) -> Answer:
     """Run `git *arguments` in `cwd` and return its answer.
 
     `env` is added to the scrubbed environment, `settings` to the configuration of this one command.  `descriptors`
     are kept open in the child (leases).  `repeatable` commands are tried again, with jitter and for about ten seconds, when
-    git says that somebody else holds a lock.  `timeout` is in seconds.  `background` lets everybody else go first.
+    git says that somebody else holds a lock.  `timeout` is in seconds; `stopped` is asked meanwhile whether to end it.
+    `background` lets everybody else go first.
 
     Raises GitFailed for an exit code that is not in `accept`, NotARepository where git refuses the repository,
-    EnvironmentProblem if there is no git, no such directory, no space or no time left.
+    EnvironmentProblem if there is no git, no such directory or no space, GitEnded where it was ended.
     """
     command = _command(arguments, settings, hooks, signing)
     if background:
@@ -138,7 +154,7 @@ def run_git(
     deadline = time.monotonic() + _PATIENCE
     pause = 0.01
     while True:
-        answer = _once(command, cwd, environment, stdin, descriptors, timeout, through_files=hooks)
+        answer = _once(command, cwd, environment, stdin, descriptors, Limits(timeout, stopped), through_files=hooks)
         if answer.code in accept:
             return answer
         if not repeatable or time.monotonic() > deadline or not _CONTENTION.search(answer.err):
@@ -211,7 +227,7 @@ def _once(
     environment: dict[bytes, bytes],
     stdin: bytes,
     descriptors: Sequence[int],
-    timeout: float | None,
+    limits: Limits,
     through_files: bool,
 ) -> Answer:
     with contextlib.ExitStack() as stack:
@@ -221,7 +237,7 @@ def _once(
                 subprocess.PIPE,
                 subprocess.PIPE,
             )
-            return _piped(command, cwd, environment, stdin, descriptors, timeout, streams)
+            return _piped(command, cwd, environment, stdin, descriptors, limits, streams)
         # A hook may leave a process behind that keeps our pipes open for ever; files are whole when git has ended.
         import tempfile
 
@@ -229,7 +245,7 @@ def _once(
         given.write(stdin)
         for stream in (given, out, err):
             stream.seek(0)
-        code = _piped(command, cwd, environment, b"", descriptors, timeout, (given, out, err)).code
+        code = _piped(command, cwd, environment, b"", descriptors, limits, (given, out, err)).code
         out.seek(0)
         err.seek(0)
         return Answer(code, out.read(), err.read().decode("utf-8", "replace"))
@@ -241,22 +257,34 @@ def _piped(
     environment: dict[bytes, bytes],
     stdin: bytes,
     descriptors: Sequence[int],
-    timeout: float | None,
+    limits: Limits,
     streams: tuple[Any, Any, Any],
 ) -> Answer:
     process = _started(command, cwd, environment, descriptors, streams)
     try:
-        out, err = process.communicate(stdin or None, timeout)
-    except subprocess.TimeoutExpired as error:
-        _end(process)
-        raise EnvironmentProblem(
-            f"git in {cwd!r} did not end within {timeout:g} seconds",
-            hint="look what keeps git waiting",
-        ) from error
+        out, err = _awaited(process, cwd, stdin, limits)
     except BaseException:  # KeyboardInterrupt: no child outlives its caller
         _end(process)
         raise
     return Answer(process.returncode, out or b"", (err or b"").decode("utf-8", "replace"))
+
+
+def _awaited(process: subprocess.Popen[bytes], cwd: str, stdin: bytes, limits: Limits) -> tuple[bytes, bytes]:
+    """Return what a process printed, when it has ended.  Raises GitEnded if it is to be ended."""
+    deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
+    given = stdin or None
+    while True:
+        left = deadline - time.monotonic()
+        pause = min(left, _GLANCE) if limits.stopped else left
+        try:
+            return process.communicate(given, None if pause == math.inf else max(pause, 0.0))
+        except subprocess.TimeoutExpired as error:
+            if limits.stopped and limits.stopped():
+                raise GitEnded(f"git in {cwd!r} was ended, for nobody waits for it any longer") from error
+            if time.monotonic() >= deadline:
+                what = f"git in {cwd!r} did not end within {limits.seconds:g} seconds"
+                raise GitEnded(what, hint="look what keeps git waiting") from error
+            given = None  # it has it
 
 
 def _started(

@@ -10,11 +10,12 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from moderator.errors import CannotCommit
+from moderator.git.command import Answer, GitEnded
 from moderator.git.contents import Contents, Worktree, printable
 from moderator.git.exact import DURABLE, copy_index
 from moderator.git.registry import Record
@@ -30,10 +31,15 @@ _GONE = "000000 "
 
 @dataclass(frozen=True)
 class CommitStyle:
-    """Whether commits of workspaces run the repository's hooks and follow its `commit.gpgSign`."""
+    """Whether commits of workspaces run the repository's hooks and follow its `commit.gpgSign`.
+
+    Hooks are ended after `patience`, in seconds, or as soon as `stopped` says so.
+    """
 
     hooks: bool = False
     signing: bool = False
+    patience: float = 600.0
+    stopped: Callable[[], bool] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,7 @@ def commit_worktree(
     if tree == repository.tree_of(contents.head):
         return Kept(None, contents.head, left_out=left_out)
     if style.hooks:
-        answer = worktree.git(
-            "commit", "--quiet", "--cleanup=verbatim", "--allow-empty-message", "--file=-",
-            stdin=message, settings={**DURABLE, **repository.identity_settings}, hooks=True, signing=style.signing,
-            accept=(0, 1),
-        )  # fmt: skip
+        answer = _commit_with_hooks(repository, record, worktree, message, style, contents.head)
         if answer.code:
             raise CannotCommit(
                 f"a hook of the repository refused the commit of task {record.task_id!r}",
@@ -116,6 +118,34 @@ def commit_worktree(
         stdin="".join(f"{line}\n" for line in moves).encode(), settings=DURABLE, repeatable=True,
     )  # fmt: skip
     return Kept(new, new, left_out=left_out)
+
+
+def _commit_with_hooks(
+    repository: Repository, record: Record, worktree: Worktree, message: bytes, style: CommitStyle, head: str
+) -> Answer:
+    settings = {**DURABLE, **repository.identity_settings, **_hooks_of_the_main_worktree(repository)}
+    try:
+        return worktree.git(
+            "commit", "--quiet", "--cleanup=verbatim", "--allow-empty-message", "--file=-",
+            stdin=message, settings=settings, hooks=True, signing=style.signing, accept=(0, 1),
+            timeout=style.patience, stopped=style.stopped,
+        )  # fmt: skip
+    except GitEnded as error:
+        if worktree.git("rev-parse", "HEAD").text != head:  # what was ended came after the commit
+            return Answer(0, b"", "")
+        raise CannotCommit(
+            f"a hook of the repository had not ended yet, so the work of task {record.task_id!r} is not committed",
+            hint=f"it is all in {record.path}; look what the hook waits for, or set commit: {{hooks: false}}",
+            cause=str(error),
+        ) from error
+
+
+def _hooks_of_the_main_worktree(repository: Repository) -> dict[str, str]:
+    """Return the setting that has the person's hooks run, where they are files of the tree that a task can have changed."""
+    named, top = repository.hooks_path, repository.main_top
+    if not named or not top or os.path.isabs(named) or named[0] in "~%":
+        return {}
+    return {"core.hooksPath": os.path.join(top, named)}
 
 
 def uncommitted_entries(repository: Repository, worktree: Worktree) -> dict[str, str]:

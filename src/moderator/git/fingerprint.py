@@ -129,11 +129,9 @@ def _hook_files(repository: Repository) -> Iterator[tuple[str, ...]]:
 
 def _hook_folders(repository: Repository) -> Iterator[str]:
     yield os.path.join(repository.common, "hooks")
-    # Our own commands run without hooks, and the configuration is what one of them was told.
-    named = [value for value in repository.settings.get("core.hookspath", []) if value != os.devnull]
-    top = repository.main_top
+    named, top = repository.hooks_path, repository.main_top
     if named and top:
-        folder = os.path.realpath(os.path.join(top, named[-1]))
+        folder = os.path.realpath(os.path.join(top, named))
         if folder.startswith(os.path.join(os.path.realpath(top), "")):  # elsewhere it is no part of this repository
             yield folder
 

@@ -187,6 +187,12 @@ class Repository:
         return _true(self.setting("worktree.userelativepaths", "false"))
 
     @property
+    def hooks_path(self) -> str:
+        """What `core.hooksPath` says, "" if nothing."""
+        # Our own commands run without hooks, and the configuration is what one of them was told.
+        return next((one for one in reversed(self.settings.get("core.hookspath", ())) if one != os.devnull), "")
+
+    @property
     def mirrored_by(self) -> str | None:
         """The remote whose next `fetch --prune` would delete branches or rescues of ours, if there is one."""
         for key, values in self.settings.items():
