@@ -114,6 +114,7 @@ UV, POETRY = "uv sync --frozen", "POETRY_VIRTUALENVS_IN_PROJECT=true poetry inst
          f"{POETRY} --extras test && git clean -fq poetry.lock", False),
         ({"pdm.lock": "", "pyproject.toml": "[tool.pdm.dev-dependencies]\nqa = ['pytest']\n"}, "pdm sync", True),
         ({"Pipfile.lock": '{"develop": {"pytest": {}}}'}, "PIPENV_VENV_IN_PROJECT=1 pipenv sync --dev", True),
+        ({"Pipfile": "[dev-packages]\npytest = '*'\n"}, "PIPENV_VENV_IN_PROJECT=1 pipenv install --dev --skip-lock", True),
     ],
 )  # fmt: skip
 def test_what_tests_need_is_installed_or_they_are_no_task(
@@ -135,6 +136,9 @@ def test_no_task_needs_what_nothing_installs(tmp_path: Path) -> None:
         assert ("  - id: tests\n" in text, "  # - id: tests\n" in text) == (installs, not installs)
     unittest = project_of(tmp_path / "u", {"test_a.py": "import unittest\n", "setup.py": ""})
     assert (unittest.tests, unittest.missing) == (".venv/bin/python -m unittest discover -q", "")
+    for name, more, start in (("package", {"a/__init__.py": ""}, ""), ("folder", {}, " -s a")):
+        unittest = project_of(tmp_path / name, {"a/test_a.py": "import unittest\n", **more})
+        assert unittest.tests == f"python3 -m unittest discover -q{start}"
 
 
 def test_packages_that_lead_back_to_the_checkout_do_not_travel(tmp_path: Path) -> None:
@@ -183,11 +187,24 @@ def test_tests_are_found_where_they_are(files: dict[str, str], scripts: dict[str
     assert command_of_tests(files, scripts, list(files), venv=False) == tests
 
 
+def test_submodules_are_asked_for_where_they_are_checked_out(tmp_path: Path) -> None:
+    """A workspace gets them from the main checkout, and a run in which every one fails is no beginning."""
+    modules = '[submodule "x"]\n\tpath = lib/x\n\turl = u\n[submodule "y"]\n\tpath = y\n'
+    found = project_of(tmp_path, {".gitmodules": modules, "lib/x": Gitlink("1" * 40), "y": Gitlink("2" * 40)})
+    assert (found.submodules, found.absent) == (("lib/x", "y"), ("lib/x", "y"))
+    text = configuration(found, "s")
+    assert "# Not all of them are here (lib/x, y): git submodule update --init, and" in text
+    assert "\n# submodules: true\n" in text
+    for path in found.submodules:
+        (tmp_path / "r" / path / ".git").mkdir(parents=True)
+    assert survey(str(tmp_path / "r"), GitManager(tmp_path / "r").files_at(), ()).absent == ()
+
+
 PROJECTS = [
-    Project(0, (), (), (), (), (), False, False, "", (), False),
+    Project(0, (), (), (), (), (), (), False, "", (), False),
     Project(
         5000, (("C", 3),), (), ("node_modules",), (".env", "a b/.env"), (Port(1, "x"), Port(80, "a: b", "PORT")),
-        True, True, "x: [y] #z", ("it's/*.py", "!{a}"), True,
+        ("lib", "a b"), True, "x: [y] #z", ("it's/*.py", "!{a}"), True, "", ("a b",),
     ),
 ]  # fmt: skip
 

@@ -5,7 +5,9 @@ Facts about other people's programs, as their documentation has them (November 2
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 
 from moderator.scaffolding.python import PYTEST, Manager, python_manager
@@ -39,9 +41,9 @@ def test_command(files: Mapping[str, str], scripts: Mapping[str, str], paths: Co
         return f"{runner} {'run ' if runner == 'bun' else ''}test"
     if python_tests := [path for path in paths if re.fullmatch(TEST_OF_PYTHON, path)]:
         python = ".venv/bin/python" if venv else "python3"
-        return (
-            f"{python} -m pytest -q" if _by_pytest(files, paths, python_tests) else f"{python} -m unittest discover -q"
-        )
+        if _by_pytest(files, paths, python_tests):
+            return f"{python} -m pytest -q"
+        return f"{python} -m unittest discover -q{_start(paths, python_tests)}"
     if "Cargo.toml" in files:
         return "cargo test" + (" --locked" if "Cargo.lock" in files else "")
     if "go.mod" in files:
@@ -49,6 +51,12 @@ def test_command(files: Mapping[str, str], scripts: Mapping[str, str], paths: Co
     makefile = next((files[name] for name in ("GNUmakefile", "makefile", "Makefile") if name in files), "")
     target = re.search(r"^(test|check)\s*:(?!=)", makefile, re.M)
     return f"make {target[1]}" if target else ""
+
+
+def _start(paths: Collection[str], tests: Sequence[str]) -> str:
+    """Return the option that has unittest look for tests where it would find none: in a folder that is no package."""
+    folder = os.path.commonpath([os.path.dirname(path) for path in tests])
+    return f" -s {shlex.quote(folder)}" if folder and f"{folder}/__init__.py" not in paths else ""
 
 
 def _by_pytest(files: Mapping[str, str], paths: Collection[str], tests: Sequence[str]) -> bool:

@@ -26,6 +26,7 @@ _REQUIREMENTS = (
 _VENV = "python3 -m venv .venv && "
 _PIP = ".venv/bin/python -m pip install -q"
 _NEWER_PIP = f"{_PIP} 'pip>=25.1' && "  # the first that takes --group
+_PIPENV = "PIPENV_VENV_IN_PROJECT=1 pipenv"
 _IN_PROJECT = "POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction"
 
 
@@ -79,7 +80,11 @@ def python_manager(files: Mapping[str, str]) -> Manager | None:
         return Manager("pdm", "pdm.lock", ".venv", setup, always or in_any)
     if "Pipfile.lock" in files:
         brings = f'"{PYTEST}"' in files["Pipfile.lock"]
-        return Manager("pipenv", "Pipfile.lock", ".venv", "PIPENV_VENV_IN_PROJECT=1 pipenv sync --dev", brings)
+        return Manager("pipenv", "Pipfile.lock", ".venv", f"{_PIPENV} sync --dev", brings)
+    if "Pipfile" in files:
+        pipfile = parsed_toml(files["Pipfile"])
+        brings = _has_pytest(name for part in ("packages", "dev-packages") for name in _section(pipfile, part))
+        return Manager("pipenv", "Pipfile", ".venv", f"{_PIPENV} install --dev --skip-lock", brings)
     return _by_pip(files, document, parts, extras, groups)
 
 

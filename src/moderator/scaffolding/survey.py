@@ -50,6 +50,7 @@ _ENV_FILE = r"(.*/)?\.(env(\.[A-Za-z0-9_-]+)?|envrc)"
 _AN_EXAMPLE = r".*\.(example|sample|template|dist|defaults)"
 _PORT_VARIABLE = r"^\s*(?:export\s+)?([A-Z][A-Z0-9_]*_PORT|PORT)\s*=\s*[\"']?(\d{2,5})\b"
 _PORT_IN_COMPOSE = r"(?:\$\{([A-Z][A-Z0-9_]*):-(\d{2,5})\}|(?<![\d.])(\d{2,5})):\d{2,5}"
+_PATH_OF_SUBMODULE = r"^\s*path\s*=\s*(\S.*?)\s*$"
 _PORT_IN_SCRIPT = r"(?:--port[ =]|-p |\bPORT=)(\d{2,5})\b"
 _COMPOSE = r"(docker-)?compose(\.[a-z]+)?\.ya?ml"
 
@@ -70,7 +71,8 @@ class Project:
     `languages` with the number of files, most first; `managers` who makes a checkout ready; `present` what they have put into
     this checkout, as far as a workspace can use it; `env_files` with settings, ignored by git; `patterns` mean files for each of
     which there can be a task, `checkable` says that each of them is a Python file that can be parsed; `missing` is the
-    program that the tests need and that nothing seen here installs.
+    program that the tests need and that nothing seen here installs; `submodules` are the places of such, `absent` those of
+    them where nothing is checked out.
     """
 
     files: int
@@ -79,12 +81,13 @@ class Project:
     present: tuple[str, ...]
     env_files: tuple[str, ...]
     ports: tuple[Port, ...]
-    submodules: bool
+    submodules: tuple[str, ...]
     lfs: bool
     tests: str
     patterns: tuple[str, ...]
     checkable: bool
     missing: str = ""
+    absent: tuple[str, ...] = ()
 
 
 def survey(top: str, tracked: Sequence[str], ignored: Collection[str]) -> Project:
@@ -112,6 +115,7 @@ def survey(top: str, tracked: Sequence[str], ignored: Collection[str]) -> Projec
             usable.discard(".venv")  # made anew it has what tests need
         missing = "" if (carried if ".venv" in usable else brought) else PYTEST
     counted = Counter(_LANGUAGES[kind] for path in tracked if (kind := path.rpartition(".")[2]) in _LANGUAGES)
+    submodules = tuple(re.findall(_PATH_OF_SUBMODULE, at_top.get(".gitmodules", ""), re.M))
     patterns, checkable = _worth_a_task(top, tracked)
     return Project(
         files=len(tracked),
@@ -120,7 +124,8 @@ def survey(top: str, tracked: Sequence[str], ignored: Collection[str]) -> Projec
         present=tuple(sorted(usable)),
         env_files=tuple(env_files),
         ports=tuple(_ports(top, tracked, env_files, scripts)),
-        submodules=".gitmodules" in at_top,
+        submodules=submodules,
+        absent=tuple(path for path in submodules if not os.path.lexists(os.path.join(top, path, ".git"))),
         lfs=any("filter=lfs" in _text(top, path) for path in tracked if os.path.basename(path) == ".gitattributes"),
         tests=tests,
         patterns=patterns,

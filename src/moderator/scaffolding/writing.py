@@ -59,7 +59,9 @@ def _settings(project: Project) -> Iterator[str]:
     if project.submodules:
         yield ""
         yield "# This repository has submodules: check them out in workspaces too."
-        yield "submodules: true"
+        if project.absent:
+            yield f"# Not all of them are here ({', '.join(project.absent)}): git submodule update --init, and take the # away."
+        yield f"{'# ' if project.absent else ''}submodules: true"
     if project.lfs:
         yield ""
         yield "# Large files are stored by git-lfs. For tasks that do not need them:"
