@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,6 +67,43 @@ def furnished(repository: Path, furnishing: Furnishing = EVERYTHING, task_id: st
     manager = GitManager(repository)
     with manager.create_workspace(context(repository.parent, task_id), furnishing=furnishing) as workspace:
         return workspace
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can mount a file system")
+@pytest.mark.parametrize("kind", ["btrfs", "xfs"])
+def test_a_file_system_that_can_share_bytes_shares_what_is_carried(tmp_path: Path, kind: str) -> None:
+    """A file is carried, and comes with a spare, without a byte of it being written again, and each copy is changed for itself."""
+    if shutil.which(f"mkfs.{kind}") is None or shutil.which("filefrag") is None:
+        pytest.skip(f"there is no mkfs.{kind}, or no filefrag")
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(400 * 10**6)
+    subprocess.run([f"mkfs.{kind}", "-f", image], check=True, capture_output=True)
+    if subprocess.run(["mount", "-o", "loop", image, disk], capture_output=True).returncode:
+        pytest.skip(f"nothing can be mounted here, or no {kind}")
+    try:
+        made = make_repository(disk / "sample", [("first", TRACKED)])
+        (made / "deps").mkdir()
+        (made / "deps/large").write_bytes(os.urandom(10**7))
+
+        def extents(path: Path) -> list[str]:
+            os.sync()
+            told = subprocess.run(["filefrag", "-v", path], capture_output=True, text=True, check=True).stdout
+            return [line for line in told.splitlines() if line.lstrip()[:1].isdigit()]
+
+        manager = GitManager(made, pool=PoolLimits(1), furnishing=Furnishing((Carry("deps"),)))
+        manager.create_workspace(context(disk, "one")).release()
+        manager.fill_pool(str(disk / "checkouts"), "main", 1)
+        manager.create_workspace(context(disk, "two")).release()
+        one, two = (disk / "checkouts/tasks" / name / "deps/large" for name in ("one", "two"))
+        assert extents(one) == extents(two) == extents(made / "deps/large")
+        assert all("shared" in line for line in extents(one))
+        one.write_bytes(b"changed")
+        assert two.read_bytes() == (made / "deps/large").read_bytes() != one.read_bytes()
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def described(folder: Path) -> dict[str, object]:

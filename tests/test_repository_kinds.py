@@ -6,6 +6,7 @@ Each is a throwaway that really has the property, made by git itself.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -144,6 +145,30 @@ def reftable(folder: Path) -> Kind:
 
 
 @kind
+def links_that_are_relative(folder: Path) -> Kind:
+    repo = make_repository(folder / "repo", COMMITS)
+    git(repo, "config", "worktree.useRelativePaths", "true")
+    git(repo, "worktree", "add", "--quiet", folder / "linked", "-b", "side")
+    if (folder / "linked/.git").read_text() != "gitdir: ../repo/.git/worktrees/linked\n":
+        pytest.skip("this git knows no relative links")
+    return Kind(repo)
+
+
+@kind
+def large_files_by_git_lfs(folder: Path) -> Kind:
+    if shutil.which("git-lfs") is None:
+        pytest.skip("git-lfs is not installed")
+    repo = make_repository(folder / "repo", COMMITS)
+    git(repo, "lfs", "install", "--local")
+    git(repo, "lfs", "track", "*.bin")
+    (repo / "large.bin").write_bytes(bytes(range(256)) * 100)
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "-m", "a large file")
+    assert git(repo, "show", "HEAD:large.bin").startswith("version https://git-lfs")
+    return Kind(repo, files=9)
+
+
+@kind
 def settings_for_each_worktree(folder: Path) -> Kind:
     repo = make_repository(folder / "repo", COMMITS)
     git(repo, "config", "extensions.worktreeConfig", "true")
@@ -215,8 +240,10 @@ def an_index_in_parts_and_a_cache(folder: Path) -> Kind:
 @kind
 def hooks_that_fail(folder: Path) -> Kind:
     repo = make_repository(folder / "repo", COMMITS)
+    git(repo, "config", "core.hooksPath", folder / "hooks")
+    (folder / "hooks").mkdir()
     for name in ("pre-commit", "post-checkout", "prepare-commit-msg", "commit-msg", "reference-transaction"):
-        hook = repo / ".git/hooks" / name
+        hook = folder / "hooks" / name
         hook.write_text("#!/bin/sh\necho 'the hook ran' >&2\nexit 1\n")
         hook.chmod(0o755)
     return Kind(repo)
@@ -262,7 +289,8 @@ def packed_with_replaced_commits(folder: Path) -> Kind:
 
 
 RARE: list[Build] = [
-    separate_git_directory, partial_without_trees, borrowing_objects, settings_for_each_worktree, several_remotes,
+    separate_git_directory, large_files_by_git_lfs, partial_without_trees, borrowing_objects, settings_for_each_worktree,
+    several_remotes,
     an_index_in_parts_and_a_cache, packed_with_replaced_commits, detached,
 ]  # fmt: skip
 """What a suite of minutes leaves out."""
