@@ -11,6 +11,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -276,6 +277,23 @@ def processes_of_runs(folder: Path) -> dict[int, str]:
         except OSError:
             continue
     return found
+
+
+def wait_for_tidying(folder: Path, seconds: float = 60.0) -> None:
+    """Wait until nobody deletes at leisure what commands in this folder have put aside: files would go while they are looked at."""
+    deadline = time.monotonic() + seconds
+    while any(_tidies(Path("/proc", pid), folder) for pid in filter(str.isdigit, os.listdir("/proc"))):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"what was put aside is not deleted after {seconds:g} seconds")
+        time.sleep(0.05)
+
+
+def _tidies(process: Path, folder: Path) -> bool:
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"tidy" in words and any(word.startswith(os.fsencode(f"{folder}/")) for word in words)
 
 
 def in_parallel(jobs: int, work: Callable[..., Row], calls: Iterable[tuple[object, ...]]) -> Iterator[Row]:

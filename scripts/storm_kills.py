@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
 import storm_ground
-from storm_ground import Ledger, Options, Row, bad_ending, plain_git, processes_of_runs, unsound
+from storm_ground import Ledger, Options, Row, bad_ending, plain_git, processes_of_runs, unsound, wait_for_tidying
 
 from repos import git, make_repository
 from unsaved import COMMITS
@@ -173,7 +174,8 @@ def storm(folder: str, seed: int, kills: int) -> Row:
     try:
         _attack(victim, kills, row)
     except (AssertionError, OSError, ValueError, subprocess.SubprocessError) as error:
-        row.failures.append(f"the attack itself failed: {error!r}"[:1500])
+        where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+        row.failures.append(f"the attack itself failed: {error} {where}"[:1500])
     row.kills = len(victim.kills)
     row.creations = _attempts(victim)
     row.losses = [f"--seed {seed}: {one}" for one in row.losses]
@@ -245,6 +247,7 @@ def judge(victim: Victim, row: Row, phase: tuple[str, ...], ran: bool) -> None:
     while (orphans := processes_of_runs(victim.folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
     row.failures += [f"{after}: process {pid} still runs: {what}" for pid, what in orphans.items()]
+    wait_for_tidying(victim.folder)
     if problems := unsound(victim.repository):
         fixed = victim.patient("doctor", "--fix")
         problems = unsound(victim.repository)

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from storm_ground import Ledger, Options, Row, unsound
+from storm_ground import Ledger, Options, Row, unsound, wait_for_tidying
 
 from repos import git, make_repository
 
@@ -198,6 +198,7 @@ def _race(folder: Path, options: Options, row: Row, beside: Row, processes: int,
     for one in sorted(set(others))[:20]:
         options.say(f"plain git beside: {one}")
     beside.failures += [one for one in others if one.startswith("git commit")]  # a person's commit must never fail
+    wait_for_tidying(folder)
     row.failures += unsound(repository)
     for place in folder.glob("journal-*"):
         for line in place.read_text().splitlines():
