@@ -12,11 +12,8 @@ storm_hostile = attacks.load("storm_hostile")
 
 SHORT = {
     "a task points its .git file at a colleague",
-    "a task sets core.bare",
     "a rebooted machine, pids reused",
-    "a clock that jumped forwards",
     "a record cut short",
-    "a history that is no database",
     "a disk that was full from the start",
 }
 """What a suite of minutes plays; the others are slow only because there are many."""

@@ -30,10 +30,14 @@ def storm(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, list[str]], s
 @pytest.mark.parametrize(
     ("section", "rows"),
     [
-        ("matrix", ["removal matrix: remove", "removal matrix: rescue"]),
+        pytest.param("matrix", ["removal matrix: remove", "removal matrix: rescue"], marks=pytest.mark.slow),
         ("ledger", ["ledger machine"]),
-        ("kills", ["kill storm: run, resume, clean, undo, fresh, restore, doctor"]),
-        ("races", ["race storm: own tasks", "race storm: shared tasks", "race storm: plain git beside"]),
+        pytest.param("kills", ["kill storm: run, resume, clean, undo, fresh, restore, doctor"], marks=pytest.mark.slow),
+        pytest.param(
+            "races",
+            ["race storm: own tasks", "race storm: shared tasks", "race storm: plain git beside"],
+            marks=pytest.mark.slow,
+        ),
         ("hostile", ["hostile tasks and machines"]),
     ],
 )
