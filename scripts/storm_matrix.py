@@ -380,7 +380,7 @@ def attack(folder: Path, remover: Remover, setting: Setting, kinds: Sequence[Kin
         if (trees / task_id / ".git").exists() and remover.after != "undone":
             cells[task_id].verdict = REFUSED
         cells[task_id].failures += _afterwards(
-            remover, named[task_id], trees / task_id, before.get(task_id, {}), said[task_id]
+            remover, setting, named[task_id], trees / task_id, before.get(task_id, {}), said[task_id]
         )
     missing = ledger.missing(trees)
     if setting.prunes:
@@ -397,7 +397,9 @@ def attack(folder: Path, remover: Remover, setting: Setting, kinds: Sequence[Kin
     return list(cells.values())
 
 
-def _afterwards(remover: Remover, kind: Kind, tree: Path, before: dict[str, object], said: str) -> list[str]:
+def _afterwards(
+    remover: Remover, setting: Setting, kind: Kind, tree: Path, before: dict[str, object], said: str
+) -> list[str]:
     stands = (tree / ".git").exists()
     if remover.rescues and not kind.refused and remover.after != "undone" and stands:
         return [f"was not removed: {said[-400:] or 'without a word'}"]
@@ -406,7 +408,8 @@ def _afterwards(remover: Remover, kind: Kind, tree: Path, before: dict[str, obje
     if remover.after == "undone":
         return [f"not as it was: {one}" for one in differences(before, portrait(tree))] if stands else ["is not back"]
     back = tree.parent / f"{tree.name}-back"
-    if remover.after == "restored" and kind.exact and not kind.refused and back.exists():
+    is_whole = kind.exact and not setting.ignores  # what counts as ignored stays in the trash, by name
+    if remover.after == "restored" and is_whole and not kind.refused and back.exists():
         leave_out = {"(status)", "(head)", "(log)"}
         expected = {
             path: what for path, what in before.items() if path not in leave_out and not _under(path, kind.left)
