@@ -19,6 +19,7 @@ from moderator.execution import retrying
 from moderator.furnishing import NOTHING, Carry, Furnishing, fault_in_path
 from moderator.git import carried
 from moderator.git.contents import Worktree
+from moderator.git.entries import CARRIED
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
 from moderator.git.repository import Repository
@@ -295,6 +296,9 @@ def test_a_repository_that_was_carried_is_no_work_as_long_as_the_main_checkout_h
     """As it came it goes without a question; looked at by git it stays in the trash; new work, or the last copy, refuses."""
     manager = GitManager(vendored)
     furnished(vendored, VENDOR, "as it came")
+    [entry] = (vendored / ".git/worktrees").iterdir()
+    with open(entry / CARRIED, "ab") as memory:
+        memory.write(b"1 33188 0 0 0 0 0 0 0 /of/no/tree\0")  # a task can write there
     assert manager.check_removal("as it came").findings == []
     removal = manager.remove_workspace("as it came")
     assert removal and (removal.left, removal.kept_until) == ((), None)

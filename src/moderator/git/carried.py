@@ -116,6 +116,8 @@ def notes_of(entry: str, memory: str) -> Iterator[Note]:
                 first, second, third, fourth = of_source
             except ValueError:  # what follows cannot be trusted to be in order
                 return
+            if path.startswith(b"/"):  # of no tree: a task has written it
+                return
             yield Note(os.fsdecode(path), inode, mode, size, modified, changed, (first, second, third, fourth))
 
 
