@@ -10,9 +10,10 @@ import pytest
 from commandline import document, moderator, task_list
 from moderator import Orchestrator
 from moderator.errors import ConfigurationError
-from moderator.execution.rendering import faults_in
+from moderator.execution.rendering import faults_in, rendered_before
 from moderator.execution.visiting import Visitor
 from moderator.furnishing import Render
+from moderator.git.entries import RENDERED
 from moderator.machine import ports_folder
 from moderator.models import Task, TaskResult
 from moderator.ports import PortRange, reserve
@@ -71,6 +72,10 @@ def test_a_file_agrees_with_the_environment_of_whoever_reads_it(repository: Path
     assert (path["made"] / ".env").read_text().splitlines()[1] == second
     found = [orchestrator.git.check_removal(task_id, rescue=True).left for task_id in scripts]
     assert found == [(), (), (), (".env",)]
+    entry = Path((path["made"] / ".git").read_text().removeprefix("gitdir: ").strip())
+    for memo in (b'[[".env.example", ".env"]], "values": {"item": "\\ud800"}', b'[["\\ud800", ".env"]], "values": {}'):
+        (entry / RENDERED).write_bytes(b'carried 2 {"render": ' + memo + b"}\0")  # a task can write there
+        assert rendered_before(orchestrator.git, orchestrator.git.find("made")) is None
 
 
 def test_a_set_up_that_is_repeated_reads_a_new_file(repository: Path) -> None:

@@ -100,6 +100,8 @@ def rendered_before(git: GitManager, workspace: Workspace) -> tuple[list[Render]
         found = json.loads(git.rendered_in(workspace))
         wanted = [Render(str(source), str(target)) for source, target in found["render"]]
         values = {str(name): str(value) for name, value in found["values"].items()}
+        for text in (*values.values(), *(path for one in wanted for path in (one.source, one.target))):
+            os.fsencode(text)  # a task may have written what is no text of any file
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return None if any(fault_in_rendering(one.source, one.target) for one in wanted) else (wanted, values)
