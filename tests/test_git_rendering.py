@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from moderator.errors import ConfigurationError, WouldLoseWork
+from moderator.errors import ConfigurationError, EnvironmentProblem, WouldLoseWork
 from moderator.furnishing import Carry, Furnishing, Render
 from moderator.git import rendering
 from moderator.git.manager import GitManager
@@ -150,6 +151,13 @@ def test_what_is_as_it_was_rendered_keeps_nothing_and_is_rendered_anew(repositor
             (".env", "deep/er/.env", ".env.carried"), content
         )
         assert manager.check_removal(workspace).findings == []
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))  # as a disk that is full
+    with pytest.raises(EnvironmentProblem):
+        put(manager, workspace, *wanted, content=b"y" * 2000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert Path(workspace.path, ".env").read_bytes() == b"x" * 5_000_000
+    assert manager.check_removal(workspace).findings == []
     assert put(manager, workspace, ENV, content=b"alone\n") == []
     assert manager.check_removal(workspace).findings == []
     Path(workspace.path, ".env").write_bytes(b"mine\n")

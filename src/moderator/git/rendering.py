@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from moderator.errors import ConfigurationError, EnvironmentProblem, to_type
@@ -109,13 +109,19 @@ class _Writing:
         self._memo = memo
         self._staging = os.path.join(worktree.tree, RENDERING)
         self._left: list[str] = []
+        self._is_moving = False
         self._notes: dict[str, Note] = {}
 
     def write(self) -> list[str]:
         if self._files:
             delete(self._staging)  # what a killed process left
-            with contextlib.ExitStack() as opened:
-                self._place(opened)
+            try:
+                with contextlib.ExitStack() as opened:
+                    self._place(opened)
+            except OSError:
+                if not self._is_moving:  # so nothing in there was anywhere else
+                    delete(self._staging)
+                raise
             delete(self._staging)
         self._remember()
         return self._left
@@ -130,7 +136,7 @@ class _Writing:
         for number, one in enumerate(self._files):
             above = self._folder_of(one.render, tree, opened)
             target, name = one.render.target, os.path.basename(one.render.target)
-            if not _made_free(name, above, staging, ours.get(target)):
+            if not _can_be_free(name, above, ours.get(target)):
                 self._left.append(target)
                 continue
             descriptor = os.open(str(number), _WRITE, _PRIVATE, dir_fd=staging)
@@ -140,8 +146,17 @@ class _Writing:
                 os.fchmod(descriptor, one.mode)
                 self._notes[target] = Note.of(target, os.fstat(descriptor), NO_SOURCE, placed=False)
             waiting.append((str(number), above, name, target))
-        self._remember(ours)
+
+        def make_free() -> None:
+            self._is_moving = True
+            for _, above, name, target in waiting:
+                if not _made_free(name, above, staging, ours.get(target)):
+                    self._left.append(target)
+
+        self._remember(make_free)
         for staged, above, name, target in waiting:
+            if target in self._left:
+                continue
             try:
                 _take(staged, staging, name, above)
             except FileExistsError:  # made in this very moment
@@ -171,13 +186,17 @@ class _Writing:
                 raise _no_way(one, part) from error
         return above
 
-    def _remember(self, ours: Mapping[str, Note] | None = None) -> None:
-        """Write down what was rendered, now and before; without `ours` as it is in its place."""
+    def _remember(self, make_free: Callable[[], None] | None = None) -> None:
+        """Write down what was rendered, now and before: as it is in its place, or before it is there.
+
+        Then `make_free` takes what is in its place out of the way once the new notes are on disk, and before they hold: where
+        there is no space for them, everything stays as it is.
+        """
         worktree, youngest = self._worktree, 0
         before = {one.path: one for one in notes_of(worktree.git_dir, RENDERED)}
         with written_whole(os.path.join(worktree.git_dir, RENDERED), self._memo) as memory:
             for path, note in sorted({**before, **self._notes}.items(), key=lambda item: item[1].parts):
-                if ours is None and path in self._notes:
+                if make_free is None and path in self._notes:
                     if path in self._left:
                         continue
                     with contextlib.suppress(FileNotFoundError):
@@ -185,20 +204,34 @@ class _Writing:
                         note = Note.of(path, found, NO_SOURCE) if note.describes(found) else note
                 youngest = max(youngest, note.changed)
                 memory.write(note.line)
-            if ours is None:
+            if make_free is None:
                 wait_until_younger(worktree, youngest, memory)
+            else:
+                memory.flush()
+                os.fsync(memory.fileno())
+                make_free()
 
 
-def _made_free(name: str, above: int, staging: int, note: Note | None) -> bool:
-    """Take a file of ours that is as it was out of the way; whether nothing is there then."""
+def _can_be_free(name: str, above: int, note: Note | None) -> bool:
+    """Whether nothing is at a place but a file of ours that is as it was."""
     try:
         found = os.stat(name, dir_fd=above, follow_symlinks=False)
     except FileNotFoundError:
         return True
-    if note is None or not stat.S_ISREG(found.st_mode) or not note.describes(found):
+    return note is not None and stat.S_ISREG(found.st_mode) and note.describes(found)
+
+
+def _made_free(name: str, above: int, staging: int, note: Note | None) -> bool:
+    """Take a file of ours that is as it was out of the way; whether nothing is there then."""
+    if not _can_be_free(name, above, note):
         return False
+    if note is None:
+        return True
     aside = f"before {note.inode}"
-    os.rename(name, aside, src_dir_fd=above, dst_dir_fd=staging)
+    try:
+        os.rename(name, aside, src_dir_fd=above, dst_dir_fd=staging)
+    except FileNotFoundError:
+        return True
     moved = os.stat(aside, dir_fd=staging, follow_symlinks=False)
     if note._replace(changed=Note.of(note.path, moved, NO_SOURCE).changed).describes(moved):
         return True
