@@ -22,6 +22,7 @@ from moderator.git import filters
 from moderator.git.command import Answer, polling, run_git
 from moderator.git.contents import Worktree, printable
 from moderator.git.repository import Repository
+from moderator.git.survey import above
 from moderator.git.trash import delete
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def _links_of(worktree: Worktree, commit: str) -> dict[str, str]:
 
 def _check_out_if_possible(one: _Submodule, main: str, unfiltered: bool) -> None:
     """Check a submodule out, or do without and say so in the log; what of it was made is taken away again."""
-    if _is_taken(one.tree):
+    if _is_taken(one):
         log.warning("without the submodule at %r: something that was brought back is in its place", printable(one.path))
         return
     try:
@@ -106,12 +107,18 @@ def _was_made_for(one: _Submodule) -> bool:
         return False
 
 
-def _is_taken(tree: str) -> bool:
-    """Whether anything is where a submodule would be: more than the empty directory that stands for it."""
+def _is_taken(one: _Submodule) -> bool:
+    """Whether anything is where a submodule would be, or on the way: more than the empty directory that stands for it."""
+    if any(_is_no_folder(os.path.join(one.around.tree, folder)) for folder in (one.path, *above(one.path))):
+        return True
     try:
-        return os.path.islink(tree) or bool(os.listdir(tree))
+        return bool(os.listdir(one.tree))
     except OSError:
-        return os.path.lexists(tree)
+        return os.path.lexists(one.tree)
+
+
+def _is_no_folder(path: str) -> bool:
+    return os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path))
 
 
 def made_in(git_dir: str) -> Iterator[tuple[str, str]]:
@@ -369,13 +376,13 @@ def _fetch(one: _Submodule, inside: Worktree, main: str) -> None:
 
 def _enter(one: _Submodule) -> None:
     """Let the tree and its git directory name each other, in git's own way: relative to where they really are."""
-    os.makedirs(one.tree, exist_ok=True)
     tree, git_dir = os.path.realpath(one.tree), os.path.realpath(one.git_dir)
     if tree != os.path.join(os.path.realpath(one.around.tree), one.path):
         raise EnvironmentProblem(
             f"the submodule at {printable(one.path)!r} would be elsewhere: a symbolic link is on the way",
             hint="correct the commit that has both",
         )
+    os.makedirs(tree, exist_ok=True)
     with open(os.path.join(tree, ".git"), "xb") as pointer:
         pointer.write(os.fsencode(f"gitdir: {os.path.relpath(git_dir, tree)}\n"))
     _set(git_dir, "core.worktree", os.path.relpath(tree, git_dir))
