@@ -42,13 +42,19 @@ def setup_command(task: str, again: bool, as_json: bool, repo: str) -> int:
     for setting in ("setup", "teardown", "env", "render"):
         require_agreement(git, config, setting)
     standings = Standings(git.state_root)
-    standing = standings.of_workspace(workspace)
+
+    def is_done() -> bool:
+        standing = standings.of_workspace(workspace)
+        return bool(standing and standing.is_ready and not again)
+
     shown = None
-    if standing and standing.is_ready and not again:
+    if not is_done():
+        with git.hold(workspace):  # whoever held it until now may have done it
+            if not is_done():
+                refuse_set_up_of_a_run(git, workspace)
+                shown = set_up_and_show(git, SettingUp(git, os.environ, config), workspace)
+    if shown is None:
         say("note", f"{one_line(workspace.task_id)} is set up already; --again repeats it")
-    else:
-        refuse_set_up_of_a_run(git, workspace)
-        shown = set_up_and_show(git, SettingUp(git, os.environ, config), workspace)
     if as_json:
         state = stage_of(git.status(workspace, changes=False), standings.of_workspace(workspace), None)
         print_json(
