@@ -98,11 +98,16 @@ def make_ready(
     return Readied(gone, left)
 
 
-def notes_of_changes(git: GitManager, workspace: Workspace, left: Mapping[str, str]) -> list[str]:
-    """Return warnings for people if a set-up changed what the task's commit would take, or committed it itself."""
+def notes_of_changes(
+    git: GitManager, workspace: Workspace, left: Mapping[str, str], tip: str | None = None
+) -> list[str]:
+    """Return warnings for people if a set-up changed what the task's commit would take, or committed it itself.
+
+    `tip` is where the branch was before; None: at the base, for the workspace was new.
+    """
     notes = []
     if left:
         notes.append(f"the set-up changed files that git does not ignore: {shown(sorted(left))}")
-    if git.tip(workspace) not in (workspace.base, None):
+    if git.tip(workspace) not in (tip or workspace.base, None):
         notes.append("the set-up made commits of its own, which the branch now has")
     return notes

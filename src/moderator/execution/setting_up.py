@@ -5,11 +5,13 @@ Must not know who asks, nor what is shown of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from moderator.config.settings import Config
+from moderator.errors import ModeratorError
 from moderator.execution.environment import fleeting_in
 from moderator.execution.readiness import Readied, make_ready, notes_of_changes
 from moderator.execution.visiting import Visitor
@@ -51,6 +53,7 @@ class SettingUp(Visitor):
             self._held(workspace, supervisor) as held,
             self._environment_in(held, supervisor) as (env, done),
         ):
+            before, tip = self._uncommitted(held), self._git.tip(held)
             readied = make_ready(
                 self._git,
                 held,
@@ -69,8 +72,15 @@ class SettingUp(Visitor):
             )
             done(not readied.gone.problem)
             self.notes += [f"set-up: {note}" for note in readied.gone.notes]
-            self.notes += notes_of_changes(self._git, held, readied.left)
+            changed = {path: what for path, what in readied.left.items() if before.get(path) != what}
+            self.notes += notes_of_changes(self._git, held, changed, tip)
         return readied
+
+    def _uncommitted(self, workspace: Workspace) -> Mapping[str, str]:
+        """Return what somebody has changed before: here the workspace need not be new."""
+        with contextlib.suppress(ModeratorError, OSError):  # where it cannot be told, all counts as the set-up's
+            return self._git.uncommitted(workspace)
+        return {}
 
     def _with_another_teardown(self, workspace: Workspace) -> Standing | None:
         """Return how a workspace stands whose run has left it a teardown of the task's own, None if it has none."""
