@@ -15,6 +15,7 @@ import pytest
 from moderator.errors import ConfigurationError, EnvironmentProblem, WouldLoseWork
 from moderator.furnishing import Carry, Furnishing, Render
 from moderator.git import rendering
+from moderator.git.entries import RENDERING
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
 from moderator.git.rendering import Template
@@ -160,6 +161,12 @@ def test_what_is_as_it_was_rendered_keeps_nothing_and_is_rendered_anew(repositor
     assert manager.check_removal(workspace).findings == []
     assert put(manager, workspace, ENV, content=b"alone\n") == []
     assert manager.check_removal(workspace).findings == []
+    theirs = Path(workspace.path, RENDERING, "work")
+    theirs.parent.mkdir()
+    theirs.write_text("a task's\n")
+    with pytest.raises(EnvironmentProblem, match="'work' in"):
+        put(manager, workspace, ENV)
+    theirs.unlink()
     Path(workspace.path, ".env").write_bytes(b"mine\n")
     Path(workspace.path, "deep/er/.env").chmod(0o644)
     assert put(manager, workspace, *wanted) == [".env", "deep/er/.env"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ _FOLDER = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0) | _NOT_BY_L
 _READ = os.O_RDONLY | os.O_CLOEXEC | _NOT_BY_LINK | getattr(os, "O_NONBLOCK", 0)
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _NOT_BY_LINK
 _PRIVATE = 0o600
+_STAGED = re.compile(r"\.gitignore|(before )?[0-9]+")
+"""The names that we give to what lies in our folder."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class _Writing:
 
     def write(self) -> list[str]:
         if self._files:
-            delete(self._staging)  # what a killed process left
+            self._clear()
             try:
                 with contextlib.ExitStack() as opened:
                     self._place(opened)
@@ -161,6 +164,20 @@ class _Writing:
                 _take(staged, staging, name, above)
             except FileExistsError:  # made in this very moment
                 self._left.append(target)
+
+    def _clear(self) -> None:
+        """Delete what a killed process of ours left.  Raises EnvironmentProblem if somebody has put something there."""
+        if os.path.islink(self._staging) or not os.path.exists(self._staging):
+            there = []
+        else:
+            there = os.listdir(self._staging) if os.path.isdir(self._staging) else [RENDERING]
+        if strange := sorted(name for name in there if not _STAGED.fullmatch(name)):
+            raise EnvironmentProblem(
+                f"what is rendered cannot be written into {printable(self._worktree.tree)!r}: "
+                f"{printable(strange[0])!r} in {RENDERING} is not ours",
+                hint=f"move it away: {printable(self._staging)}",
+            )
+        delete(self._staging)
 
     def _have_ignored(self, staging: int) -> None:
         """Let git ignore everything in a folder, and this too: what a process that is killed leaves there is nobody's work."""
