@@ -294,7 +294,13 @@ def vendored(repository: Path) -> Path:
 
 def test_a_repository_that_was_carried_is_no_work_as_long_as_the_main_checkout_has_it(vendored: Path) -> None:
     """As it came it goes without a question; looked at by git it stays in the trash; new work, or the last copy, refuses."""
-    manager = GitManager(vendored)
+    manager, lib = GitManager(vendored), vendored / "deps/lib"
+    asked = vendored.parent / "asked"
+    remote = {"url": f"file://{vendored}", "promisor": "true", "uploadpack": f"touch {asked}; false"}
+    for key, value in {"core.repositoryFormatVersion": "1", "extensions.partialClone": "origin"}.items():
+        git(lib, "config", key, value)
+    for key, value in remote.items():
+        git(lib, "config", f"remote.origin.{key}", value)
     furnished(vendored, VENDOR, "as it came")
     [entry] = (vendored / ".git/worktrees").iterdir()
     with open(entry / CARRIED, "ab") as memory:
@@ -331,6 +337,7 @@ def test_a_repository_that_was_carried_is_no_work_as_long_as_the_main_checkout_h
         with pytest.raises(WouldLoseWork, match="hold what is nowhere else"):
             manager.check_removal(what, rescue=True)
     assert manager.remove_workspace("looked at", rescue=True)
+    assert not asked.exists()  # a partial clone fetches what it is asked for and has not
 
 
 _LONG = [pytest.param(how, marks=pytest.mark.slow) for how in ("a link to the copy", "gone from its logs")]

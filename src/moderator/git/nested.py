@@ -21,6 +21,9 @@ from moderator.git.repository import Repository
 from moderator.git.submodules import is_made_by_us
 from moderator.git.unsaved import CONVERTED, HIDDEN, Unsaved, unseen
 
+_NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+"""What a partial clone has not, it has not: a look waits for no network.  The second is for git before 2.45."""
+
 
 def refuse_nested(repository: Repository, record: Record, worktree: Worktree, unsaved: Unsaved) -> None:
     """Raise WouldLoseWork if a repository inside the tree holds what is nowhere else.
@@ -236,4 +239,4 @@ def _not_held_by(store: str, commits: Sequence[str], logs: bool = False) -> list
 def _asked(git_dir: str, *arguments: str, stdin: bytes = b"") -> str:
     # Of commits only, so whatever tree: git does not start where the one that its settings name is gone.
     command = (f"--git-dir={git_dir}", f"--work-tree={git_dir}", *arguments)
-    return run_git(*command, cwd=git_dir, stdin=stdin, accept=(0, 1)).text
+    return run_git(*command, cwd=git_dir, env=_NO_FETCH, stdin=stdin, accept=(0, 1)).text
