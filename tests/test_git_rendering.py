@@ -139,13 +139,18 @@ def test_what_is_as_it_was_rendered_keeps_nothing_and_is_rendered_anew(repositor
     """Also in the place of what was carried; what somebody changed is left, keeps the workspace and goes to the trash."""
     (repository / ".env.carried").write_text("carried\n")
     (repository / ".env").write_text("never carried\n")
+    (repository / ".env.last").write_text("the last copy\n")
     wanted = (ENV, DEEP, Render("a.tpl", ".env.carried"))
     manager = GitManager(repository, pool=PoolLimits(1, recycle="keep_ignored"))
     given = context(repository.parent, "one")
-    carrying = Furnishing((Carry(".env"), Carry(".env.carried")), render=(ENV,))
+    carrying = Furnishing((Carry(".env"), Carry(".env.carried"), Carry(".env.last")), render=(ENV,))
     manager.create_workspace(given, furnishing=carrying).release()
     workspace = manager.find("one")
-    assert files(workspace.path).keys() == {*TRACKED, ".env.carried"}
+    assert files(workspace.path).keys() == {*TRACKED, ".env.carried", ".env.last"}
+    (repository / ".env.last").unlink()
+    assert put(manager, workspace, Render("a.tpl", ".env.last")) == [".env.last"]
+    assert Path(workspace.path, ".env.last").read_text() == "the last copy\n"
+    Path(workspace.path, ".env.last").unlink()
     for content in (b"first\n", b"x" * 5_000_000):
         assert put(manager, workspace, *wanted, content=content) == []
         assert {one.target: Path(workspace.path, one.target).read_bytes() for one in wanted} == dict.fromkeys(

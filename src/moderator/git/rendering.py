@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from moderator.errors import ConfigurationError, EnvironmentProblem, to_type
 from moderator.furnishing import Render, fault_in_rendering
-from moderator.git.carried import NO_SOURCE, Note, head_of, notes_in, notes_of
+from moderator.git.carried import NO_SOURCE, Note, head_of, notes_in, notes_of, unchanged_of
 from moderator.git.carrying import new_file, wait_until_younger, written_whole
 from moderator.git.command import polling
 from moderator.git.contents import Worktree, printable
@@ -134,7 +134,9 @@ class _Writing:
         os.mkdir(RENDERING, 0o700, dir_fd=tree)
         staging = _opened(RENDERING, _FOLDER, opened, tree)
         self._have_ignored(staging)
-        ours = {note.path: note for note in notes_in(self._worktree.git_dir)}
+        # Of what was carried only what the main checkout still has: this may be the last copy.
+        same = unchanged_of(self._worktree, [one.render.target for one in self._files])
+        ours = {note.path: note for note in notes_in(self._worktree.git_dir) if note.path in same}
         waiting: list[tuple[str, int, str, str]] = []
         for number, one in enumerate(self._files):
             above = self._folder_of(one.render, tree, opened)
