@@ -26,7 +26,6 @@ from moderator.git.contents import Worktree, printable
 from moderator.git.entries import RENDERED, RENDERING
 from moderator.git.repository import Repository
 from moderator.git.selecting import ignored_in, rules_at
-from moderator.git.trash import delete
 
 LARGEST = 16 * 2**20
 """Bytes that a template can have."""
@@ -123,9 +122,9 @@ class _Writing:
                     self._place(opened)
             except OSError:
                 if not self._is_moving:  # so nothing in there was anywhere else
-                    delete(self._staging)
+                    self._delete()
                 raise
-            delete(self._staging)
+            self._delete()
         self._remember()
         return self._left
 
@@ -179,7 +178,17 @@ class _Writing:
                 f"{printable(strange[0])!r} in {RENDERING} is not ours",
                 hint=f"move it away: {printable(self._staging)}",
             )
-        delete(self._staging)
+        if os.path.islink(self._staging):
+            os.unlink(self._staging)
+        self._delete()
+
+    def _delete(self) -> None:
+        """Delete what is ours in the folder, its rules last: whatever a process that is killed leaves of it is ignored."""
+        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            staging = _opened(self._staging, _FOLDER, opened)
+            for name in sorted(filter(_STAGED.fullmatch, os.listdir(staging)), reverse=True):
+                os.unlink(name, dir_fd=staging)
+            os.rmdir(self._staging)
 
     def _have_ignored(self, staging: int) -> None:
         """Let git ignore everything in a folder, and this too: what a process that is killed leaves there is nobody's work."""
