@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moderator.errors import WouldLoseWork
+from moderator.git.manager import GitManager
 from moderator.git.survey import Survey, Watch
 from repos import make_repository
+from workspaces import context
 
 _SECOND = 10**9
 
@@ -104,3 +107,17 @@ def test_every_change_changes_a_stamp(tmp_path: Path, change: str) -> None:
     else:
         tree.chmod(0o700)
     assert Survey(str(tree)).stamps != before
+
+
+def test_a_pipe_that_git_reads_refuses_a_removal(tmp_path: Path) -> None:
+    """Git would wait for ever for what it says is ignored; who removes the workspace is told instead, and what to delete."""
+    manager = GitManager(make_repository(tmp_path / "repo", [("a", {"a": "a\n"})]))
+    with manager.create_workspace(context(tmp_path, "t")) as workspace:
+        there = Path(workspace.path, "new", ".gitignore")
+    there.parent.mkdir()
+    os.mkfifo(there)
+    with pytest.raises(WouldLoseWork, match=r"waits for ever for what .*new/.gitignore' says") as refused:
+        manager.remove_workspace(workspace, rescue=True)
+    assert refused.value.hint == f"delete it: rm {there}"
+    there.unlink()
+    manager.remove_workspace(workspace, rescue=True)

@@ -37,6 +37,7 @@ _OPERATIONS = {
 }
 IGNORED = "ignored by git, so in no commit"
 """How a finding about ignored files begins."""
+_PATIENCE = 1800.0  # seconds: a task may have put a pipe where git reads, and then git waits for ever
 _SHOWN = 5  # paths named in a finding before the rest is counted
 
 
@@ -98,7 +99,8 @@ class Worktree:
         `refresh` lets git note in the index what it found unchanged, for whoever has the worktree to himself: files that
         are as young as the index are read anew by every look until one of them is allowed to.
         """
-        return _told(self.git(*_status(ignored, submodules), env={} if refresh else polling()))
+        env = {} if refresh else polling()
+        return _told(self.git(*_status(ignored, submodules), env=env, timeout=_PATIENCE))
 
     @contextlib.contextmanager
     def looked_at(self, submodules: bool) -> Iterator[tuple[Callable[[], Contents], Callable[[], list[str]]]]:

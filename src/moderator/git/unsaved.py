@@ -18,15 +18,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from moderator.errors import GitFailed
+from moderator.errors import GitFailed, WouldLoseWork, to_type
 from moderator.git import heads
 from moderator.git.carried import as_carried, empty_as_carried, left_beside
 from moderator.git.command import polling
-from moderator.git.contents import IGNORED, Contents, Worktree, shown
+from moderator.git.contents import IGNORED, Contents, Worktree, printable, shown
 from moderator.git.entries import CARRIED, RENDERED
 from moderator.git.exact import copy_index, joined
 from moderator.git.repository import Repository
-from moderator.git.survey import Survey, above
+from moderator.git.survey import MODE, Survey, above
 
 HIDDEN = "changed, but hidden by assume-unchanged or skip-worktree"
 CONVERTED = "other bytes than git compares, by a filter or line endings"
@@ -38,6 +38,7 @@ _NOT_WORK = ("index", "sharedindex.", "FETCH_HEAD", "AUTO_MERGE")
 """What an index holds is looked at apart; the others name what a fetch or a merge gives again."""
 _CONVERSIONS = ("text", "crlf", "eol", "ident", "filter", "working-tree-encoding")
 _PIECE = 2**20  # bytes of a file that are read at once
+_READ_BY_GIT = (".gitignore", ".gitattributes", ".gitmodules")
 _CLOCK_TICK = 20_000_000  # nanoseconds by which times of files may be behind the clock
 
 
@@ -131,6 +132,7 @@ def look(
     """
     with worktree.looked_at(submodules) as (contents_told, index_told):  # `Watch` tells what was written meanwhile
         survey = _surveyed(worktree, settled_at(worktree.git_dir))
+        _refuse_pipes(worktree, survey)
         contents, entries = contents_told(), _by_path(index_told())
     flagged = _flagged(worktree, entries)
     same = _same_name(repository)
@@ -166,6 +168,18 @@ def look(
         size=survey.size if measure else None,
         survey=survey,
     )
+
+
+def _refuse_pipes(worktree: Worktree, survey: Survey) -> None:
+    """Raise WouldLoseWork for a pipe that git reads: it would wait for ever."""
+    for path in survey.special:
+        if os.path.basename(path) in _READ_BY_GIT and stat.S_ISFIFO(survey.stamps[path][MODE]):
+            there = os.path.join(worktree.tree, path)
+            raise WouldLoseWork(
+                f"git waits for ever for what {printable(there)!r} says, which is a pipe",
+                [f"a pipe: {printable(path)}"],
+                hint=f"delete it: {to_type('rm', there)}",
+            )
 
 
 def look_again(repository: Repository, worktree: Worktree, ref: str | None, before: Unsaved) -> Unsaved | None:
