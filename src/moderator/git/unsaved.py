@@ -24,7 +24,7 @@ from moderator.git.carried import as_carried, empty_as_carried, left_beside
 from moderator.git.command import polling
 from moderator.git.contents import IGNORED, Contents, Worktree, printable, shown
 from moderator.git.entries import CARRIED, RENDERED
-from moderator.git.exact import copy_index, joined
+from moderator.git.exact import joined
 from moderator.git.repository import Repository
 from moderator.git.survey import MODE, Survey, above
 
@@ -156,7 +156,7 @@ def look(
     return Unsaved(
         contents,
         worktree.operation,
-        hidden=(*_differing(worktree, flagged), *_gone(worktree, entries)),
+        hidden=(*_differing(worktree, entries, flagged), *_gone(worktree, entries)),
         converted=tuple(converted),
         verbatim=tuple(verbatim),
         nested=tuple(nested),
@@ -218,7 +218,7 @@ def unseen(repository: Repository, worktree: Worktree, contents: Contents) -> tu
     entries = _by_path(worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields)
     flagged = _flagged(worktree, entries)
     converted, _ = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
-    return [*_differing(worktree, flagged), *_gone(worktree, entries)], converted
+    return [*_differing(worktree, entries, flagged), *_gone(worktree, entries)], converted
 
 
 def _same_name(repository: Repository) -> Callable[[str], str] | None:
@@ -273,15 +273,21 @@ def _gone(worktree: Worktree, entries: Mapping[str, str]) -> list[str]:
     return [path for path in unchanged if not os.path.lexists(os.path.join(worktree.tree, path))]
 
 
-def _differing(worktree: Worktree, paths: Sequence[str]) -> list[str]:
+def _differing(worktree: Worktree, entries: Mapping[str, str], paths: Sequence[str]) -> list[str]:
+    """Return which of these files are not what the index has, by their content alone.
+
+    What the index remembers of their times proves nothing: whoever writes it anew, `git status` say, takes what git does not look
+    at for unchanged, also where that is as young as the index was and so ought to be read (gitformat-index(5), racy git).
+    """
     if not paths:
         return []
+    deciding = (
+        path for path in entries if os.path.basename(path) == ".gitattributes"
+    )  # of what is not checked out too
+    lines = [entries[path].partition(" ")[2] for path in dict.fromkeys((*paths, *deciding))]
     with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
-        index = os.path.join(folder, "index")
-        copy_index(worktree.git_dir, index)
-        private = {"GIT_INDEX_FILE": index}
-        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
-            worktree.git("update-index", flag, "-z", "--stdin", stdin=joined(paths), env=private)
+        private = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+        worktree.git("update-index", "-z", "--index-info", stdin=joined(lines), env=private)
         worktree.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
         changed = worktree.git("diff-files", "-z", "--name-only", "--ignore-submodules=none", env=private).fields
     return [path for path in paths if path in set(changed)]
