@@ -38,7 +38,7 @@ def storm(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, list[str]], s
             ["race storm: own tasks", "race storm: shared tasks", "race storm: plain git beside"],
             marks=pytest.mark.slow,
         ),
-        ("hostile", ["hostile tasks and machines"]),
+        pytest.param("hostile", ["hostile tasks and machines"], marks=pytest.mark.slow),
     ],
 )
 def test_a_section_prints_its_lines(tmp_path: Path, section: str, rows: list[str]) -> None:
