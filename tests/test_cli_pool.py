@@ -90,6 +90,7 @@ def test_what_it_exits_with(repository: Path) -> None:
     assert ready(repository) == 0
 
 
+@pytest.mark.slow
 def test_fill_without_a_number_asks_the_configuration(repository: Path) -> None:
     """The size is the configuration's; where that wants no spares it is said what to type."""
     nothing = moderator(repository, "pool", "fill")

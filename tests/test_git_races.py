@@ -126,6 +126,7 @@ def assert_all_whole(folder: Path, repo: Path, task_ids: list[str]) -> None:
     assert git(repo, "fsck", "--strict", "--no-dangling") == ""
 
 
+@pytest.mark.slow
 def test_many_processes_make_workspaces_while_others_look(tmp_path: Path) -> None:
     """Sixteen processes at once: every workspace is whole, and no git command of anybody's fails meanwhile."""
     repo = make_repository(tmp_path / "repo", COMMITS)

@@ -31,7 +31,7 @@ def storm(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, list[str]], s
     ("section", "rows"),
     [
         pytest.param("matrix", ["removal matrix: remove", "removal matrix: rescue"], marks=pytest.mark.slow),
-        ("ledger", ["ledger machine"]),
+        pytest.param("ledger", ["ledger machine"], marks=pytest.mark.slow),
         pytest.param("kills", ["kill storm: run, resume, clean, undo, fresh, restore, doctor"], marks=pytest.mark.slow),
         pytest.param(
             "races",
@@ -48,6 +48,7 @@ def test_a_section_prints_its_lines(tmp_path: Path, section: str, rows: list[str
     assert (code, all(int(table[row][0]) > 0 for row in rows)) == (0, True), printed
 
 
+@pytest.mark.slow
 def test_a_planted_loss_is_noticed(tmp_path: Path) -> None:
     """A command that loses work stands in the matrix as such; held to our promises, it ends the storm with exit code 1."""
     line = "rm -rf {path}; git worktree prune"
