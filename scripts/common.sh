@@ -4,6 +4,7 @@
 HOUSE=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 VENV=$HOUSE/.venv
 unset PYTHONHOME PYTHONPATH # they would lead the .venv's Python to somebody else's packages
+unset PYTHONDONTWRITEBYTECODE # each of a thousand processes would compile all of src anew
 
 # Who was started without a standard input gets an empty one: the next file opened would take its place.
 (: <&0) 2>/dev/null || exec </dev/null
