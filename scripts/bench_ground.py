@@ -148,6 +148,15 @@ def peak_memory(arguments: Sequence[str], cwd: Path) -> int:
     return int(place.read_text()) * 1024
 
 
+def started_so_far() -> int | None:
+    """Return how many processes and threads this machine has started since it booted, proc(5); None where nobody counts."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("processes ")), None)
+
+
 def file_system(folder: Path) -> str:
     """Return the kind of file system a folder is on, as df(1) names it."""
     lines = done(["df", "-PT", str(folder)], folder).splitlines() if sys.platform == "linux" else []

@@ -98,6 +98,8 @@ class Row:
 def _shown(value: float, unit: str) -> str:
     if unit == "MB":
         return f"{value:.0f} MB"
+    if not unit:
+        return f"{value:.1f}"
     return f"{value * 1000:.{0 if value >= 0.03 else 1}f} ms" if value < 1 else f"{value:.2f} s"
 
 

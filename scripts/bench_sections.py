@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from bench_ground import MODERATOR, StepFailed, copy, done, git, peak_memory, seconds
+from bench_ground import MODERATOR, StepFailed, copy, done, git, peak_memory, seconds, started_so_far
 from bench_lists import lists
 from bench_pool import claim, pooled, remove
 from bench_rows import CORES, Ground, Other, Ours, Row, Theirs, clear, timed
@@ -297,16 +297,32 @@ def noop(ground: Ground) -> Iterator[Row]:
     """Many tasks that do nothing: what a run costs beside what is run."""
     count, files = ground.sizes.many_tasks, ground.sizes.files[0]
     names = [f"t{number:04d}" for number in range(count)]
-    pairs = []
+    pairs, forks = [], []
     for number in range(min(3, ground.sizes.runs)):
         ground.say(f"{count:,} tasks that do nothing, four at once: pair {number + 1}")
         places = [copy(ground.template(files), ground.folder / f"noop-{whose}") for whose in ("theirs", "ours")]
         tasks = _tasks_file(ground.folder / "noop-tasks.yaml", names, "true")
-        theirs = partial(_loop, places[0], names, "true", 4)
-        pairs.append(timed(number, theirs, partial(_moderator_run, places[1], tasks, 4)))
+        counted: list[list[int]] = [[], []]
+        theirs = partial(_counting, counted[0], _loop, places[0], names, "true", 4)
+        ours = partial(_counting, counted[1], _moderator_run, places[1], tasks, 4)
+        pairs.append(timed(number, theirs, ours))
+        forks += [(one / count, other / count) for one, other in zip(*counted, strict=True)]
         _check_commits(places[1], count, 0)
         clear(ground.folder, "noop-")
-    yield Row(f"{count:,} tasks that do nothing, {files:,} files, 4 at once", pairs, most_ratio=1.0)
+    what = f"{count:,} tasks that do nothing, {files:,} files, 4 at once"
+    yield Row(what, pairs, most_ratio=1.0)
+    each = [(one / count, other / count) for one, other in pairs]
+    yield Row(f"{what}: time for each", each)
+    if forks:
+        yield Row(f"{what}: processes and threads that were started for each", forks, unit="")
+
+
+def _counting(found: list[int], do: Callable[..., object], *arguments: object) -> None:
+    """Do something, and note how many processes and threads the machine has started meanwhile, where it counts them."""
+    before = started_so_far()
+    do(*arguments)
+    if before is not None:
+        found.append((started_so_far() or 0) - before)
 
 
 def start(ground: Ground) -> Iterator[Row]:
