@@ -260,8 +260,8 @@ def test_each_fault_has_its_place_and_a_way_out(line: str, complaint: str, tmp_p
         ("carry: [{path: a, bye: b}]", "19: unknown key 'bye' in 'item 1 of carry'; did you mean 'by'?"),
         (
             "render: [a.tpl, {from: a}]",
-            "17: item 2 of render must be something that can be rendered (the name does not end in one of .template, .example, "
-            ".sample, .dist, .tmpl, .tpl; write {from: a, to: PATH}), not a mapping",
+            "17: item 2 of render: 'a' cannot be rendered: the name does not end in one of .template, .example, "
+            ".sample, .dist, .tmpl, .tpl; write {from: a, to: PATH}",
         ),
         ("render: [{to: a}]", "10: item 1 of render has no 'from'"),
         ("render: [{from: a, too: b}]", "20: unknown key 'too' in 'item 1 of render'; did you mean 'to'?"),

@@ -143,6 +143,9 @@ def accepts(data: dict[str, Any]) -> bool | None:
 @example("gear3.parallel.max_workers", 32)
 @example("gear3.parallel.max_workers", 33)
 @example("pool.size", "auto")
+@example("render", ["a"])
+@example("render", ["a/.sample"])
+@example("render", [".env.example"])
 def test_the_schema_of_settings_says_what_is_accepted(name: str, value: Any) -> None:
     """Any value for any key is valid if it is taken, and not if it is refused."""
     data = value

@@ -33,6 +33,8 @@ class Carry:
 
 TEMPLATE_ENDINGS = (".template", ".example", ".sample", ".dist", ".tmpl", ".tpl")
 """How the names of templates end that say by themselves what is made of them: `.env` of `.env.example`."""
+TEMPLATE_NAME = rf"[^/]({'|'.join(ending.replace('.', '[.]') for ending in TEMPLATE_ENDINGS)})$"
+"""The same as a pattern."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from moderator.config.describing import DIALECT
 from moderator.expanding.copies import KEYS as EXPANDING
 from moderator.expanding.items import SPLITS, TIMEOUT
-from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, TEMPLATE_NAME
 from moderator.taskfile import LIMITS, MOST_ATTEMPTS, MOST_VARIANTS, OUR_VARIABLES, READERS
 
 _SCALAR = {"type": ["string", "number", "boolean"]}
@@ -104,7 +104,7 @@ _RENDER = {
     "type": ["array", "null"],
     "items": {
         "anyOf": [
-            _NOT_BLANK,
+            {"type": "string", "pattern": TEMPLATE_NAME},
             {
                 "type": "object",
                 "required": ["from"],

@@ -52,7 +52,7 @@ from moderator.config.settings import (
 )
 from moderator.context import IsolationLevel
 from moderator.document import did_you_mean, listed, mismatch, shown, unknown_key
-from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, fault_in_path, fault_in_rendering, named_by
+from moderator.furnishing import CARRY_WAYS, SMUDGE_CHOICES, TEMPLATE_NAME, fault_in_path, fault_in_rendering, named_by
 from moderator.models import ENV_PLACEHOLDERS, Command
 from moderator.templates import faults_of
 
@@ -158,6 +158,8 @@ def _fault(details: ErrorDetails, full_names: bool) -> Fault:
         name = _spoken(path[:2])
     elif isinstance(details["loc"][-1], int):
         name = f"word {details['loc'][-1] + 1} of {name.rpartition('.')[0]}"
+    if "sentence" in context:  # of an item, which was not written as it is checked
+        return Fault(path, f"{name}: {context['sentence']}")
     if kind == _OURS:
         wanted, wanted_kind = context["wanted"], context.get("kind")
     else:
@@ -309,12 +311,16 @@ def _render(value: Any) -> Any:
 def _rendered(item: Any) -> Any:
     source, target = getattr(item, "from"), item.to
     if fault := fault_in_rendering(source, named_by(source) if target is None else target):
-        raise PydanticCustomError(_OURS, "{wanted}", {"wanted": f"something that can be rendered ({fault})"})
+        raise PydanticCustomError(_OURS, "{sentence}", {"sentence": f"{source!r} cannot be rendered: {fault}"})
     return item
 
 
 def _or_a_path(inside: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [inside, _NAMED]}
+
+
+def _or_a_template(inside: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [inside, {"type": "string", "pattern": TEMPLATE_NAME}]}
 
 
 def _carried(path: str) -> str:
@@ -584,7 +590,7 @@ class _Carry(_Section):
 
 
 _Render = create_model("_Render", __base__=_Section, **{"from": (_Text, ...), "to": (_Text | None, None)})  # type: ignore[call-overload]
-_RenderItem = Annotated[_Render, AfterValidator(_rendered), _Check(_render, _or_a_path, before=True)]  # type: ignore[valid-type]
+_RenderItem = Annotated[_Render, AfterValidator(_rendered), _Check(_render, _or_a_template, before=True)]  # type: ignore[valid-type]
 
 
 class _Ports(_Section):
