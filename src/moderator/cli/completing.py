@@ -108,8 +108,7 @@ def _ids(repo: str, folder: str) -> list[str]:
     for name in os.listdir(records) if os.path.isdir(records) else ():
         if name.endswith(".json"):
             try:
-                with open(os.path.join(records, name), "rb") as file:
-                    found.add(_id_in(file.read()))
+                found.add(_id_in(_content(os.path.join(records, name))))
             except (OSError, ValueError):
                 continue  # removed this moment, or damaged: moderator doctor tells
     return sorted(one for one in found if one and one.isprintable())
@@ -126,6 +125,13 @@ def _id_in(record: bytes) -> str:
     return ""
 
 
+def _content(path: str) -> bytes:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(path)  # a pipe would be waited for
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def common_directory(folder: str) -> str:
     """Return the common directory of the repository that a folder is in, "" if it is in none; git is not asked."""
     here = os.path.abspath(folder)
@@ -138,8 +144,8 @@ def common_directory(folder: str) -> str:
                 named = os.fsdecode(file.read(_LONGEST_POINTER)).removeprefix("gitdir: ").rstrip("\n")
             entry = os.path.join(here, named)
             try:
-                with open(os.path.join(entry, "commondir"), "rb") as file:
-                    return os.path.normpath(os.path.join(entry, os.fsdecode(file.read()).rstrip("\n")))
+                named = os.fsdecode(_content(os.path.join(entry, "commondir"))).rstrip("\n")
+                return os.path.normpath(os.path.join(entry, named))
             except OSError:
                 return entry
         if all(os.path.exists(os.path.join(here, part)) for part in ("HEAD", "objects", "refs")):

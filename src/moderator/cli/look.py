@@ -14,6 +14,7 @@ from moderator.cli.options import json_option, repo_option
 from moderator.cli.output import page, paint, print_bytes, print_json, say, say_error
 from moderator.errors import EnvironmentProblem, StoreProblem, UnknownRevision, UnknownWorkspace, UsageError
 from moderator.git.manager import GitManager
+from moderator.opening import opened
 from moderator.preparing.standing import SET_UP_FAILED, Standing, Standings, stage_of
 from moderator.reports import text
 
@@ -224,7 +225,7 @@ def logs_command(task: str, follow: bool, only_path: bool, repo: str) -> None:
     while True:
         going, following = _goes_on(git, attempt) if follow else (False, None)
         try:
-            with open(attempt.log, "rb") as log:
+            with opened(attempt.log) as log:
                 log.seek(position)
                 while chunk := log.read(1 << 20):
                     print_bytes(chunk)
@@ -507,7 +508,7 @@ def _when(at: float) -> str:
 
 def _tail(log: str) -> list[str]:
     try:
-        with open(log, "rb") as file:
+        with opened(log) as file:
             file.seek(max(os.fstat(file.fileno()).st_size - 4096, 0))
             lines = file.read().decode("utf-8", "replace").splitlines()[-_TAIL:]
     except OSError:

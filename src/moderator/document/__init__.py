@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from moderator.document.asking import choice_of, complain_of, flag_of, text_of, texts_of
 from moderator.document.nodes import ListNode, MappingNode, Node, Place, ScalarNode, is_null, plain_value
-from moderator.document.opening import opened
 from moderator.document.reading import Document, read_document
 from moderator.document.wording import (
     Complaints,
@@ -22,6 +21,7 @@ from moderator.document.wording import (
     unknown_key,
 )
 from moderator.document.writing import flow
+from moderator.opening import opened
 
 __all__ = [
     "Complaints",

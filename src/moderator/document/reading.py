@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moderator.document.nodes import Node, Place
-from moderator.document.opening import opened
 from moderator.document.wording import Complaints
+from moderator.opening import opened
 
 LARGEST_FILE = 4 * 1024 * 1024
 """Bytes; a file beyond it is some other file."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from moderator.errors import GitFailed, IsolationError, WorkspaceOccupied, to_type
 from moderator.git import heads
 from moderator.git.exact import DURABLE
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
+from moderator.opening import content
 
 _ORDINARY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*")
 """Names of branches that need not be shown to git: none of git-check-ref-format(1)'s rules can touch them."""
@@ -119,6 +119,6 @@ def checked_out(ref: str, git_dir: str) -> WorkspaceOccupied:
 
 def _said(git_dir: str, name: str) -> bytes:
     try:
-        return Path(git_dir, name).read_bytes().strip()
+        return content(os.path.join(git_dir, name)).strip()
     except OSError:
         return b""

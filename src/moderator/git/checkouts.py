@@ -30,6 +30,7 @@ from moderator.git.exact import joined
 from moderator.git.repository import Repository
 from moderator.git.survey import CHANGED, MODE, Survey, above
 from moderator.git.untouched import Untouched, is_set_back
+from moderator.opening import content
 
 _VERSION = 1
 _TICK = 0.02  # seconds after which the clock of a file system has moved on
@@ -72,13 +73,13 @@ class Checkouts:
             self._folder.mkdir(parents=True, exist_ok=True)
             place = self._place(os.path.basename(worktree.git_dir))
             aside = place.with_name(f".{place.name}.new")
-            aside.write_bytes(json.dumps(told).encode("ascii") + b"\n" + index.read_bytes())
+            aside.write_bytes(json.dumps(told).encode("ascii") + b"\n" + content(index))
             os.replace(aside, place)
 
     def find(self, entry: str) -> Checkout | None:
         """Return what was noted of the worktree with that entry; None if nothing was, or it makes no sense."""
         try:
-            told, _, index = self._place(entry).read_bytes().partition(b"\n")
+            told, _, index = content(self._place(entry)).partition(b"\n")
             values = json.loads(told)
             at, ahead, written_at = values["at"], values["ahead"], values["written_at"]
             if values["version"] != _VERSION or any(type(number) is not int for number in (at, ahead, written_at)):

@@ -10,6 +10,7 @@ from moderator.errors import PersonNeeded, to_type
 from moderator.git.contents import Worktree, printable
 from moderator.git.registry import TREE, Record
 from moderator.git.repository import Repository
+from moderator.opening import content
 
 OUR_LOCK = "moderator: "
 """How the reason in a `locked` file begins when it is ours; any other text is a person's."""
@@ -108,7 +109,7 @@ def person_lock(repository: Repository, record: Record) -> str | None:
 def person_lock_in(entry: str) -> str | None:
     """The same, of an administrative directory."""
     try:
-        reason = Path(entry, "locked").read_bytes().decode("utf-8", "replace").strip()
+        reason = content(os.path.join(entry, "locked")).decode("utf-8", "replace").strip()
     except OSError:
         return None
     return None if reason.startswith(OUR_LOCK) else reason or "no reason given"
@@ -119,7 +120,7 @@ def is_in_place(entry: str, record: Record) -> bool:
     if record.adopted != TREE or os.path.basename(entry) != record.entry:
         return os.path.isdir(entry)
     try:
-        return Path(entry, ADOPTED).read_text("ascii").strip() == record.token
+        return content(os.path.join(entry, ADOPTED)).decode("ascii").strip() == record.token
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -132,7 +133,7 @@ def is_elsewhere(path: str) -> bool:
 def points_at(path: str, entry: str) -> bool:
     """Whether the `.git` file of the tree at `path` names an administrative directory."""
     try:
-        pointer = Path(path, ".git").read_bytes().strip()
+        pointer = content(os.path.join(path, ".git")).strip()
     except OSError:
         return False
     named = os.fsdecode(pointer.removeprefix(b"gitdir: "))
@@ -145,7 +146,7 @@ def points_at(path: str, entry: str) -> bool:
 def names(entry: str, path: str) -> bool:
     """Whether an administrative directory is that of the tree at `path`."""
     try:
-        named = os.fsdecode(Path(entry, "gitdir").read_bytes().removesuffix(b"\n"))
+        named = os.fsdecode(content(os.path.join(entry, "gitdir")).removesuffix(b"\n"))
     except OSError:
         return False
     return os.path.realpath(os.path.join(entry, named)) == os.path.join(os.path.realpath(path), ".git")
@@ -160,7 +161,7 @@ def is_of_another(entry: str, path: str) -> bool:
 def tree_named_in(entry: str) -> str | None:
     """Return which tree an administrative directory says it is of, None if it says nothing."""
     try:
-        named = os.fsdecode(Path(entry, "gitdir").read_bytes().removesuffix(b"\n"))
+        named = os.fsdecode(content(os.path.join(entry, "gitdir")).removesuffix(b"\n"))
     except OSError:
         return None
     return os.path.dirname(os.path.normpath(os.path.join(entry, named))) if named else None
@@ -169,7 +170,7 @@ def tree_named_in(entry: str) -> str | None:
 def half_written(pointer: Path, entry: str) -> bool:
     """Whether a `.git` file is one of ours that a full disk or a crash cut short."""
     try:
-        begun = pointer.read_bytes()
+        begun = content(pointer)
     except OSError:
         return False
     links = (_link(str(pointer.parent), entry, relative) for relative in (False, True))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from moderator.git import heads
 from moderator.git.repository import Repository
+from moderator.opening import opened
 
 _DEEPEST = 5  # names that stand for names: git follows no more either
 
@@ -166,7 +167,7 @@ def _digest(*paths: str) -> bytes:
 
 def _content(path: str) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:
+        with opened(path) as file:
             return file.read()
     except OSError:
         return b""

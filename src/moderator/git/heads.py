@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from moderator.git.command import polling, run_git
+from moderator.opening import content
 
 _ITS_OWN = ("refs/worktree/", "refs/bisect/", "refs/rewritten/")
 """How the names of refs begin that each worktree has for itself, git-worktree(1)."""
@@ -125,7 +125,7 @@ def is_of_tables(note: str) -> bool:
 
 def _in_file(git_dir: str) -> str:
     try:
-        return os.fsdecode(Path(git_dir, "HEAD").read_bytes().strip())
+        return os.fsdecode(content(os.path.join(git_dir, "HEAD")).strip())
     except OSError:
         return ""
 

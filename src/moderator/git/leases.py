@@ -185,7 +185,7 @@ def _opened(path: Path, mode: int) -> int | None:
     if fcntl is None:
         raise EnvironmentProblem("this system has no flock", hint="use Linux or macOS")
     try:
-        return os.open(path, mode | os.O_CLOEXEC)
+        return os.open(path, mode | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from moderator.errors import ModeratorError, WouldLoseWork
 from moderator.git.carried import unchanged_of, was_carried
@@ -20,6 +19,7 @@ from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.submodules import is_made_by_us
 from moderator.git.unsaved import CONVERTED, HIDDEN, Unsaved, unseen
+from moderator.opening import content
 
 _NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
 """What a partial clone has not, it has not: a look waits for no network.  The second is for git before 2.45."""
@@ -73,7 +73,7 @@ def _inside(there: str) -> Worktree:
     pointer = os.path.join(there, ".git")
     if not os.path.isfile(pointer):
         return Worktree(there, pointer)
-    named = os.fsdecode(Path(pointer).read_bytes().strip().removeprefix(b"gitdir: "))
+    named = os.fsdecode(content(pointer).strip().removeprefix(b"gitdir: "))
     return Worktree(there, os.path.realpath(os.path.join(there, named)))
 
 

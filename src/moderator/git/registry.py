@@ -18,6 +18,7 @@ from moderator.context import IsolationLevel
 from moderator.errors import AmbiguousName, EnvironmentProblem, IsolationError, UnknownWorkspace, to_type
 from moderator.git import leases
 from moderator.naming import BETWEEN, task_slug
+from moderator.opening import content
 
 MAKING, READY, RETIRING = "making", "ready", "retiring"
 BRANCH, TREE = "branch", "tree"
@@ -256,7 +257,7 @@ class Registry:
     def _read(self, key: str) -> Record | None:
         path = self._file(key)
         try:
-            text = path.read_bytes()
+            text = content(path)
         except FileNotFoundError:
             return None
         except OSError as error:

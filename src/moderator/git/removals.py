@@ -18,6 +18,7 @@ from moderator.git import written
 from moderator.git.entries import is_in_place
 from moderator.git.registry import READY, Record, as_written, sync
 from moderator.git.values import Removal
+from moderator.opening import content
 
 _VERSION = 1
 
@@ -60,7 +61,7 @@ class Removals:
     def find(self, name: str) -> tuple[Removal, Record] | None:
         """Return the removal with this id; None if there is none, or it cannot be read."""
         try:
-            values = json.loads(self._file(name).read_bytes())
+            values = json.loads(content(self._file(name)))
             if values["version"] != _VERSION:
                 return None
             removal, record = values["removal"], values["record"]

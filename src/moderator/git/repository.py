@@ -14,6 +14,7 @@ from pathlib import Path
 
 from moderator.errors import EnvironmentProblem, NotARepository, UnknownRevision
 from moderator.git.command import Answer, run_git
+from moderator.opening import content
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _WHOLE_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -273,7 +274,7 @@ class Repository:
         if not _PLAIN_NAME.fullmatch(branch) or any(odd in f"{branch}/" for odd in ("..", "./", ".lock/")):
             return None
         try:
-            said = Path(self.common, "refs", "heads", branch).read_bytes().removesuffix(b"\n").decode("ascii")
+            said = content(os.path.join(self.common, "refs", "heads", branch)).removesuffix(b"\n").decode("ascii")
         except (OSError, UnicodeDecodeError):
             return None
         return said if _WHOLE_ID.fullmatch(said) else None

@@ -20,6 +20,7 @@ from moderator.git.exact import Exact, copy_index, joined
 from moderator.git.repository import Repository
 from moderator.git.rescues import ANCHOR, Described
 from moderator.git.rescuing import ADMINISTRATION, beyond_link
+from moderator.opening import content
 
 _OF_THE_ENTRY = {"HEAD", "commondir", "gitdir", "locked", "index", "AUTO_MERGE"}
 """Administrative files that belong to the place, not to the work (HEAD and index are seen to apart)."""
@@ -99,7 +100,7 @@ def _put_notes(notes: str, worktree: Worktree, described: Described, branch: str
                 continue
             target = os.path.join(git_dir, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            if name == "head-name" and new and Path(source).read_bytes().strip() == os.fsencode(old):
+            if name == "head-name" and new and content(source).strip() == os.fsencode(old):
                 Path(target).write_bytes(os.fsencode(new) + b"\n")
             else:
                 shutil.copyfile(source, target, follow_symlinks=False)
@@ -107,11 +108,11 @@ def _put_notes(notes: str, worktree: Worktree, described: Described, branch: str
     if log.is_file() and heads.are_files(git_dir):  # what HEAD was before goes before what making the worktree wrote
         mine = Path(git_dir, "logs", "HEAD")
         mine.parent.mkdir(exist_ok=True)
-        mine.write_bytes(log.read_bytes())
+        mine.write_bytes(content(log))
     index = Path(notes, "index")
     if index.is_file():
         aside = Path(git_dir, "index.new")
-        aside.write_bytes(index.read_bytes())
+        aside.write_bytes(content(index))
         os.replace(aside, Path(git_dir, "index"))
         # What is only intended to be added has the id of nothing, of which a collection may have left nothing.
         worktree.git("hash-object", "-w", "--stdin")

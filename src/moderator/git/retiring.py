@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from moderator.errors import PersonNeeded, WouldLoseWork, to_type
 from moderator.git.contents import IGNORED, Contents, Worktree, printable
@@ -46,6 +45,7 @@ from moderator.git.trash import (
 from moderator.git.unsaved import Unsaved, look, look_again, notes_of
 from moderator.git.users import processes_in
 from moderator.git.values import Keeping, Removal
+from moderator.opening import content
 
 _DAY = 86400.0  # seconds
 _GLANCE = 1.0  # seconds that a look at a workspace may take
@@ -268,7 +268,7 @@ def _refuse_moved(record: Record, entry: str) -> None:
         (path, ("mv", path)) for path in beside if path != record.path and points_at(path, entry)
     ]
     with contextlib.suppress(OSError):
-        named = os.path.dirname(os.path.join(entry, os.fsdecode(Path(entry, "gitdir").read_bytes().strip())))
+        named = os.path.dirname(os.path.join(entry, os.fsdecode(content(os.path.join(entry, "gitdir")).strip())))
         if os.path.realpath(named) != os.path.realpath(record.path) and points_at(named, entry):
             # git moved it, and only git moves it back with its entry; twice --force: it is locked, by us.
             places.insert(0, (named, ("git", "worktree", "move", "--force", "--force", named)))
@@ -390,7 +390,7 @@ def _digest(path: str) -> bytes:
     try:
         if os.path.islink(path):
             return os.fsencode(os.readlink(path))
-        return hashlib.sha256(Path(path).read_bytes()).digest()
+        return hashlib.sha256(content(path)).digest()
     except OSError:
         return b""
 

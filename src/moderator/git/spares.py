@@ -26,6 +26,7 @@ from moderator.git import written
 from moderator.git.entries import SPARE, SPARES, names, person_lock_in, points_at
 from moderator.git.registry import MAKING, Record
 from moderator.git.repository import Repository
+from moderator.opening import content
 
 FOLDER = SPARES
 """The folder of spares, beside the workspaces: a name that no task can have."""
@@ -93,7 +94,7 @@ class Spares:
     def find(self, entry: str) -> Spare | None:
         """Return the spare of that entry; None if there is none, or what is written of it makes no sense."""
         try:
-            values = json.loads(self._file(entry).read_bytes())
+            values = json.loads(content(self._file(entry)))
             if values.pop("version") != _VERSION or set(values) != {field.name for field in fields(Spare)}:
                 return None
             spare = _read(values)
@@ -210,7 +211,7 @@ def _entry_fault(repository: Repository, spare: Spare) -> str:
         return "its tree and its entry do not point at each other"
     if person_lock_in(entry) is not None:
         return "somebody locked it"
-    if Path(entry, "HEAD").read_text("ascii").strip() != spare.commit:
+    if content(os.path.join(entry, "HEAD")).decode("ascii").strip() != spare.commit:
         return "its HEAD was moved"
     return ""
 
@@ -247,7 +248,7 @@ def conversion_of(repository: Repository) -> str:
     excluded = (os.path.join(repository.common, "info", "exclude"), os.path.expanduser(ignoring))
     for path in (own, os.path.expanduser(named), _EVERYBODYS_ATTRIBUTES, *excluded):
         with contextlib.suppress(OSError):
-            digest.update(Path(path).read_bytes())
+            digest.update(content(path))
         digest.update(b"\0")
     digest.update(_umask())
     return digest.hexdigest()

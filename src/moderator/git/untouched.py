@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 from moderator.git.contents import Worktree
+from moderator.opening import opened
 
 _PATIENCE = (
     0.02  # seconds for the clock of a file system to move on: some count in steps of 10 ms, some in whole seconds
@@ -110,5 +111,5 @@ def _notes(git_dir: str) -> _Notes:
 
 def _points_to(path: str, commit: str) -> bool:
     """Whether a ref that is a file of its own names this commit."""
-    with open(path, "rb", buffering=0) as file:
+    with opened(path) as file:
         return file.read(len(commit) + 1) == commit.encode() + b"\n"

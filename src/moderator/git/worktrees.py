@@ -50,6 +50,7 @@ from moderator.git.trash import (
 )
 from moderator.git.unsaved import settle
 from moderator.naming import task_directory_name
+from moderator.opening import content
 
 _PATIENCE = 60.0  # seconds to wait for the repository lock, which the fallback and repairs hold briefly
 _cores = os.cpu_count() or 1
@@ -238,7 +239,7 @@ def _discard_tree(repository: Repository, record: Record, crashed: bool) -> list
 def _checked_out(entry: str) -> str | None:
     """Return the commit whose files a worktree that brings something back began with, None if it does not."""
     try:
-        return Path(entry, RESTORING).read_text("ascii").strip() or None
+        return content(os.path.join(entry, RESTORING)).decode("ascii").strip() or None
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -309,7 +310,7 @@ def _add_by_git(repository: Repository, record: Record, lease: leases.Lease) -> 
         )  # fmt: skip
         pointer, target = Path(record.path, ".git"), entry_dir(repository, record)
         try:
-            made = os.fsdecode(pointer.read_bytes()).strip().removeprefix("gitdir: ")
+            made = os.fsdecode(content(pointer)).strip().removeprefix("gitdir: ")
             # Renamed to the id in our record, so that the record stays true; the pointer is replaced whole.
             os.rename(os.path.realpath(os.path.join(record.path, made)), target)
             point_at(
@@ -329,7 +330,7 @@ def _entries_by_git(repository: Repository, record: Record) -> list[str]:
     if repository.takes_written_entries:
         return []
     worktrees, reason = Path(repository.common, "worktrees"), _reason_by_git(record).encode()
-    return [str(locked.parent) for locked in worktrees.glob("*/locked") if locked.read_bytes().strip() == reason]
+    return [str(locked.parent) for locked in worktrees.glob("*/locked") if content(locked).strip() == reason]
 
 
 def idle(cores: int, running: int) -> int:

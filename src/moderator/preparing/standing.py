@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from moderator.errors import EnvironmentProblem
 from moderator.git.registry import key_of
 from moderator.models import Command
+from moderator.opening import content
 
 if TYPE_CHECKING:
     from moderator.git.values import Workspace, WorkspaceStatus
@@ -82,7 +83,7 @@ class Standings:
         """Return what is known of a task's workspace, None if nothing is."""
         path = self._file(task_id)
         try:
-            values: dict[str, Any] = json.loads(path.read_bytes())
+            values: dict[str, Any] = json.loads(content(path))
             if values.pop("version") != _VERSION or not isinstance(values["stage"], str):
                 raise ValueError("written by another version")
             values["teardown"] = tuple(one if isinstance(one, str) else tuple(one) for one in values["teardown"])

@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+"""A pipe that a task has put there is not waited for."""
+
 
 class Tail:
     """The last `size` bytes of a stream, in at most twice the memory."""
@@ -49,7 +52,7 @@ class Log:
         self._descriptor: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._descriptor = os.open(path, _APPEND, 0o666)
         except (OSError, ValueError) as error:
             self._give_up(error)
 

@@ -17,6 +17,7 @@ from moderator.git.entries import ASIDE, entry_dir, files_of_entry, link_to_tree
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.trash import rename_into
+from moderator.opening import content
 
 _PATIENCE = 10.0  # seconds to wait for the repository lock
 
@@ -46,7 +47,7 @@ def point_to_entry(repository: Repository, record: Record) -> None:
     if os.path.lexists(pointer):
         aside = os.path.join(repository.ours, "trash", "pointers", f"{record.entry}-{secrets.token_hex(4)}")
         os.makedirs(os.path.dirname(aside), exist_ok=True)
-        Path(aside).write_bytes(Path(pointer).read_bytes())  # may be another file system, so no rename
+        Path(aside).write_bytes(content(pointer))  # may be another file system, so no rename
     replace_file(pointer, os.fsdecode(pointer_to(repository, record.path, entry)), os.path.join(record.path, ASIDE))
 
 
@@ -106,7 +107,7 @@ def edit_config(repository: Repository, *change: str) -> None:
         )
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(Path(file).read_bytes())
+            copy.write_bytes(content(file))
         except OSError as error:
             raise EnvironmentProblem(
                 f"no copy of {printable(file)!r} could be made, so it was left as it is",

@@ -21,6 +21,7 @@ from moderator.git.registry import MAKING, READY, RETIRING, Record, Registry, ke
 from moderator.git.repository import Repository
 from moderator.git.trash import trash_beside
 from moderator.git.values import Keeping
+from moderator.opening import opened
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LONGEST = 1 << 20  # bytes read of a file that should hold a line
@@ -141,9 +142,7 @@ def names_in(folder: str | os.PathLike[str]) -> list[str]:
 def content(path: str | os.PathLike[str], most: int = _LONGEST) -> bytes | None:
     """Return what a small file holds, or its beginning; None if there is no file, or something else under its name."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
-        with Path(path).open("rb") as file:
+        with opened(path) as file:
             return file.read(most)
     except OSError:
         return None

@@ -1,4 +1,7 @@
-"""Files that people, or what they wrote, name: opened without ever waiting for somebody else."""
+"""Files in whose place anything may stand: opened without ever waiting for somebody else.
+
+People, or what they wrote, name some of them; others a task could replace.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,9 @@ def opened(path: str | os.PathLike[str]) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def content(path: str | os.PathLike[str]) -> bytes:
+    """Return what a plain file holds.  Raises what `opened` does."""
+    with opened(path) as file:
+        return file.read()
