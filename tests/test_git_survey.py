@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderator.errors import WouldLoseWork
 from moderator.git.manager import GitManager
+from moderator.git.pipes import PipeInTheWay
 from moderator.git.survey import Survey, Watch
 from repos import make_repository
 from workspaces import context
@@ -116,7 +116,7 @@ def test_a_pipe_that_git_reads_refuses_a_removal(tmp_path: Path) -> None:
         there = Path(workspace.path, "new", ".gitignore")
     there.parent.mkdir()
     os.mkfifo(there)
-    with pytest.raises(WouldLoseWork, match=r"waits for ever for what .*new/.gitignore' says") as refused:
+    with pytest.raises(PipeInTheWay, match=r"waits for ever for what .*new/.gitignore' says") as refused:
         manager.remove_workspace(workspace, rescue=True)
     assert refused.value.hint == f"delete it: rm {there}"
     there.unlink()

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
+from moderator.git import pipes
 from moderator.git.broken import broken_filter
 
 LOCAL_ENVIRONMENT = frozenset(
@@ -69,6 +70,9 @@ _CONTENTION = re.compile(
 _BACKGROUND = ("nice", "-n", "15")  # nice(1) of POSIX
 _PATIENCE = 10.0  # seconds in all that a repeatable command is tried again under contention
 _GLANCE = 0.2  # seconds between looks whether a command is still wanted
+_LONGEST = 6 * 3600.0  # seconds until a command of which nobody says how long it may take is ended
+_FIRST_LOOK = 3.0  # seconds until the first look whether a command waits for a pipe
+_LATER_LOOKS = 3  # times as long as a command has lasted until then is the time to the next one
 _KILL_GRACE = 2.0  # seconds between SIGTERM, at which git removes its lock files, and SIGKILL
 
 
@@ -78,10 +82,14 @@ class GitEnded(EnvironmentProblem):
 
 @dataclass(frozen=True)
 class Limits:
-    """After how many seconds a command is ended, None: never; and what says that nobody waits for it any longer."""
+    """After how many seconds a command is ended, None: never; what says that nobody waits for it any longer.
 
-    seconds: float | None = None
-    stopped: Callable[[], bool] | None = None
+    `refuse_pipes` raises if the command may wait for a pipe; it is asked ever more rarely.
+    """
+
+    seconds: float | None
+    stopped: Callable[[], bool] | None
+    refuse_pipes: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def run_git(
     accept: Sequence[int] = (0,),
     descriptors: Sequence[int] = (),
     repeatable: bool = False,
-    timeout: float | None = None,
+    timeout: float | None = _LONGEST,
     hooks: bool = False,
     signing: bool = False,
     background: bool = False,
@@ -145,16 +153,18 @@ def run_git(
     `background` lets everybody else go first.
 
     Raises GitFailed for an exit code that is not in `accept`, NotARepository where git refuses the repository,
-    EnvironmentProblem if there is no git, no such directory or no space, GitEnded where it was ended.
+    EnvironmentProblem if there is no git, no such directory or no space, GitEnded where it was ended, PipeInTheWay where it was for
+    a pipe.
     """
     command = _command(arguments, settings, hooks, signing)
     if background:
         command = [*_BACKGROUND, *command]
     environment = scrubbed_environment({**_FIXED_ENVIRONMENT, **(env or {})})
+    limits = _limits(arguments, cwd, timeout, stopped)
     deadline = time.monotonic() + _PATIENCE
     pause = 0.01
     while True:
-        answer = _once(command, cwd, environment, stdin, descriptors, Limits(timeout, stopped), through_files=hooks)
+        answer = _once(command, cwd, environment, stdin, descriptors, limits, through_files=hooks)
         if answer.code in accept:
             return answer
         if not repeatable or time.monotonic() > deadline or not _CONTENTION.search(answer.err):
@@ -178,22 +188,18 @@ def git_beside(
     environment = scrubbed_environment({**_FIXED_ENVIRONMENT, **(env or {})})
     with _memory() as out, _memory() as err:  # nobody empties a pipe meanwhile
         command = _command(arguments, settings)
-        process = _started(command, cwd, environment, descriptors, (subprocess.DEVNULL, out, err))
+        with _started(command, cwd, environment, descriptors, (subprocess.DEVNULL, out, err)) as process:
 
-        def answer() -> Answer:
-            code = process.wait()
-            for stream in (out, err):
-                stream.seek(0)
-            told = Answer(code, out.read(), err.read().decode("utf-8", "replace"))
-            if code:
-                raise _failure(arguments, cwd, told)
-            return told
+            def answer() -> Answer:
+                _awaited(process, cwd, b"", _limits(arguments, cwd, _LONGEST))
+                for stream in (out, err):
+                    stream.seek(0)
+                told = Answer(process.returncode, out.read(), err.read().decode("utf-8", "replace"))
+                if told.code:
+                    raise _failure(arguments, cwd, told)
+                return told
 
-        try:
             yield answer
-        finally:
-            if process.poll() is None:
-                _end(process)
 
 
 def _memory() -> IO[bytes]:
@@ -203,6 +209,17 @@ def _memory() -> IO[bytes]:
     import tempfile
 
     return tempfile.TemporaryFile()
+
+
+def _limits(
+    arguments: Sequence[str], cwd: str, seconds: float | None, stopped: Callable[[], bool] | None = None
+) -> Limits:
+    named = next((word.removeprefix("--git-dir=") for word in arguments if word.startswith("--git-dir=")), None)
+    return Limits(
+        seconds,
+        stopped,
+        lambda: pipes.refuse(cwd, None if named is None else os.path.join(cwd, named)),
+    )
 
 
 def _command(
@@ -260,34 +277,51 @@ def _piped(
     limits: Limits,
     streams: tuple[Any, Any, Any],
 ) -> Answer:
-    process = _started(command, cwd, environment, descriptors, streams)
-    try:
+    with _started(command, cwd, environment, descriptors, streams) as process:
         out, err = _awaited(process, cwd, stdin, limits)
-    except BaseException:  # KeyboardInterrupt: no child outlives its caller
-        _end(process)
-        raise
     return Answer(process.returncode, out or b"", (err or b"").decode("utf-8", "replace"))
 
 
 def _awaited(process: subprocess.Popen[bytes], cwd: str, stdin: bytes, limits: Limits) -> tuple[bytes, bytes]:
-    """Return what a process printed, when it has ended.  Raises GitEnded if it is to be ended."""
-    deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
+    """Return what a process printed, when it has ended.  Raises GitEnded or PipeInTheWay if it is to be ended."""
+    began = time.monotonic()
+    deadline = math.inf if limits.seconds is None else began + limits.seconds
+    next_look = began + _FIRST_LOOK
     given = stdin or None
     while True:
-        left = deadline - time.monotonic()
-        pause = min(left, _GLANCE) if limits.stopped else left
+        pause = min(deadline, next_look) - time.monotonic()
         try:
-            return process.communicate(given, None if pause == math.inf else max(pause, 0.0))
+            return process.communicate(given, max(min(pause, _GLANCE) if limits.stopped else pause, 0.0))
         except subprocess.TimeoutExpired as error:
             if limits.stopped and limits.stopped():
                 raise GitEnded(f"git in {cwd!r} was ended, for nobody waits for it any longer") from error
+            if time.monotonic() >= next_look:
+                limits.refuse_pipes()
+                next_look = began + (time.monotonic() - began) * _LATER_LOOKS
             if time.monotonic() >= deadline:
                 what = f"git in {cwd!r} did not end within {limits.seconds:g} seconds"
                 raise GitEnded(what, hint="look what keeps git waiting") from error
             given = None  # it has it
 
 
+@contextlib.contextmanager
 def _started(
+    command: list[str],
+    cwd: str,
+    environment: dict[bytes, bytes],
+    descriptors: Sequence[int],
+    streams: tuple[Any, Any, Any],
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that does not outlive the `with`, however it is left."""
+    process = _opened(command, cwd, environment, descriptors, streams)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            _end(process)
+
+
+def _opened(
     command: list[str],
     cwd: str,
     environment: dict[bytes, bytes],
@@ -326,10 +360,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGTERM)
     try:
         process.communicate(timeout=_KILL_GRACE)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:  # a second Ctrl-C too
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
 
 
 def _verb(arguments: Sequence[str]) -> str:

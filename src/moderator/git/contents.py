@@ -37,7 +37,7 @@ _OPERATIONS = {
 }
 IGNORED = "ignored by git, so in no commit"
 """How a finding about ignored files begins."""
-_PATIENCE = 1800.0  # seconds: a task may have put a pipe where git reads, and then git waits for ever
+_PATIENCE = 1800.0  # seconds: a look that takes longer waits for something that never comes
 _SHOWN = 5  # paths named in a finding before the rest is counted
 
 

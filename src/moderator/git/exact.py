@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from moderator.errors import WouldLoseWork
+from moderator.git import pipes
 from moderator.git.command import Answer, run_git
 from moderator.git.contents import printable
 from moderator.git.repository import Repository
@@ -133,6 +134,8 @@ def copy_index(git_dir: str, target: str) -> None:
     """Copy the index of a worktree, its time too.
 
     git takes a file that is as young as the index for one that may have changed in the same second, and reads it; beside a
-    younger copy it would believe the stamp (gitformat-index(5), racy git).
+    younger copy it would believe the stamp (gitformat-index(5), racy git).  Raises PipeInTheWay.
     """
-    shutil.copy2(os.path.join(git_dir, "index"), target)
+    index = os.path.join(git_dir, "index")
+    pipes.refuse_one(index)
+    shutil.copy2(index, target)

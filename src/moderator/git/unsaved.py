@@ -16,17 +16,17 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from moderator.errors import GitFailed, WouldLoseWork, to_type
-from moderator.git import heads
+from moderator.errors import GitFailed
+from moderator.git import heads, pipes
 from moderator.git.carried import as_carried, empty_as_carried, left_beside
 from moderator.git.command import polling
-from moderator.git.contents import IGNORED, Contents, Worktree, printable, shown
+from moderator.git.contents import IGNORED, Contents, Worktree, shown
 from moderator.git.entries import CARRIED, RENDERED
 from moderator.git.exact import joined
 from moderator.git.repository import Repository
-from moderator.git.survey import MODE, Survey, above
+from moderator.git.survey import Survey, above
+from moderator.opening import content, opened
 
 HIDDEN = "changed, but hidden by assume-unchanged or skip-worktree"
 CONVERTED = "other bytes than git compares, by a filter or line endings"
@@ -38,7 +38,6 @@ _NOT_WORK = ("index", "sharedindex.", "FETCH_HEAD", "AUTO_MERGE")
 """What an index holds is looked at apart; the others name what a fetch or a merge gives again."""
 _CONVERSIONS = ("text", "crlf", "eol", "ident", "filter", "working-tree-encoding")
 _PIECE = 2**20  # bytes of a file that are read at once
-_READ_BY_GIT = (".gitignore", ".gitattributes", ".gitmodules")
 _CLOCK_TICK = 20_000_000  # nanoseconds by which times of files may be behind the clock
 
 
@@ -171,15 +170,11 @@ def look(
 
 
 def _refuse_pipes(worktree: Worktree, survey: Survey) -> None:
-    """Raise WouldLoseWork for a pipe that git reads: it would wait for ever."""
-    for path in survey.special:
-        if os.path.basename(path) in _READ_BY_GIT and stat.S_ISFIFO(survey.stamps[path][MODE]):
-            there = os.path.join(worktree.tree, path)
-            raise WouldLoseWork(
-                f"git waits for ever for what {printable(there)!r} says, which is a pipe",
-                [f"a pipe: {printable(path)}"],
-                hint=f"delete it: {to_type('rm', there)}",
-            )
+    """Raise PipeInTheWay at once for what the looks of git would have no end for."""
+    for path in filter(pipes.is_read_in_trees, survey.special):
+        pipes.refuse_one(os.path.join(worktree.tree, path))
+    for folder in (worktree.git_dir, *(os.path.join(worktree.tree, path, ".git") for path in survey.nested)):
+        pipes.refuse_in_git_dir(folder)
 
 
 def look_again(repository: Repository, worktree: Worktree, ref: str | None, before: Unsaved) -> Unsaved | None:
@@ -331,7 +326,7 @@ def _is_verbatim(path: str, blob: str) -> bool:
     """Whether a blob holds the very bytes of a file."""
     digest = hashlib.new("sha256" if len(blob) == 64 else "sha1", usedforsecurity=False)
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             digest.update(b"blob %d\0" % os.fstat(file.fileno()).st_size)
             while piece := file.read(_PIECE):
                 digest.update(piece)
@@ -358,7 +353,7 @@ def _with_conversions(repository: Repository, worktree: Worktree, paths: Mapping
 def _as_checked_out(worktree: Worktree, path: str, blobs: Mapping[str, str]) -> bool:
     try:
         wanted = worktree.git("cat-file", "--filters", f"--path={path}", blobs[path], env=polling()).out
-        return Path(worktree.tree, path).read_bytes() == wanted
+        return content(os.path.join(worktree.tree, path)) == wanted
     except (GitFailed, OSError):  # a filter that does not work proves nothing
         return False
 
@@ -409,7 +404,7 @@ def _lines_of(path: str) -> list[bytes]:
     try:
         if os.path.islink(path):
             return [os.fsencode(os.readlink(path))]
-        return Path(path).read_bytes().split(b"\n")
+        return content(path).split(b"\n")
     except OSError:
         return []
 
