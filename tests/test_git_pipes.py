@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from commandline import PATIENCE, moderator, started, task_list
+from commandline import PATIENCE, moderator, started, task_list, wait_until
+from moderator import interruption
 from moderator.git import command
 from moderator.git.contents import Worktree
 from moderator.git.manager import GitManager
@@ -40,6 +45,25 @@ def made(repository: Path, task_id: str = "t") -> Path:
         tree = Path(workspace.path)
     make_repository(tree / "inside", [("x", {"x": "x\n"})])
     return tree
+
+
+def gits(mark: Path) -> set[int]:
+    """Return the processes of git that have a mark in their environment."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "comm").read_text() == "git\n" and f"MARK={mark}" in (process / "environ").read_text():
+                found.add(int(process.name))
+    return found
+
+
+def wait_for_a_git_that_waits(mark: Path) -> None:
+    def stays() -> bool:
+        before = gits(mark)
+        time.sleep(0.1)
+        return bool(before & gits(mark))
+
+    wait_until(stays, "git")
 
 
 def test_what_git_reads_and_is_a_pipe_is_found(repository: Path) -> None:
@@ -108,6 +132,62 @@ def test_our_own_readers_do_not_wait(repository: Path) -> None:
         assert [one.task_id for one in listed] == ([] if place.suffix == ".json" else ["t"])
         with pytest.raises(OSError, match="it is a pipe or a device"):
             content(place)
+
+
+def test_signals_raise_only_when_no_child_is_started() -> None:
+    """What came meanwhile is told afterwards; other threads are none of it; what was ignored stays so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruption.interruptible() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            interruption.hold()
+            os.kill(os.getpid(), signal.SIGTERM)
+            thread = threading.Thread(target=interruption.release)
+            thread.start()
+            thread.join()
+            with pytest.raises(KeyboardInterrupt):
+                interruption.release()
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert (received[0], interruption.code_of(received)) == (signal.SIGTERM, 143)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+SIGNALS = [("list", signal.SIGTERM, 143)] + [
+    pytest.param(words, number, code, marks=pytest.mark.slow)
+    for words in ("list --status", "diff t", "show t", "clean --all --dry-run", "clean --all", "pool fill 2", "doctor")
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130))
+]
+
+
+@pytest.mark.parametrize(("words", "number", "code"), SIGNALS)
+def test_no_git_outlives_a_signal(repository: Path, words: str, number: signal.Signals, code: int) -> None:
+    """Every command ends with what it has git do, in threads of its own too."""
+    made(repository)
+    put_pipe(repository / ".git" / ("packed-refs" if words == "doctor" else "info/exclude"))
+    with started(repository, *words.split(), MARK=str(repository)) as running:
+        wait_for_a_git_that_waits(repository)
+        running.send_signal(number)
+        running.communicate(timeout=PATIENCE)
+        assert (running.returncode, gits(repository)) == (code, set())
+
+
+@pytest.mark.slow
+def test_who_was_told_to_ignore_a_hang_up_goes_on(repository: Path) -> None:
+    """`nohup moderator list` is told of the pipe all the same."""
+    made(repository)
+    pipe = put_pipe(repository / ".git/info/exclude")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with started(repository, "list", "--json", MARK=str(repository)) as running:
+            wait_for_a_git_that_waits(repository)
+            running.send_signal(signal.SIGHUP)
+            out, _ = running.communicate(timeout=PATIENCE)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (running.returncode, str(pipe) in out) == (0, True), out
 
 
 COMMANDS = """\

@@ -12,6 +12,7 @@ HOUSE = Path(moderator.__file__).parent
 LAYERS = {
     "errors": 0,
     "furnishing": 0,
+    "interruption": 0,
     "opening": 0,
     "document": 1,
     "machine": 1,

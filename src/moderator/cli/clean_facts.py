@@ -113,7 +113,7 @@ def side_by_side(function: Callable[..., Any], *arguments: Sequence[Any]) -> lis
     if not arguments[0]:
         return []
     import os
-    from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(max_workers=min(len(arguments[0]), 2 * (os.cpu_count() or 1))) as pool:
-        return list(pool.map(function, *arguments))
+    from moderator.git.command import abreast
+
+    return list(abreast(function, *arguments, most=2 * (os.cpu_count() or 1)))

@@ -18,6 +18,7 @@ from moderator.cli.options import json_option, opened, repo_option, require_agre
 from moderator.cli.output import coloured, print_json, say
 from moderator.config.settings import MOST_WORKERS
 from moderator.errors import UsageError, WorkspaceBusy
+from moderator.opening import opened as opened_file
 from moderator.reports import text
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def _in_each(
     output: str | None,
     as_json: bool,
 ) -> int:
-    from moderator.cli.signals import code_of, handled
+    from moderator.cli.signals import handled
+    from moderator.interruption import code_of
     from moderator.process import Cancellation
 
     cancellation, received = Cancellation(), list[signal.Signals]()
@@ -177,7 +179,7 @@ def _logs(output: str | None) -> Iterator[Path]:
 def _print_prefixed(visit: Visit) -> None:
     prefix = f"{text.one_line(visit.workspace.task_id)} | ".encode("utf-8", "backslashreplace")
     sys.stdout.flush()
-    with contextlib.suppress(FileNotFoundError), visit.log.open("rb") as printed:
+    with contextlib.suppress(FileNotFoundError), opened_file(visit.log) as printed:
         for line in printed:
             sys.stdout.buffer.write(prefix + line.removesuffix(b"\n") + b"\n")
     sys.stdout.buffer.flush()

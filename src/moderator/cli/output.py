@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from moderator.errors import ModeratorError
+from moderator.interruption import code_of, interruptible
 
 SCHEMA_VERSION = 1
 _BROKEN_PIPE = 141  # what a shell shows for a program ended by SIGPIPE
@@ -30,7 +31,16 @@ _OF_THE_MACHINE = {
 
 
 def failing(command: Callable[[], Any]) -> int:
-    """Run a command; return its exit code after saying what went wrong, if anything did."""
+    """Run a command; return its exit code after saying what went wrong, if anything did.
+
+    SIGTERM and SIGHUP end it as Ctrl-C does.
+    """
+    with interruptible() as received:
+        code = _said(command)
+    return code_of(received) if received else code
+
+
+def _said(command: Callable[[], Any]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller (`>&-`); also, the next file opened must not become it
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process lasts
@@ -54,7 +64,8 @@ def failing(command: Callable[[], Any]) -> int:
         say("hint", f"{context.command_path if context else 'moderator'} --help", "cyan", indent=2)
         return error.exit_code
     except KeyboardInterrupt:
-        say("error", "interrupted", "red")
+        with suppress(OSError):  # a terminal that was closed takes no more
+            say("error", "interrupted", "red")
         return _INTERRUPTED
     except BrokenPipeError:
         _silence()  # whoever read our output has gone

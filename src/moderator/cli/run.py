@@ -16,7 +16,7 @@ from moderator.cli.options import configuration, json_option, repo_option, requi
 from moderator.cli.output import coloured, log_to_stderr, page, print_json, say
 from moderator.cli.progress import progress_shown
 from moderator.cli.resuming import fate, program, say_how_to_go_on, say_what_is_resumed
-from moderator.cli.signals import code_of, handled
+from moderator.cli.signals import handled
 from moderator.cli.sources import RepositorySources
 from moderator.cli.spending import Spent, spent_in
 from moderator.cli.variants import Sizes, measured, verified
@@ -25,6 +25,7 @@ from moderator.context import IsolationLevel
 from moderator.errors import ModeratorError, WorkspaceBusy, WorkspaceOccupied
 from moderator.furnishing import Furnishing
 from moderator.git.manager import GitManager
+from moderator.interruption import code_of
 from moderator.models import TaskResult
 from moderator.orchestrator import Orchestrator, RunSummary
 from moderator.plan import Plan, Start

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from moderator.cli.output import say
 from moderator.errors import PersonNeeded, StoreProblem, UsageError, to_type
+from moderator.opening import opened
 from moderator.reports import text
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def set_up_and_show(git: GitManager, setting_up: SettingUp, workspace: Workspace
 
     Raises what `SettingUp.set_up` does.
     """
-    from moderator.cli.signals import code_of, handled
+    from moderator.cli.signals import handled
+    from moderator.interruption import code_of
     from moderator.process import Cancellation
 
     cancellation, received, log = Cancellation(), list[signal.Signals](), setting_up.log_of(workspace)
@@ -126,7 +128,7 @@ def _show(path: Path, over: threading.Event) -> None:
                 break
         if not path.exists():
             return
-        with open(path, "rb", buffering=0) as log:
+        with opened(path) as log:
             while True:
                 ended = over.wait(_EVERY)
                 while piece := log.read(_PIECE):

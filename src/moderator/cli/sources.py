@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
-from moderator.cli.signals import code_of, handled
+from moderator.cli.signals import handled
 from moderator.errors import UsageError
 from moderator.expanding.filling import OUR_VARIABLES
 from moderator.expanding.items import LARGEST_LIST
 from moderator.git.manager import GitManager
+from moderator.interruption import code_of
 from moderator.process import Cancellation, Ending, Limits, Supervisor, run
 
 

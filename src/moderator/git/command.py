@@ -14,11 +14,13 @@ import random
 import re
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
+from moderator import interruption
 from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
 from moderator.git import pipes
 from moderator.git.broken import broken_filter
@@ -111,6 +113,7 @@ class Answer:
         return os.fsdecode(self.out).split("\0")[:-1]
 
 
+_T = TypeVar("_T")
 _LOCAL_NAMES = frozenset(map(os.fsencode, LOCAL_ENVIRONMENT))
 
 
@@ -211,13 +214,41 @@ def _memory() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
+_thread = threading.local()
+"""What says, in a thread of `abreast`, that nobody waits for its commands any longer."""
+
+
+def abreast(function: Callable[..., _T], *arguments: Collection[Any], most: int) -> Iterator[_T]:
+    """Call a function that runs git for each, so many at once, and yield the answers in order.
+
+    Of whoever goes away meanwhile, by Ctrl-C say, the commands that still run are ended.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a quick command
+
+    gone = threading.Event()
+    around = getattr(_thread, "stopped", None)
+
+    def one(*argument: Any) -> _T:
+        _thread.stopped = lambda: gone.is_set() or bool(around and around())
+        return function(*argument)
+
+    with ThreadPoolExecutor(max(1, min(most, len(arguments[0])))) as threads:
+        try:
+            yield from threads.map(one, *arguments)
+        except (KeyboardInterrupt, GeneratorExit):
+            gone.set()
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def _limits(
     arguments: Sequence[str], cwd: str, seconds: float | None, stopped: Callable[[], bool] | None = None
 ) -> Limits:
     named = next((word.removeprefix("--git-dir=") for word in arguments if word.startswith("--git-dir=")), None)
+    both = [one for one in (stopped, getattr(_thread, "stopped", None)) if one]
     return Limits(
         seconds,
-        stopped,
+        (lambda: any(one() for one in both)) if both else None,
         lambda: pipes.refuse(cwd, None if named is None else os.path.join(cwd, named)),
     )
 
@@ -313,8 +344,14 @@ def _started(
     streams: tuple[Any, Any, Any],
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process that does not outlive the `with`, however it is left."""
-    process = _opened(command, cwd, environment, descriptors, streams)
+    interruption.hold()
     try:
+        process = _opened(command, cwd, environment, descriptors, streams)
+    except BaseException:
+        interruption.release()
+        raise
+    try:
+        interruption.release()
         yield process
     finally:
         if process.poll() is None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from moderator.errors import ModeratorError
 from moderator.git import entries
 from moderator.git.broken import broken_filter
+from moderator.git.command import abreast
 from moderator.git.contents import Worktree, printable
 from moderator.git.distances import Between, Distance, distances
 from moderator.git.registry import MAKING, READY, Record, Registry
@@ -80,12 +81,8 @@ class Inspector:
 
         As many are looked into at once as there are cores, some more, since git waits for the disk.
         """
-        if not outlines:
-            return
-        from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a quick command
-
-        with ThreadPoolExecutor(max_workers=min(len(outlines), 2 * (os.cpu_count() or 1))) as pool:
-            yield from pool.map(self._look_into, outlines)
+        if outlines:
+            yield from abreast(self._look_into, outlines, most=2 * (os.cpu_count() or 1))
 
     def _look_into(self, outline: WorkspaceStatus) -> WorkspaceStatus:
         try:

@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from moderator import opening
 from moderator.errors import EnvironmentProblem, ModeratorError, WorkspaceBusy
 from moderator.git import leases, worktrees
 from moderator.git.branches import create_branch
 from moderator.git.carried import TakenOut, take_out
 from moderator.git.checkouts import Checkouts, wear_of
+from moderator.git.command import abreast
 from moderator.git.contents import Worktree
 from moderator.git.entries import (
     ASIDE,
@@ -285,8 +287,6 @@ class Pool:
 
     def _make_many(self, home: str, commit: str, wanted: int, stop: Callable[[], bool]) -> list[str]:
         """Make spares side by side, until one cannot be made; return why."""
-        from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a quick command
-
         problems: list[str] = []
         missing = wanted - self._count(home)
 
@@ -299,8 +299,7 @@ class Pool:
                 cause = getattr(error, "cause", "")
                 problems.append(f"{error}{f': {cause}' if cause else ''}")
 
-        with ThreadPoolExecutor(min(missing, 2 * (os.cpu_count() or 1))) as threads:
-            list(threads.map(make, range(missing)))
+        list(abreast(make, range(missing), most=2 * (os.cpu_count() or 1)))
         return problems
 
     def _size(self) -> int:
@@ -520,7 +519,7 @@ class Pool:
     @property
     def _checkout_takes_long(self) -> bool:
         """Whether the main checkout has many files: the header of an index tells how many, gitformat-index(5)."""
-        with contextlib.suppress(OSError), open(os.path.join(self._repository.common, "index"), "rb") as index:
+        with contextlib.suppress(OSError), opening.opened(os.path.join(self._repository.common, "index")) as index:
             return int.from_bytes(index.read(12)[8:], "big") >= _MANY
         return False
 
@@ -606,7 +605,11 @@ class Pool:
     def _commit_of_stray(self, name: str) -> str:
         """Return the commit whose files a stray should have; if nothing tells, the tree that has none."""
         with contextlib.suppress(OSError):
-            head = Path(self._repository.common, "worktrees", name, "HEAD").read_text("ascii").strip()
+            head = (
+                opening.content(os.path.join(self._repository.common, "worktrees", name, "HEAD"))
+                .decode("ascii")
+                .strip()
+            )
             if self._repository.commit_of(head) == head:
                 return head
         return self._repository.git("hash-object", "-t", "tree", "--stdin").text
@@ -652,7 +655,7 @@ class Pool:
 def _pointer(tree: str) -> str:
     """Return where the `.git` file of a tree leads, "" if there is none.  Raises OSError."""
     try:
-        named = os.fsdecode(Path(tree, ".git").read_bytes().strip().removeprefix(b"gitdir: "))
+        named = os.fsdecode(opening.content(os.path.join(tree, ".git")).strip().removeprefix(b"gitdir: "))
         return os.path.join(tree, named)
     except FileNotFoundError:
         return ""

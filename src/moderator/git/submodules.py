@@ -19,11 +19,12 @@ from pathlib import Path, PurePosixPath
 
 from moderator.errors import ConfigurationError, EnvironmentProblem, GitFailed, to_type
 from moderator.git import filters
-from moderator.git.command import Answer, polling, run_git
+from moderator.git.command import Answer, abreast, polling, run_git
 from moderator.git.contents import Worktree, printable
 from moderator.git.repository import Repository
 from moderator.git.survey import above
 from moderator.git.trash import delete
+from moderator.opening import content
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +69,9 @@ def check_out_submodules(
     if brought_back:  # where each stood in the tree, whatever was staged
         stood = _links_of(worktree, commit)
         found = [replace(one, commit=stood.get(one.path, one.commit)) for one in found]
-    from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a quick command
-
     main = repository.main_top or repository.common
     see_to = _check_out_if_possible if brought_back else _check_out
-    with ThreadPoolExecutor(min(len(found), _cores)) as threads:
-        list(threads.map(lambda one: see_to(one, main, unfiltered), found))
+    list(abreast(lambda one: see_to(one, main, unfiltered), found, most=_cores))
 
 
 def _links_of(worktree: Worktree, commit: str) -> dict[str, str]:
@@ -102,7 +100,7 @@ def _check_out_if_possible(one: _Submodule, main: str, unfiltered: bool) -> None
 def _was_made_for(one: _Submodule) -> bool:
     """Whether a submodule's git directory is its own: of two whose names are one inside the other, the other may have it."""
     try:
-        return os.fsdecode(Path(one.git_dir, MADE).read_bytes()) == one.path
+        return os.fsdecode(content(os.path.join(one.git_dir, MADE))) == one.path
     except OSError:
         return False
 
@@ -127,7 +125,7 @@ def made_in(git_dir: str) -> Iterator[tuple[str, str]]:
         if "HEAD" in files and "objects" in folders:
             folders.clear()
             with contextlib.suppress(OSError):
-                yield os.fsdecode(Path(where, MADE).read_bytes()), where
+                yield os.fsdecode(content(os.path.join(where, MADE))), where
 
 
 def _submodules(
@@ -266,7 +264,7 @@ def _link_objects(source: str, target: str) -> None:
         if _link_files(os.path.join(source, "pack"), os.path.join(target, "pack"), _is_of_pack):
             break
     with contextlib.suppress(FileNotFoundError):
-        lines = Path(source, "info", "alternates").read_bytes().splitlines()
+        lines = content(os.path.join(source, "info", "alternates")).splitlines()
         os.makedirs(os.path.join(target, "info"))
         there = [os.fsencode(os.path.join(source, os.fsdecode(line))) for line in lines if line and line[:1] != b"#"]
         Path(target, "info", "alternates").write_bytes(b"".join(line + b"\n" for line in there))
