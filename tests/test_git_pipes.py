@@ -17,7 +17,7 @@ from moderator import interruption
 from moderator.git import command
 from moderator.git.contents import Worktree
 from moderator.git.manager import GitManager
-from moderator.git.pipes import PipeInTheWay, refuse, refuse_in_git_dir
+from moderator.git.pipes import PipeInTheWay, refuse
 from moderator.opening import content
 from repos import git, make_repository
 from workspaces import context
@@ -85,9 +85,11 @@ def test_what_git_reads_and_is_a_pipe_is_found(repository: Path) -> None:
                 refuse(str(tree), git_dir)
             assert (os.path.realpath(one) in refused.value.message, refused.value.exit_code) == (True, 3)
         one.unlink()
+    put_pipe(repository / ".git/shallow")
+    refuse(str(tree), str(entry), waits=False)  # so it is at work, and not in the way of that
     (entry / "ORIG_HEAD").symlink_to("/dev/zero")
     with pytest.raises(PipeInTheWay, match="ORIG_HEAD"):
-        refuse_in_git_dir(str(entry))
+        refuse(str(tree), str(entry), waits=False)
 
 
 def test_git_that_waits_for_a_pipe_is_ended(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +104,15 @@ def test_git_that_waits_for_a_pipe_is_ended(repository: Path, monkeypatch: pytes
         contents()
     with pytest.raises(OSError, match="No such device"):  # nobody reads it
         os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+
+
+def test_git_that_works_is_not_ended(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that another task left, or that nothing reads, is not in the way of what only takes its time."""
+    monkeypatch.setattr(command, "_FIRST_LOOK", 0.3)
+    monkeypatch.setattr(command, "_STILL", 0.2)
+    put_pipe(repository / ".git/worktrees/other/HEAD")
+    busy = "alias.busy=!i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo $i"
+    assert command.run_git("-c", busy, "busy", cwd=str(repository)).text == "200000"
 
 
 def test_a_removal_is_refused_at_once(repository: Path) -> None:

@@ -24,6 +24,7 @@ from moderator import interruption
 from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
 from moderator.git import pipes
 from moderator.git.broken import broken_filter
+from moderator.opening import content
 
 LOCAL_ENVIRONMENT = frozenset(
     """
@@ -74,6 +75,7 @@ _PATIENCE = 10.0  # seconds in all that a repeatable command is tried again unde
 _GLANCE = 0.2  # seconds between looks whether a command is still wanted
 _LONGEST = 6 * 3600.0  # seconds until a command of which nobody says how long it may take is ended
 _FIRST_LOOK = 3.0  # seconds until the first look whether a command waits for a pipe
+_STILL = 1.0  # seconds before a look in which a command that waits does nothing
 _LATER_LOOKS = 3  # times as long as a command has lasted until then is the time to the next one
 _KILL_GRACE = 2.0  # seconds between SIGTERM, at which git removes its lock files, and SIGKILL
 
@@ -86,12 +88,12 @@ class GitEnded(EnvironmentProblem):
 class Limits:
     """After how many seconds a command is ended, None: never; what says that nobody waits for it any longer.
 
-    `refuse_pipes` raises if the command may wait for a pipe; it is asked ever more rarely.
+    `refuse_pipes` raises for what the command may wait for, or read, for ever, by whether it waits; it is asked ever more rarely.
     """
 
     seconds: float | None
     stopped: Callable[[], bool] | None
-    refuse_pipes: Callable[[], None]
+    refuse_pipes: Callable[[bool], None]
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ def _limits(
     return Limits(
         seconds,
         (lambda: any(one() for one in both)) if both else None,
-        lambda: pipes.refuse(cwd, None if named is None else os.path.join(cwd, named)),
+        lambda waits: pipes.refuse(cwd, None if named is None else os.path.join(cwd, named), waits),
     )
 
 
@@ -317,18 +319,23 @@ def _awaited(process: subprocess.Popen[bytes], cwd: str, stdin: bytes, limits: L
     """Return what a process printed, when it has ended.  Raises GitEnded or PipeInTheWay if it is to be ended."""
     began = time.monotonic()
     deadline = math.inf if limits.seconds is None else began + limits.seconds
-    next_look = began + _FIRST_LOOK
+    look, worked = began + _FIRST_LOOK, -1
     given = stdin or None
     while True:
-        pause = min(deadline, next_look) - time.monotonic()
+        wake = look if worked >= 0 else look - _STILL
+        pause = min(deadline, wake) - time.monotonic()
         try:
             return process.communicate(given, max(min(pause, _GLANCE) if limits.stopped else pause, 0.0))
         except subprocess.TimeoutExpired as error:
             if limits.stopped and limits.stopped():
                 raise GitEnded(f"git in {cwd!r} was ended, for nobody waits for it any longer") from error
-            if time.monotonic() >= next_look:
-                limits.refuse_pipes()
-                next_look = began + (time.monotonic() - began) * _LATER_LOOKS
+            if time.monotonic() < wake:
+                pass
+            elif worked < 0:
+                worked = _processor_time(process.pid)
+            else:
+                limits.refuse_pipes(worked == _processor_time(process.pid))
+                look, worked = began + (time.monotonic() - began) * _LATER_LOOKS, -1
             if time.monotonic() >= deadline:
                 what = f"git in {cwd!r} did not end within {limits.seconds:g} seconds"
                 raise GitEnded(what, hint="look what keeps git waiting") from error
@@ -403,6 +410,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.communicate()
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
+
+
+def _processor_time(group: int) -> int:
+    """Return what a group of processes has had of the processors until now, in ticks; always 0 where the system does not tell."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError, ValueError):
+                fields = content(f"/proc/{name}/stat").rpartition(b")")[2].split()  # from the third on, proc(5)
+                if int(fields[2]) == group:
+                    total += sum(map(int, fields[11:15]))
+    return total
 
 
 def _verb(arguments: Sequence[str]) -> str:

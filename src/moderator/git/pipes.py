@@ -24,24 +24,28 @@ class PipeInTheWay(PersonNeeded):
         )
 
 
-def refuse(cwd: str, git_dir: str | None) -> None:
-    """Raise PipeInTheWay for what a command in `cwd` may wait for; `git_dir` is what it was told, None: it is to be found."""
+def refuse(cwd: str, git_dir: str | None, waits: bool = True) -> None:
+    """Raise PipeInTheWay for what a command in `cwd` has no end for, the nearest first.
+
+    `git_dir` is what it was told, None: it is to be found.  A pipe is only in the way of a command that `waits`.
+    """
     if git_dir is None:
         git_dir, cwd = _found_from(cwd)
-    around = {os.path.realpath(folder) for folder in (git_dir, _common(git_dir))}
-    for folder in around:
-        refuse_in_git_dir(folder)
-    if os.path.realpath(cwd) not in around:
-        _refuse_in_tree(cwd)
+    own, common, tree = map(os.path.realpath, (git_dir, _common(git_dir), cwd))
+    refuse_in_git_dir(own, waits)
+    if tree not in (own, common):
+        _refuse_in_tree(tree, waits)
+    if common != own:
+        refuse_in_git_dir(common, waits)  # and in the entries of other worktrees, some of which some commands read
 
 
-def refuse_in_git_dir(folder: str) -> None:
-    """Raise PipeInTheWay for what has no end anywhere in a git directory, or in the administrative one of a worktree."""
+def refuse_in_git_dir(folder: str, waits: bool = True) -> None:
+    """The same, for anything in a git directory, or in the administrative one of a worktree."""
     for where, folders, names in os.walk(folder):
         if where == folder:
             folders[:] = [name for name in folders if name not in _NOT_READ]
         for name in names:
-            refuse_one(os.path.join(where, name))
+            refuse_one(os.path.join(where, name), waits)
 
 
 def is_read_in_trees(path: str) -> bool:
@@ -49,28 +53,28 @@ def is_read_in_trees(path: str) -> bool:
     return os.path.basename(path) in _READ_IN_TREES
 
 
-def refuse_one(path: str) -> None:
-    """Raise PipeInTheWay if this very file has no end; the empty device has."""
+def refuse_one(path: str, waits: bool = True) -> None:
+    """The same, for this very file; the empty device has an end."""
     try:
         found = os.stat(path)
         empty = stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev
     except OSError:  # it has gone this moment, or a link leads nowhere
         return
-    if stat.S_ISFIFO(found.st_mode) or (stat.S_ISCHR(found.st_mode) and not empty):
+    if (waits and stat.S_ISFIFO(found.st_mode)) or (stat.S_ISCHR(found.st_mode) and not empty):
         raise PipeInTheWay(path)
 
 
-def _refuse_in_tree(tree: str) -> None:
+def _refuse_in_tree(tree: str, waits: bool) -> None:
     for where, folders, names in os.walk(tree):
         for name in _READ_IN_TREES:
             if name in names:
-                refuse_one(os.path.join(where, name))
+                refuse_one(os.path.join(where, name), waits)
         if ".git" in folders:
             folders.remove(".git")
             if where != tree:
-                refuse_in_git_dir(os.path.join(where, ".git"))
+                refuse_in_git_dir(os.path.join(where, ".git"), waits)
         elif ".git" in names and where != tree and (git_dir := _named_in(os.path.join(where, ".git"))):
-            refuse_in_git_dir(git_dir)
+            refuse_in_git_dir(git_dir, waits)
 
 
 def _found_from(cwd: str) -> tuple[str, str]:
