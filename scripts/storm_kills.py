@@ -1,7 +1,8 @@
 """The kill storm: `moderator` is killed at random moments and at every step, and called again until it is through.
 
-Nothing of ours is replaced: the command runs in a process whose audit hook counts changes of the disk, git commands that make
-one, and statements to the database, and which kills itself right before one of them.
+Mostly by SIGKILL; by SIGTERM, at which it ends in order, for the rest.  Nothing of ours is replaced: the command runs in a process
+whose audit hook counts changes of the disk, git commands that make one, and statements to the database, and which kills itself
+right before one of them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from unsaved import COMMITS
 
 DRIVER = """
 import os, signal, sys, threading
-last, where = os.environ.pop("STORM_LAST"), os.environ.pop("STORM_PLACE")
+last, where, number = (os.environ.pop(f"STORM_{name}") for name in ("LAST", "PLACE", "SIGNAL"))
 from moderator.cli import main
 import moderator.cli.run, sqlite3
 CHANGES = {"os.rename", "os.link", "os.mkdir", "os.rmdir", "os.remove", "os.truncate", "shutil.rmtree", "os.symlink"}
@@ -39,7 +40,7 @@ def step(text):
         if steps == int(last) if last.isdigit() else all(word in text for word in words):
             with open(where, "a") as place:
                 place.write(text[:300] + chr(10))
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), int(number))
 
 def listen(connection):
     try:
@@ -95,6 +96,9 @@ TASKS = {
     "fails": f"{_NOTE} echo half > half.txt; exit 7",
 }
 GOOD = ("writes", "commits", "sleeps")
+_IN_ORDER = 0.3  # of the kills, by SIGTERM
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""How a command ends that was killed: that it heeds SIGTERM it says only once it has begun."""
 
 
 class Victim:
@@ -118,10 +122,12 @@ class Victim:
         """Run a command line, to be killed right before the step `last`, or after so many seconds ("0.25s")."""
         self.commands += 1
         after = float(last[:-1]) if last.endswith("s") and last[0].isdigit() else None
+        number = signal.SIGTERM if self.chance.random() < _IN_ORDER else signal.SIGKILL
         environment = {
             "STORM_JOURNAL": str(self.journal),
             "STORM_LAST": "0" if after else last,
             "STORM_PLACE": str(self.place),
+            "STORM_SIGNAL": str(int(number)),
         }
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, *arguments], cwd=self.repository, env={**os.environ, **environment},
@@ -130,15 +136,16 @@ class Victim:
         try:
             out, err = process.communicate(timeout=after or 120)
         except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
+            process.send_signal(signal.SIGKILL if after is None else number)
+            out, err = process.communicate(timeout=120)
             if after is None:
                 raise
-        if process.returncode == -signal.SIGKILL:
+        if process.returncode in _KILLED:
             told = self.place.read_text().splitlines() if self.place.exists() and not after else []
             about = f" ({told[-1].replace(str(self.folder), '')[:120]})" if told else ""
             self.kills.append(
-                f"{' '.join(word for word in arguments if word.isalpha() or word[2:].isalpha())} at {last}{about}"
+                f"{' '.join(word for word in arguments if word.isalpha() or word[2:].isalpha())} "
+                f"by {number.name} at {last}{about}"
             )
         return subprocess.CompletedProcess(["", "", "", *arguments], process.returncode, out, err)
 
@@ -214,7 +221,7 @@ def _attack(victim: Victim, kills: int, row: Row) -> None:
             if len(victim.kills) - before >= wanted:
                 break
             done = victim.patient(*command, last=victim.moment(named))
-            if done.returncode != -signal.SIGKILL:
+            if done.returncode not in _KILLED:
                 row.failures += _bad_ending(victim, done, *allowed)
                 if through := command[0] == "run":
                     break  # before the moment came
