@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from commandline import document, moderator, task_list
+from ignoring_case import disk_that_ignores_case
 from repos import Executable, Symlink, git, make_repository
 
 FILES = {
@@ -315,8 +316,10 @@ def test_a_day_in_a_repository_of_this_kind(tmp_path: Path, build: Build) -> Non
     """Tasks run, their work is told and kept, unsaved work is rescued, byte for byte, and the person's own stays as it is."""
     folder = tmp_path / "place"
     folder.mkdir()
-    here = build(folder)
+    spend_a_day(tmp_path, build(folder))
 
+
+def spend_a_day(tmp_path: Path, here: Kind) -> None:
     def ours(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         done = moderator(here.where, *arguments, **here.environment)
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
@@ -347,6 +350,90 @@ def test_a_day_in_a_repository_of_this_kind(tmp_path: Path, build: Build) -> Non
     assert git(here.where, "cat-file", "blob", f"{rescue}^3:untracked") == "not tracked"
     assert (edited.parent / ".trash" / os.listdir(edited.parent / ".trash")[0] / "cache/o").read_text() == "o\n"
     assert visible(here.where) == before
+
+
+@pytest.fixture
+def ignoring(tmp_path: Path) -> Iterator[Path]:
+    with disk_that_ignores_case(tmp_path / "disk") as folder:
+        yield make_repository(folder / "repo", COMMITS)
+
+
+@pytest.mark.slow
+def test_a_day_where_letter_case_is_ignored(tmp_path: Path, ignoring: Path) -> None:
+    """It is like any other."""
+    assert git(ignoring, "config", "core.ignoreCase") == "true"
+    spend_a_day(tmp_path, Kind(ignoring))
+
+
+RENAMED = {"src/a.txt": "src/A.txt", "README.md": "readme.md"}
+RENAMING = " && ".join(f"git mv {old} {new}" for old, new in RENAMED.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["full", "directory", "branch"])
+def test_a_renaming_by_letter_case_alone_is_kept(tmp_path: Path, ignoring: Path, level: str) -> None:
+    """It is committed; at level branch the checkout is put back, with the old names."""
+    tasks = task_list(tmp_path / "tasks.json", {"id": "rename", "run": RENAMING}, {"id": "look", "run": "ls src"})
+    done = document(moderator(ignoring, "run", tasks, "--isolation", level, "-j", "1", "--json"))
+    assert {one["task_id"]: one["outcome"] for one in done["results"]} == {"rename": "succeeded", "look": "unchanged"}
+    ref = "refs/moderator/result/rename" if level == "directory" else "main-task-rename"
+    changed = git(ignoring, "diff", "--name-status", "main", ref).split("\n")
+    assert changed == [f"R100\t{old}\t{new}" for old, new in sorted(RENAMED.items())]
+    assert git(ignoring, "status", "--porcelain") == ""
+    assert sorted(os.listdir(ignoring / "src")) == ["a.txt", "b.txt", "größe.txt"]
+
+
+@pytest.mark.slow
+def test_a_renaming_by_letter_case_alone_comes_back(ignoring: Path) -> None:
+    """What a task staged and wrote under new names is rescued, and comes back under them by undo and by restoring."""
+    workspace = ignoring.with_name("repo.moderator") / "tasks" / "task"
+    assert moderator(ignoring, "create", "task").returncode == 0
+    subprocess.run(RENAMING, shell=True, check=True, cwd=workspace)
+    (workspace / "SRC/A.TXT").write_text("edited\n")
+    (workspace / "SRC/new").write_text("new\n")
+    status = git(workspace, "status", "--porcelain")
+    assert status == "R  README.md -> readme.md\nRM src/a.txt -> src/A.txt\n?? src/new"
+    for back, name in (("undo", "task"), ("rescue restore", "task-rescued")):
+        assert moderator(ignoring, "clean", "task").returncode == 0
+        assert moderator(ignoring, *back.split(), "task").returncode == 0
+        there = workspace.with_name(name)
+        assert git(there, "status", "--porcelain") == status
+        assert (sorted(os.listdir(there / "src"))[0], (there / "src/A.txt").read_text()) == ("A.txt", "edited\n")
+        assert (there / "src/new").read_text() == "new\n"
+
+
+@pytest.mark.slow
+def test_a_repository_is_one_in_any_letter_case(tmp_path: Path, ignoring: Path) -> None:
+    """Its path may be typed in any, a task's id and what is carried too; ids that differ in nothing else are refused."""
+    typed = ignoring.with_name("REPO")
+    workspace = ignoring.with_name("repo.moderator") / "tasks" / "A"
+    (ignoring / "cache").mkdir()
+    (ignoring / "cache/own").write_text("own")
+    (tmp_path / "home.yaml").write_text("carry: [cache/Own]\n")
+    for where in (typed, ignoring):
+        created = moderator(where, "create", "A", MODERATOR_CONFIG=str(tmp_path / "home.yaml"))
+        assert (created.returncode, created.stdout) == (0, f"{workspace}\n")
+        assert [one["state"] for one in document(moderator(where, "list", "--json"))["workspaces"]] == ["ready"]
+    assert (workspace / "cache/own").read_text() == "own"
+    assert moderator(ignoring, "create", "a").returncode == 2
+    assert "belong to task 'A'" in moderator(ignoring, "create", "a").stderr
+    assert moderator(typed, "doctor").stdout == "ok: 1 workspace, nothing is wrong\n"
+    assert moderator(typed, "clean", "A").returncode == 0
+
+
+@pytest.mark.slow
+def test_two_files_that_are_one_are_refused(ignoring: Path) -> None:
+    """What is on the disk would pass for a change of the other: nothing is made, unless only one of them is checked out."""
+    other = git(ignoring, "hash-object", "-w", "--stdin", stdin="other\n")
+    git(ignoring, "update-index", "--add", "--cacheinfo", f"100644,{other},SRC/A.txt")
+    git(ignoring, "commit", "--quiet", "--message", "twins")
+    refused = moderator(ignoring, "create", "task")
+    assert refused.returncode == 4
+    assert "'SRC/A.txt' and 'src/a.txt' of " in refused.stderr
+    assert "are one file on this disk" in refused.stderr
+    assert git(ignoring, "branch", "--list", "*task*") == ""
+    assert not (ignoring.with_name("repo.moderator") / "tasks" / "task").exists()
+    assert moderator(ignoring, "create", "task", "--base", "main~1").returncode == 0
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can give a repository away")

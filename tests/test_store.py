@@ -641,7 +641,10 @@ def test_a_directory_that_cannot_be_written_is_a_problem_with_a_hint() -> None:
             for attempt in (directory / "new.db", directory / "old.db", directory / "below" / "new.db"):
                 with pytest.raises(StoreProblem, match="cannot be opened or written") as problem:
                     Store(attempt)
-                assert problem.value.hint == "make the file and its directory readable and writable for you"
+                assert (
+                    problem.value.hint
+                    == "make the file and its directory readable and writable for you; the file system must have hard links"
+                )
         assert list(contents(directory)) == ["old.db"]
 
 

@@ -599,7 +599,7 @@ _LOCKED = (
 )
 _NOT_OURS_TO_WRITE = (
     "cannot be opened or written",
-    "make the file and its directory readable and writable for you",
+    "make the file and its directory readable and writable for you; the file system must have hard links",
 )
 _DISK_FULL = ("cannot be written: the disk is full", "make room on that disk")
 _DISK_FAILS = ("cannot be read or written", "see whether that disk is full, read-only or failing")

@@ -311,14 +311,16 @@ def _put_back(checkout: Worktree, base: str, tree: str, private: Mapping[str, st
 
     def as_committed(path: str) -> bool:
         # Looked at again right before: the person whose checkout this is may write while we put back.
-        return path not in differing and _stamp(checkout, path) == seen[path]
+        now = () if letters[path] == "D" and seen[path] in unlinked else seen[path]
+        return path not in differing and _stamp(checkout, path) == now
 
-    added = []
+    added, unlinked = list[str](), set[tuple[int, ...]]()
     for path in (path for path, letter in letters.items() if letter == "A" and as_committed(path)):
         there = os.path.join(checkout.tree, path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(there)
         added.append(path)
+        unlinked.add(seen[path])  # under its old name too, if only its letter case is new on a disk that ignores that
         with contextlib.suppress(OSError):  # up to the first directory that holds something else
             os.removedirs(os.path.dirname(there)) if os.path.dirname(path) else None
     if added:  # in case the task staged them

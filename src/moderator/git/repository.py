@@ -79,7 +79,10 @@ class Repository:
                 f"{where!r} is not in a git repository", hint="go to a repository, or name one with --repo"
             )
         top = lines[2] if len(lines) > 2 and lines[2] else None
-        return cls(where, os.path.realpath(lines[0]), os.path.realpath(lines[1]), top)
+        common, git_dir = os.path.realpath(lines[0]), os.path.realpath(lines[1])
+        if os.path.lexists(os.path.join(common, "CoNfIg")):  # as git asks whether letter case counts here
+            common, git_dir, top = _as_stored(common), _as_stored(git_dir), top and _as_stored(top)
+        return cls(where, common, git_dir, top)
 
     def git(self, *arguments: str, **options: object) -> Answer:
         """Run git on the repository itself, outside any worktree: for refs, objects and configuration."""
@@ -322,6 +325,21 @@ class Repository:
             f"the base {revision!r} names no commit in this repository",
             hint=f"did you mean {' or '.join(map(repr, close))}?" if close else "git branch -a lists what there is",
         )
+
+
+def _as_stored(path: str) -> str:
+    """Return a path with each name in the letter case of its folder: it is compared, and kept, however somebody typed it."""
+    folder, name = os.path.split(path)
+    if not name:
+        return path
+    folder = _as_stored(folder)
+    try:
+        names = os.listdir(folder)
+    except OSError:  # one may pass through it and not read it
+        names = [name]
+    if name not in names:
+        name = next((one for one in names if one.casefold() == name.casefold()), name)
+    return os.path.join(folder, name)
 
 
 def _takes_our_refs(refspec: str) -> bool:

@@ -157,7 +157,24 @@ def publish(
         settings |= sparse.SETTINGS
     _check_out(repository, record, lease, commit, background, settings)
     if not start:
+        _refuse_twins(repository, record)
         settle(entry_dir(repository, record))
+
+
+def _refuse_twins(repository: Repository, record: Record) -> None:
+    """Raise EnvironmentProblem if two files are one on this disk: what is in it would pass for a change of the other."""
+    if not os.path.lexists(os.path.join(record.path, ".GIT")):  # names that differ in letter case are two here
+        return
+    found = dict[str, str]()
+    for line in worktree_of(repository, record).git("ls-files", "-v", "-z").fields:
+        path = line[2:]
+        if line[0] != "S" and (other := found.setdefault(path.casefold(), path)) != path:
+            raise EnvironmentProblem(
+                f"{printable(other)!r} and {printable(path)!r} of {record.base[:12]} are one file on this disk, "
+                "which ignores letter case",
+                hint="choose a root for workspaces on another disk (root: in moderator.yaml), or check out directories "
+                "without one of the two (sparse: in the task)",
+            )
 
 
 def finish(repository: Repository, record: Record) -> None:
