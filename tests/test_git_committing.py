@@ -277,6 +277,28 @@ def test_hooks_that_are_files_of_the_tree_are_the_main_checkouts(tmp_path: Path,
     assert not (tmp_path / "escaped").exists()
 
 
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_task_cannot_name_hooks_of_its_own(tmp_path: Path, bare: bool) -> None:
+    """Those of a bare repository are beside its objects; neither a relative path nor a setting of the worktree leads elsewhere."""
+    repo = make_repository(tmp_path / "repo", COMMITS, bare=bare)
+    git(repo, "config", "core.hooksPath", "own")
+    git(repo, "config", "extensions.worktreeConfig", "true")
+    (repo / "own").mkdir()
+    (repo / "own/commit-msg").write_text("#!/bin/sh\necho kept >> $1\n")
+    (repo / "own/commit-msg").chmod(0o755)
+    manager = GitManager(repo, CommitStyle(hooks=True))
+    with manager.create_workspace(context(tmp_path, "t")) as workspace:
+        tree = Path(workspace.path)
+        git(tree, "config", "--worktree", "core.hooksPath", str(tree / "own"))
+        (tree / "own").mkdir()
+        for name in ("pre-commit", "commit-msg", "post-commit", "post-index-change", "reference-transaction"):
+            (tree / "own" / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/escaped\n")
+            (tree / "own" / name).chmod(0o755)
+        commit = manager.commit(workspace, "work")
+    assert commit is not None and commit.message == "work\nkept\n"
+    assert not (tmp_path / "escaped").exists()
+
+
 def merging(tree: Path) -> None:
     git(tree, "branch", "side", git(tree, "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "side"))
     git(tree, "merge", "--quiet", "--no-commit", "--no-ff", "side")

@@ -91,7 +91,7 @@ def commit_worktree(
         _anchor(repository, record, contents.head)
     if not contents.uncommitted:
         return Kept(None, contents.head)
-    _stage(worktree, contents, style)
+    _stage(worktree, contents)
     left_out = _leave_out(worktree, leaving) if leaving else ()
     tree = worktree.git("write-tree", settings=DURABLE, repeatable=True).text
     if tree == repository.tree_of(contents.head):
@@ -123,7 +123,7 @@ def commit_worktree(
 def _commit_with_hooks(
     repository: Repository, record: Record, worktree: Worktree, message: bytes, style: CommitStyle, head: str
 ) -> Answer:
-    settings = {**DURABLE, **repository.identity_settings, **_hooks_of_the_main_worktree(repository)}
+    settings = {**DURABLE, **repository.identity_settings, "core.hooksPath": repository.hooks_folder}
     try:
         return worktree.git(
             "commit", "--quiet", "--cleanup=verbatim", "--allow-empty-message", "--file=-",
@@ -138,14 +138,6 @@ def _commit_with_hooks(
             hint=f"it is all in {record.path}; look what the hook waits for, or set commit: {{hooks: false}}",
             cause=str(error),
         ) from error
-
-
-def _hooks_of_the_main_worktree(repository: Repository) -> dict[str, str]:
-    """Return the setting that has the person's hooks run, where they are files of the tree that a task can have changed."""
-    named, top = repository.hooks_path, repository.main_top
-    if not named or not top or os.path.isabs(named) or named[0] in "~%":
-        return {}
-    return {"core.hooksPath": os.path.join(top, named)}
 
 
 def uncommitted_entries(repository: Repository, worktree: Worktree) -> dict[str, str]:
@@ -183,7 +175,7 @@ def _staged(worktree: Worktree, env: Mapping[str, str] = MappingProxyType({})) -
     return found
 
 
-def _stage(worktree: Worktree, contents: Contents, style: CommitStyle) -> None:
+def _stage(worktree: Worktree, contents: Contents) -> None:
     """Put everything that git told of into the index; it need not look for it once more where that is not much."""
     found = [*contents.modified, *contents.untracked]
     if len(found) <= _FEW:
@@ -192,12 +184,12 @@ def _stage(worktree: Worktree, contents: Contents, style: CommitStyle) -> None:
         named = ("--pathspec-from-file=-", "--pathspec-file-nul")
         answer = worktree.git(
             "add", "--all", "--sparse", *named, stdin=_zero_separated(found), env={"GIT_LITERAL_PATHSPECS": "1"},
-            settings=DURABLE, hooks=style.hooks, repeatable=True, accept=(0, 1, 128),
+            settings=DURABLE, repeatable=True, accept=(0, 1, 128),
         )  # fmt: skip
         if answer.code == 0:
             return
         # One has gone meanwhile, or is behind a link that has taken the place of its folder.
-    worktree.git("add", "--all", "--sparse", settings=DURABLE, hooks=style.hooks, repeatable=True)
+    worktree.git("add", "--all", "--sparse", settings=DURABLE, repeatable=True)
 
 
 def commit_checkout(

@@ -129,12 +129,11 @@ def _hook_files(repository: Repository) -> Iterator[tuple[str, ...]]:
 
 
 def _hook_folders(repository: Repository) -> Iterator[str]:
-    yield os.path.join(repository.common, "hooks")
-    named, top = repository.hooks_path, repository.main_top
-    if named and top:
-        folder = os.path.realpath(os.path.join(top, named))
-        if folder.startswith(os.path.join(os.path.realpath(top), "")):  # elsewhere it is no part of this repository
-            yield folder
+    default = os.path.join(repository.common, "hooks")
+    folder = os.path.realpath(repository.hooks_folder)
+    top = os.path.realpath(repository.main_top or repository.common)
+    # One that is set may be shared with others: elsewhere it is no part of this repository.
+    return iter(dict.fromkeys((default, folder) if folder.startswith(os.path.join(top, "")) else (default,)))
 
 
 def _hooks(files: tuple[tuple[str, ...], ...]) -> bytes:

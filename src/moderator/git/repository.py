@@ -191,10 +191,17 @@ class Repository:
         return _true(self.setting("worktree.userelativepaths", "false"))
 
     @property
-    def hooks_path(self) -> str:
-        """What `core.hooksPath` says, "" if nothing."""
+    def hooks_folder(self) -> str:
+        """Where the person's hooks are, whatever a task's worktree has or sets.
+
+        A relative `core.hooksPath` starts where hooks run, githooks(5): at the top of the main worktree, in the repository itself
+        where that is bare.
+        """
         # Our own commands run without hooks, and the configuration is what one of them was told.
-        return next((one for one in reversed(self.settings.get("core.hookspath", ())) if one != os.devnull), "")
+        named = next((one for one in reversed(self.settings.get("core.hookspath", ())) if one != os.devnull), "")
+        if named.startswith(("~", "%")):  # which git expands
+            return named
+        return os.path.join(self.main_top or self.common, named) if named else os.path.join(self.common, "hooks")
 
     @property
     def mirrored_by(self) -> str | None:
