@@ -24,6 +24,25 @@ WELL = Verdict(None)
 DIALECTS = tuple(name for name in PARSERS if name != "text")
 
 
+NPM = """\
+npm warn deprecated
+npm error code E404
+npm error path /x
+npm error 404 Not Found - GET https://example.com/nope
+npm error 404
+npm error 404 Note that you can also install from a
+npm error 404 tarball, folder, http url, or git url.
+npm error A complete log of this run can be found in: /root/.npm/_logs/debug-0.log
+"""
+PIP = """\
+ERROR: Could not find a version that satisfies the requirement nope (from versions: none)
+ERROR: No matching distribution found for nope
+
+[notice] A new release of pip is available: 24.0 -> 25.3
+[notice] To update, run: pip install --upgrade pip
+"""
+
+
 def call(parser: str = "text", **keys: Any) -> Call:
     return Call(["ai"], parser=parser, **{"retry": RETRY, "give_up": GIVE_UP, **keys})
 
@@ -61,6 +80,11 @@ def test_exit_code_zero_and_nothing_said_against_it_is_well(parser: str) -> None
         (3, "out\n", "", "exit code 3: out"),
         (-9, "out", "one\n  two  \n\n", "exit code -9: two"),
         (1, "", "x" * 300, "exit code 1: " + "x" * 200),
+        (1, "", NPM, "exit code 1: npm error 404 Not Found - GET https://example.com/nope"),
+        (1, "", NPM.replace("error", "ERR!"), "exit code 1: npm ERR! 404 Not Found - GET https://example.com/nope"),
+        (1, "", PIP, "exit code 1: ERROR: No matching distribution found for nope"),
+        (1, "", "error: retried\nTraceback\nmy.OddError: odd\nbye\n", "exit code 1: my.OddError: odd"),
+        (1, "", "error: old\n" + "fine\n" * 30, "exit code 1: fine"),
     ],
 )
 def test_another_exit_code_is_a_failure_and_its_last_words_the_reason(

@@ -22,6 +22,11 @@ _LAST_LINES = 30
 _VERY_LAST_LINES = 5
 """Lines, apart from empty ones, at the end of plain text in which `failed` is looked for: what went well after it is said there."""
 _PLAIN = ("", "text")
+_ERROR = re.compile(r"(?:[\w.]*(?:error|exception)|fatal)(?:\[\w+\])?: ", re.I)
+"""How a line begins that says what went wrong: those of git, pip, rustc, an exception of Python."""
+_NPM = re.compile(r"npm (?:error|ERR!) ")
+_NPM_CODE = re.compile(_NPM.pattern + "code ")
+_NPM_FACT = re.compile(_NPM.pattern + r"(?:code|errno|syscall|path|dest|cwd|workspace|location|signal)\b")
 _OUTCOMES = {
     Ending.TIMED_OUT: Outcome.TIMED_OUT,
     Ending.IDLE: Outcome.IDLE,
@@ -125,8 +130,18 @@ def _very_end_of(ended: Ended) -> str:
 
 
 def _last_words(ended: Ended) -> str:
+    """Return the line that says best why a command failed: that of an error, or else its last one.
+
+    npm tells it first and ends with where its log is; others end with advice.
+    """
     said = [line.strip() for line in (ended.stderr.strip() or ended.stdout).splitlines() if line.strip()]
-    return said[-1][:200] if said else ""
+    if not said:
+        return ""
+    if (npm := _NPM.match(said[-1])) and (codes := [place for place, line in enumerate(said) if _NPM_CODE.match(line)]):
+        told = [line for line in said[codes[-1] :] if line.startswith(npm[0]) and not _NPM_FACT.match(line)]
+        return (told or said[-1:])[0][:200]
+    told = [line for line in said[-_LAST_LINES:] if _ERROR.match(line)]
+    return (told or said)[-1][:200]
 
 
 def _shortened(text: str) -> str:
