@@ -15,7 +15,7 @@ import pytest
 from moderator.errors import ConfigurationError, EnvironmentProblem, WouldLoseWork
 from moderator.furnishing import Carry, Furnishing, Render
 from moderator.git import rendering
-from moderator.git.entries import RENDERING
+from moderator.git.entries import RENDERED, RENDERING
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
 from moderator.git.rendering import Template
@@ -164,6 +164,8 @@ def test_what_is_as_it_was_rendered_keeps_nothing_and_is_rendered_anew(repositor
     resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert Path(workspace.path, ".env").read_bytes() == b"x" * 5_000_000
     assert manager.check_removal(workspace).findings == []
+    with open(Path(Path(workspace.path, ".git").read_text().split()[1], RENDERED), "ab") as memory:
+        memory.write(b"1 33188 6 0 %d 0 0 0 0 .env.last\0" % 2**62)  # a task can write there, of a time to come too
     assert put(manager, workspace, ENV, content=b"alone\n") == []
     assert manager.check_removal(workspace).findings == []
     theirs = Path(workspace.path, RENDERING, "work")

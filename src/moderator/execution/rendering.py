@@ -15,7 +15,7 @@ from dataclasses import replace
 from moderator.document import did_you_mean
 from moderator.errors import ConfigurationError
 from moderator.expanding.filling import OUR_VARIABLES, variable_of
-from moderator.furnishing import Render, fault_in_rendering
+from moderator.furnishing import Render
 from moderator.git.contents import printable
 from moderator.git.manager import GitManager
 from moderator.git.rendering import Template
@@ -95,16 +95,11 @@ def render(
 
 
 def rendered_before(git: GitManager, workspace: Workspace) -> tuple[list[Render], dict[str, str]] | None:
-    """Return what was rendered in a workspace, and for which values; None if nothing was, or nobody can tell."""
-    try:
-        found = json.loads(git.rendered_in(workspace))
-        wanted = [Render(str(source), str(target)) for source, target in found["render"]]
-        values = {str(name): str(value) for name, value in found["values"].items()}
-        for text in (*values.values(), *(path for one in wanted for path in (one.source, one.target))):
-            os.fsencode(text)  # a task may have written what is no text of any file
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    """Return what was rendered in a workspace, and for which values; None if nothing was."""
+    if not (memo := git.rendered_in(workspace)):
         return None
-    return None if any(fault_in_rendering(one.source, one.target) for one in wanted) else (wanted, values)
+    found = json.loads(memo)
+    return [Render(source, target) for source, target in found["render"]], found["values"]
 
 
 def faults_in(

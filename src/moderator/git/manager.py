@@ -286,20 +286,22 @@ class GitManager:
     ) -> list[str]:
         """Put rendered files into a workspace that the caller holds; return those that were left, for they are not ours.
 
-        Unchanged they are no reason to keep the workspace.  `memo`, one line, is what `rendered_in` returns.  `as_made`: nobody
+        Unchanged they are no reason to keep the workspace.  `memo` is what `rendered_in` returns.  `as_made`: nobody
         has worked in it since it was made.  Raises ConfigurationError for a place that git does not ignore or to which a link
         leads, EnvironmentProblem.
         """
         record = self._record(workspace)
         noted = self._untouched.pop(record.entry, None)
-        left = rendering.write(entries.worktree_of(self._repository, record), files, memo)
+        if memo != record.rendered:
+            self._registry.replace(replace(record, rendered=memo))
+        left = rendering.write(entries.worktree_of(self._repository, record), files)
         if noted and as_made:
             self._note_untouched(record)
         return left
 
     def rendered_in(self, workspace: Workspace) -> str:
         """Return the memo of the files that were rendered in a workspace, "" if none were."""
-        return rendering.remembered(self._worktree(workspace))
+        return self._record(workspace).rendered
 
     def _worktree(self, workspace: Workspace) -> Worktree:
         return entries.worktree_of(self._repository, self._record(workspace))

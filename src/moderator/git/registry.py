@@ -24,6 +24,7 @@ MAKING, READY, RETIRING = "making", "ready", "retiring"
 BRANCH, TREE = "branch", "tree"
 """What of an adopted workspace was there before: its branch only, or its worktree too."""
 _VERSION = 1
+_SELDOM = ("adopted", "rendered")
 _FEW = 5  # workspaces that are all named where a name comes close to none
 
 
@@ -34,7 +35,7 @@ class Record:
     `path` is the worktree, "" for a level without one; `checkout` is where such a level runs.  `entry` is the id of the
     worktree's administrative directory; `token` is random and also stands in the reflog of the branch, so that after a
     crash one can tell whether the branch is ours.  `adopted` is BRANCH or TREE where a person's was taken over, "" where we made
-    everything.
+    everything.  `rendered` is the memo of what was rendered in it: here, for a task can write into its entry.
     """
 
     task_id: str
@@ -51,6 +52,7 @@ class Record:
     state: str = MAKING
     checkout: str = ""
     adopted: str = ""
+    rendered: str = ""
 
     @property
     def mark(self) -> str:
@@ -80,14 +82,12 @@ class Record:
 def as_written(record: Record) -> dict[str, Any]:
     """Return a record as JSON takes it; what is seldom so is left out where it is not."""
     values = vars(record) | {"level": record.level.value}
-    if not record.adopted:
-        del values["adopted"]
-    return values
+    return {name: value for name, value in values.items() if value or name not in _SELDOM}
 
 
 def as_read(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `as_written` gave with every field.  Raises ValueError if one is missing, unknown or cannot be."""
-    known = {"adopted": "", **values}
+    known = {**dict.fromkeys(_SELDOM, ""), **values}
     if set(known) != {field.name for field in fields(Record)} or known["adopted"] not in ("", BRANCH, TREE):
         raise ValueError("fields are missing or unknown")
     return {**known, "level": IsolationLevel(known["level"])}

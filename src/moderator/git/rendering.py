@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from moderator.errors import ConfigurationError, EnvironmentProblem, to_type
 from moderator.furnishing import Render, fault_in_rendering
-from moderator.git.carried import NO_SOURCE, Note, head_of, notes_in, notes_of, unchanged_of
+from moderator.git.carried import NO_SOURCE, Note, notes_in, notes_of, unchanged_of
 from moderator.git.carrying import new_file, wait_until_younger, written_whole
 from moderator.git.command import polling
 from moderator.git.contents import Worktree, printable
@@ -77,15 +77,10 @@ def templates_in(repository: Repository, worktree: Worktree, commit: str, wanted
     ]
 
 
-def remembered(worktree: Worktree) -> str:
-    """Return what was said for remembrance when files were rendered in a worktree, "" if none were."""
-    return os.fsdecode(head_of(worktree.git_dir, RENDERED))
-
-
-def write(worktree: Worktree, files: Sequence[Template], memo: str) -> list[str]:
+def write(worktree: Worktree, files: Sequence[Template]) -> list[str]:
     """Put rendered files into a worktree in which nobody works; return the paths of those that were left as they are.
 
-    These are files that we have not rendered, or that somebody has changed since.  `memo` is one line, for remembrance.
+    These are files that we have not rendered, or that somebody has changed since.
     Raises ConfigurationError for a place that git does not ignore, or to which a link leads; EnvironmentProblem.
     """
     wanted = [one.render for one in files]
@@ -93,7 +88,7 @@ def write(worktree: Worktree, files: Sequence[Template], memo: str) -> list[str]
     _refuse_other_ways(worktree, wanted)
     _refuse_unignored(worktree, wanted)
     try:
-        return _Writing(worktree, files, memo).write()
+        return _Writing(worktree, files).write()
     except OSError as error:
         raise EnvironmentProblem(
             f"what is rendered cannot be written into {printable(worktree.tree)!r}",
@@ -105,10 +100,9 @@ def write(worktree: Worktree, files: Sequence[Template], memo: str) -> list[str]
 class _Writing:
     """One time that files are put into a worktree."""
 
-    def __init__(self, worktree: Worktree, files: Sequence[Template], memo: str) -> None:
+    def __init__(self, worktree: Worktree, files: Sequence[Template]) -> None:
         self._worktree = worktree
         self._files = files
-        self._memo = memo
         self._staging = os.path.join(worktree.tree, RENDERING)
         self._left: list[str] = []
         self._is_moving = False
@@ -221,8 +215,8 @@ class _Writing:
         there is no space for them, everything stays as it is.
         """
         worktree, youngest = self._worktree, 0
-        before = {one.path: one for one in notes_of(worktree.git_dir, RENDERED)}
-        with written_whole(os.path.join(worktree.git_dir, RENDERED), self._memo) as memory:
+        before = {one.path: one for one in notes_of(worktree.git_dir, RENDERED) if _holds(worktree, one)}
+        with written_whole(os.path.join(worktree.git_dir, RENDERED), "") as memory:
             for path, note in sorted({**before, **self._notes}.items(), key=lambda item: item[1].parts):
                 if make_free is None and path in self._notes:
                     if path in self._left:
@@ -238,6 +232,14 @@ class _Writing:
                 memory.flush()
                 os.fsync(memory.fileno())
                 make_free()
+
+
+def _holds(worktree: Worktree, note: Note) -> bool:
+    """Whether a file is as a note says, in which a task may have written anything."""
+    try:
+        return note.describes(os.lstat(os.path.join(worktree.tree, note.path)))
+    except OSError:
+        return False
 
 
 def _can_be_free(name: str, above: int, note: Note | None) -> bool:

@@ -17,7 +17,7 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +278,7 @@ def _conflict_tree(exact: Exact, conflicts: Sequence[tuple[str, str, str, str]])
 
 
 def _about(record: Record, reason: str, tip: str | None, head: str) -> dict[str, Any]:
-    values = as_written(record)
+    values = as_written(replace(record, rendered=""))
     return {"version": VERSION, "record": values, "reason": reason, "created_at": time.time(), "tip": tip, "head": head}
 
 

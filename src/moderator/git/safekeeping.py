@@ -214,6 +214,7 @@ class Safekeeping:
             state=MAKING,
             checkout="",
             adopted="",
+            rendered="",
             base=old.base or described.rescue.head,
         )
         rescue = described.rescue
