@@ -219,6 +219,26 @@ def test_open(repository: Path, tmp_path: Path) -> None:
     assert picture(repository / ".git/moderator/workspaces") == before
 
 
+def test_open_renders_what_exec_does(tmp_path: Path) -> None:
+    """With the environment that it agrees with, but a directory for temporary files that stays; once that is agreed to."""
+    tracked = {".env.example": "PORT=${MODERATOR_PORT}\n", ".gitignore": ".env\n"}
+    repository = make_repository(tmp_path / "sample", [("first", tracked)])
+    with GitManager(repository).create_workspace(context(tmp_path, "one")) as workspace:
+        rendered = Path(workspace.path, ".env")
+    (repository / "moderator.yaml").write_text("render: [.env.example]\nports: {count: 1}\nenv: {PORT: '{port}'}\n")
+    editor = {"VISUAL": """sh -c 'echo "PORT=$PORT"; cat .env; echo "$TMPDIR"'""", "TMPDIR": str(tmp_path)}
+    refused = moderator(repository, "open", "one", **editor)
+    assert (refused.returncode, refused.stdout, rendered.exists()) == (3, "", False)
+    assert moderator(repository, "trust", "--yes").returncode == 0
+    for _ in range(2):
+        port, line, temporary = moderator(repository, "open", "one", **editor).stdout.split()
+        assert (port == line, port != "PORT=", temporary) == (True, True, str(tmp_path))
+    rendered.write_text("PORT=1\n")
+    done = moderator(repository, "open", "one", **editor)
+    assert (done.returncode, done.stdout.split()[1]) == (0, "PORT=1")
+    assert "note: one: somebody's own, or changed since it was rendered" in done.stderr
+
+
 def test_a_level_that_runs_in_the_checkout(repository: Path, tmp_path: Path) -> None:
     """There the command runs in the checkout; a workspace whose directory is gone is refused."""
     manager = GitManager(repository)

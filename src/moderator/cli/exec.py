@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moderator.cli.options import json_option, opened, repo_option, require_agreement, selection_options
-from moderator.cli.output import coloured, print_json, say
+from moderator.cli.output import coloured, print_json, say, say_notes
 from moderator.config.settings import MOST_WORKERS
 from moderator.errors import UsageError, WorkspaceBusy
 from moderator.opening import opened as opened_file
@@ -95,7 +95,7 @@ def exec_command(
         code, why_not = visitor.attend(git.find(tasks[0]), command)
         if why_not:
             say("error", why_not, "red")
-        _say_notes(visitor)
+        say_notes(visitor.notes)
         return code
     if tasks:  # all names are looked up first, so that a misspelt one starts nothing
         workspaces = list({one.task_id: one for one in map(git.find, tasks)}.values())
@@ -144,17 +144,12 @@ def _in_each(
         print_json({"command": list(command), "results": [_document(visit, kept) for visit in in_order]})
     else:
         _say_table(in_order, output)
-    _say_notes(visitor)
+    say_notes(visitor.notes)
     if received:
         return code_of(received)
     if in_order and all(visit.is_held for visit in in_order):
         return WorkspaceBusy.exit_code
     return 0 if all(visit.success for visit in in_order) else 1
-
-
-def _say_notes(visitor: Visitor) -> None:
-    for note in visitor.notes:
-        say("note", text.one_line(note))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from moderator.cli.options import opened, repo_option, require_agreement
-from moderator.cli.output import say
+from moderator.cli.output import say, say_notes
 from moderator.errors import UsageError
 from moderator.templates import fill, names_in
 
@@ -26,16 +26,22 @@ if TYPE_CHECKING:
 def open_command(task: str, in_shell: bool, shared: bool, repo: str) -> int:
     """Open TASK's workspace: with the command of the configuration (open:), or else with $VISUAL or $EDITOR.
 
-    Nobody else gets the workspace, and nobody removes it, until what was started has ended.
+    Nobody else gets the workspace, and nobody removes it, until what was started has ended.  What is rendered there (render:) is
+    written anew, as for exec, and then the environment is that of tasks.
     """
     git, config = opened(repo)
     workspace = git.find(task)
     command = [os.environ.get("SHELL") or "/bin/sh"] if in_shell else _editor(git, config, workspace)
     from moderator.execution.visiting import Visitor
 
-    code, why_not = Visitor(git, os.environ, shared).attend(workspace, command)
+    renders = bool(config.furnishing.render or git.rendered_in(workspace))
+    for setting in ("env", "render") if renders else ():
+        require_agreement(git, config, setting)
+    visitor = Visitor(git, os.environ, shared, config if renders else None)
+    code, why_not = visitor.attend(workspace, command, goes_on=not in_shell)
     if why_not:
         say("error", why_not, "red")
+    say_notes(visitor.notes)
     return code
 
 

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -109,6 +109,14 @@ def say(kind: str, text: str, colour: str = "", indent: int = 0) -> None:
     """Print a line for people, on standard error."""
     label = click.style(f"{kind}:", fg=colour, bold=True) if colour and coloured(sys.stderr) else f"{kind}:"
     click.echo(f"{' ' * indent}{label} {text}", err=True, color=True)
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Print what others wrote as notes for people."""
+    from moderator.reports.text import one_line
+
+    for note in notes:
+        say("note", one_line(note))
 
 
 def coloured(stream: Any) -> bool:

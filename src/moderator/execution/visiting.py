@@ -85,14 +85,15 @@ class Visitor:
         self._reserve = None if config is None else reserver(config, environment)
         self.notes: list[str] = []
 
-    def attend(self, workspace: Workspace, command: Sequence[str]) -> tuple[int, str]:
+    def attend(self, workspace: Workspace, command: Sequence[str], goes_on: bool = False) -> tuple[int, str]:
         """Run a command with this process's own terminal; return its exit code, and why it was not started.
 
+        `goes_on`: what it starts may outlive it, as an editor's window does, so it gets no directory for temporary files that goes.
         If this process is killed, so is the command, and only then the workspace is free.  Raises WorkspaceBusy and what else
         `GitManager.hold` does.
         """
         with Supervisor(self._run_id) as supervisor, self._held(workspace, supervisor) as held:
-            with self._environment_in(held, supervisor) as (env, done):
+            with self._environment_in(held, supervisor, goes_on) as (env, done):
                 code, why_not = attend(command, cwd=held.path, env=env)
                 done(code == 0)
             return code, why_not
@@ -152,7 +153,7 @@ class Visitor:
 
     @contextlib.contextmanager
     def _environment_in(
-        self, workspace: Workspace, supervisor: Supervisor
+        self, workspace: Workspace, supervisor: Supervisor, goes_on: bool = False
     ) -> Iterator[tuple[dict[str, str], Callable[[bool], None]]]:
         """Give the environment of a command, with what is to be told whether that ended well; what is its own goes afterwards."""
         os.makedirs(workspace.state_dir, exist_ok=True)
@@ -180,7 +181,8 @@ class Visitor:
                 values = placeholders_in(
                     workspace, task_id=workspace.task_id, slot=slot.number, scratch=scratch, block=block
                 )
-                given = {"TMPDIR": scratch, **filled(self._variables, values, block.count if block else 0)}
+                own = {} if goes_on else {"TMPDIR": scratch}
+                given = {**own, **filled(self._variables, values, block.count if block else 0)}
             env = environment_in(
                 workspace, self._environment, given,
                 task_id=workspace.task_id, run_id=self._run_id, attempt=0, slot=slot.number,
