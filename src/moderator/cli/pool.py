@@ -62,7 +62,9 @@ def fill_command(size: int | None, base: str, root: str | None, quietly: bool, a
     if status.problem and not quietly:
         raise EnvironmentProblem(
             f"there are {status.ready} of {wanted} spares",
-            hint="moderator pool drain gives all of them up",
+            hint="moderator pool drain gives all of them up"
+            if status.spares
+            else "workspaces are made without them all the same; to ask for none: pool: {size: 0} in moderator.yaml",
             cause=status.problem,
         )
     return 0
