@@ -82,6 +82,7 @@ def test_exit_code_zero_and_nothing_said_against_it_is_well(parser: str) -> None
         (1, "", "x" * 300, "exit code 1: " + "x" * 200),
         (1, "", NPM, "exit code 1: npm error 404 Not Found - GET https://example.com/nope"),
         (1, "", NPM.replace("error", "ERR!"), "exit code 1: npm ERR! 404 Not Found - GET https://example.com/nope"),
+        (1, "", "[PdmUsageError]: no group\nSee https://example.com\n", "exit code 1: [PdmUsageError]: no group"),
         (1, "", PIP, "exit code 1: ERROR: No matching distribution found for nope"),
         (1, "", "error: retried\nTraceback\nmy.OddError: odd\nbye\n", "exit code 1: my.OddError: odd"),
         (1, "", "error: old\n" + "fine\n" * 30, "exit code 1: fine"),

@@ -74,7 +74,9 @@ def test_a_python_project_is_told_by_its_files(tmp_path: Path) -> None:
 PIP = "python3 -m venv .venv && .venv/bin/python -m pip install -q"
 GROUPS = "python3 -m venv .venv && .venv/bin/python -m pip install -q 'pip>=25.1' && .venv/bin/python -m pip install -q"
 PACKAGE = "[project]\nname = 'a-b'\n[build-system]\nrequires = ['hatchling']\n"
-UV, POETRY = "uv sync --frozen", "POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction"
+OWN = "env -u VIRTUAL_ENV -u CONDA_PREFIX"
+UV, POETRY = "uv sync --frozen", f"{OWN} POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction"
+PDM, PIPENV = f"{OWN} PDM_VENV_IN_PROJECT=1 pdm install --frozen-lockfile", f"{OWN} PIPENV_VENV_IN_PROJECT=1 pipenv"
 
 
 @pytest.mark.parametrize(
@@ -112,9 +114,13 @@ UV, POETRY = "uv sync --frozen", "POETRY_VIRTUALENVS_IN_PROJECT=true poetry inst
         ({"pyproject.toml": "[project]\nname = 1\noptional-dependencies = {test = 1}\n[dependency-groups]\ntest = 1\n"
           "[tool]\nuv = 1\n[tool.poetry]\ndev-dependencies = 1\ngroup = {test = 1}\nextras = {test = [1]}\n"},
          f"{POETRY} --extras test && git clean -fq poetry.lock", False),
-        ({"pdm.lock": "", "pyproject.toml": "[tool.pdm.dev-dependencies]\nqa = ['pytest']\n"}, "pdm sync", True),
-        ({"Pipfile.lock": '{"develop": {"pytest": {}}}'}, "PIPENV_VENV_IN_PROJECT=1 pipenv sync --dev", True),
-        ({"Pipfile": "[dev-packages]\npytest = '*'\n"}, "PIPENV_VENV_IN_PROJECT=1 pipenv install --dev --skip-lock", True),
+        ({"pdm.lock": "", "pyproject.toml": "[tool.pdm.dev-dependencies]\nqa = ['pytest']\n"}, PDM, True),
+        ({"pdm.lock": "[metadata]\ngroups = ['default', 'test']\n[[package]]\ngroups = ['docs']\n",
+          "pyproject.toml": "[project.optional-dependencies]\ntest = ['pytest']\ntests = ['x']\n"}, PDM, True),
+        ({"pdm.lock": '[metadata]\ngroups = ["default"]\n', "pyproject.toml": "[dependency-groups]\ndev = ['pytest']\n"},
+         PDM, False),
+        ({"Pipfile.lock": '{"develop": {"pytest": {}}}'}, f"{PIPENV} sync --dev", True),
+        ({"Pipfile": "[dev-packages]\npytest = '*'\n"}, f"{PIPENV} install --dev --skip-lock", True),
     ],
 )  # fmt: skip
 def test_what_tests_need_is_installed_or_they_are_no_task(

@@ -22,8 +22,8 @@ _LAST_LINES = 30
 _VERY_LAST_LINES = 5
 """Lines, apart from empty ones, at the end of plain text in which `failed` is looked for: what went well after it is said there."""
 _PLAIN = ("", "text")
-_ERROR = re.compile(r"(?:[\w.]*(?:error|exception)|fatal)(?:\[\w+\])?: ", re.I)
-"""How a line begins that says what went wrong: those of git, pip, rustc, an exception of Python."""
+_ERROR = re.compile(r"\[?(?:[\w.]*(?:error|exception)|fatal)(?:\[\w+\])?\]?: ", re.I)
+"""How a line begins that says what went wrong: those of git, pip, rustc, pdm, an exception of Python."""
 _NPM = re.compile(r"npm (?:error|ERR!) ")
 _NPM_CODE = re.compile(_NPM.pattern + "code ")
 _NPM_FACT = re.compile(_NPM.pattern + r"(?:code|errno|syscall|path|dest|cwd|workspace|location|signal)\b")

@@ -26,8 +26,10 @@ _REQUIREMENTS = (
 _VENV = "python3 -m venv .venv && "
 _PIP = ".venv/bin/python -m pip install -q"
 _NEWER_PIP = f"{_PIP} 'pip>=25.1' && "  # the first that takes --group
-_PIPENV = "PIPENV_VENV_IN_PROJECT=1 pipenv"
-_IN_PROJECT = "POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction"
+_OWN = "env -u VIRTUAL_ENV -u CONDA_PREFIX"  # or these would install into the environment that is active, a person's
+_PIPENV = f"{_OWN} PIPENV_VENV_IN_PROJECT=1 pipenv"
+_POETRY = f"{_OWN} POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction"
+_PDM = f"{_OWN} PDM_VENV_IN_PROJECT=1 pdm install --frozen-lockfile"
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,10 @@ def python_manager(files: Mapping[str, str]) -> Manager | None:
         asked = "".join(f" --extras {name}" for name in extras)
         asked += "".join(f" --with {name}" for name in groups if name in parts.optional)
         # What it resolves without a lock file is no work of a task's.
-        setup = f"{_IN_PROJECT}{asked}" + ("" if locked else " && git clean -fq poetry.lock")
+        setup = f"{_POETRY}{asked}" + ("" if locked else " && git clean -fq poetry.lock")
         return Manager("poetry", "poetry.lock" if locked else "pyproject.toml", ".venv", setup, always or in_any)
     if "pdm.lock" in files:
-        setup = "pdm sync" + "".join(f" -G {name}" for name in extras)
-        return Manager("pdm", "pdm.lock", ".venv", setup, always or in_any)
+        return _by_pdm(files["pdm.lock"], parts)
     if "Pipfile.lock" in files:
         brings = f'"{PYTEST}"' in files["Pipfile.lock"]
         return Manager("pipenv", "Pipfile.lock", ".venv", f"{_PIPENV} sync --dev", brings)
@@ -86,6 +87,15 @@ def python_manager(files: Mapping[str, str]) -> Manager | None:
         brings = _has_pytest(name for part in ("packages", "dev-packages") for name in _section(pipfile, part))
         return Manager("pipenv", "Pipfile", ".venv", f"{_PIPENV} install --dev --skip-lock", brings)
     return _by_pip(files, document, parts, extras, groups)
+
+
+def _by_pdm(lock: str, parts: _Parts) -> Manager:
+    """Return pdm, which installs what is locked, whole parts and groups; what it is asked for beside that it refuses."""
+    named = re.search(r"^groups\s*=\s*(\[[^]]*\])", lock.partition("[metadata]")[2], re.MULTILINE)
+    every = {**parts.extras, **parts.groups}
+    locked = re.findall(r"[\"']([^\"']+)[\"']", named[1]) if named else list(parts.groups)
+    needed = (*parts.always, *(line for name in locked for line in every.get(name, ())))
+    return Manager("pdm", "pdm.lock", ".venv", _PDM, _has_pytest(needed))
 
 
 def _by_pip(
