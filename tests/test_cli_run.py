@@ -162,18 +162,19 @@ def test_a_dry_run_shows_the_plan(repository: Path, tasks: Path, tmp_path: Path)
     ]
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("always", [*"cdf"]), ("failed", ["f"]), ("never", ["f"])])
+@pytest.mark.parametrize(("keep", "kept"), [("always", [*"cdfg"]), ("failed", [*"fg"]), ("never", [*"fg"])])
 def test_keep_says_whose_workspaces_stay(repository: Path, tmp_path: Path, keep: str, kept: list[str]) -> None:
-    """`--keep` removes what it may; work that is in no commit is kept whatever it says, and told."""
+    """`--keep` removes what it may; work that is in no commit is kept whatever it says, and told once for all of them."""
     listed = task_list(
         tmp_path / "t",
         {"id": "c", "run": "echo x > x"},
         {"id": "d", "run": "true"},
         {"id": "f", "run": "echo x > x; exit 1"},
+        {"id": "g", "run": "echo x > x; exit 1"},
     )
     done = moderator(repository, "run", listed, "--keep", keep, "--progress", "none")
     assert ids(document(moderator(repository, "list", "--json"))["workspaces"]) == kept
-    note = "note: f: the workspace was kept, because removing it would lose work: untracked: x"
+    note = "note: f, g: the workspace was kept, because removing it would lose work: untracked: x"
     assert (note in done.stderr.splitlines()) is (keep == "never")
 
 

@@ -71,8 +71,8 @@ def test_a_python_project_is_told_by_its_files(tmp_path: Path) -> None:
     assert (found.patterns, found.checkable) == (("**/*.py", "!src/bad.py"), True)
 
 
-PIP = "python3 -m venv .venv && .venv/bin/python -m pip install -q"
-GROUPS = "python3 -m venv .venv && .venv/bin/python -m pip install -q 'pip>=25.1' && .venv/bin/python -m pip install -q"
+PIP = "python3 -m venv .venv && echo '*' > .venv/.gitignore && .venv/bin/python -m pip install -q"
+GROUPS = f"{PIP} 'pip>=25.1' && .venv/bin/python -m pip install -q"
 PACKAGE = "[project]\nname = 'a-b'\n[build-system]\nrequires = ['hatchling']\n"
 OWN = "env -u VIRTUAL_ENV -u CONDA_PREFIX"
 UV, POETRY = "uv sync --frozen", f"{OWN} POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction"
@@ -152,8 +152,9 @@ def test_packages_that_lead_back_to_the_checkout_do_not_travel(tmp_path: Path) -
     files = {".gitignore": ".venv\n", "requirements.txt": "# none\n\nx\n", "a.py": ""}
     found = project_of(tmp_path, files, {".venv/lib/python3/site-packages/__editable__.x.pth": "/x\n"})
     assert found.present == ()
+    assert "    setup: 'true'  # this needs nothing installed" in task_list(found, "main", "s")
     text = configuration(found, "s.json")
-    assert "setup: [python3 -m venv .venv && .venv/bin/python -m pip install -q -r requirements.txt]\n" in text
+    assert f'setup: ["{PIP} -r requirements.txt"]\n' in text
     assert "carry" not in text
 
 
@@ -171,6 +172,7 @@ def test_a_node_project_is_told_by_its_files(tmp_path: Path) -> None:
     assert [one.name for one in found.managers] == ["pnpm"]
     assert (found.present, found.tests, found.ports) == (("node_modules",), "pnpm test", (Port(5173, "package.json"),))
     assert "carry: [node_modules/]" in configuration(found, "s")
+    assert "setup: 'true'" not in task_list(found, "main", "s")
     broken = project_of(tmp_path / "b", {"package.json": "{", "pyproject.toml": "[", "compose.yml": "\t", "x.rs": ""})
     assert (broken.managers, broken.tests, broken.patterns) == ((), "", ("**/*.rs",))
 

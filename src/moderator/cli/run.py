@@ -238,9 +238,12 @@ def _show_summary(summary: RunSummary, git: GitManager, repo: str, spent: Mappin
     colours = ["bright_black", *("green" if result.success else "red" for result in results)]
     for line, fg in zip(lines, colours, strict=True):
         click.echo(click.style(line, fg=fg) if colour else line, err=True, color=True)
+    told: dict[str, list[str]] = {}
     for result in results:
         for note in result.notes:
-            say("note", text.one_line(f"{result.task.id}: {note}"))
+            told.setdefault(note, []).append(result.task.id)
+    for note, names in told.items():
+        say("note", text.one_line(f"{text.some(names)}: {note}"))
     _show_variants(results, sizes, spent)
     good = sum(result.success for result in results)
     ended = "interrupted" if summary.interrupted else "done"

@@ -485,7 +485,9 @@ class _Steps:
             return self.result(Outcome.NOT_KEPT, ended, error=error)
         self.left_out = kept.left_out
         if kept.left_out:
-            self._notes.append(f"as the set-up left them, in no commit: {shown(kept.left_out)}")
+            is_all = len(kept.left_out) == len(held.left_by_set_up)
+            which = "" if is_all else f": {shown(kept.left_out)}"
+            self._notes.append(f"as the set-up left them, in no commit{which}")
         if kept.left:
             self._notes.append(f"left in the base checkout, changed after the commit: {', '.join(kept.left)}")
         if kept.commit is None and kept.head == workspace.base:

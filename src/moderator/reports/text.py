@@ -50,6 +50,12 @@ def one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of some names, and how many there are beside these."""
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+
+
 def shortened(text: str, most: int) -> str:
     """Return a text in one line of at most `most` columns, with an ellipsis where something is left out."""
     line = one_line(text)

@@ -23,7 +23,7 @@ _REQUIREMENTS = (
     *(f"{name}{between}requirements.txt" for between in "-_" for name in (*_FOR_TESTS, *_FOR_WORK)),
 )
 """Files with what tests need, by the names that people give them."""
-_VENV = "python3 -m venv .venv && "
+_VENV = "python3 -m venv .venv && echo '*' > .venv/.gitignore && "  # which Python does itself from 3.13 on
 _PIP = ".venv/bin/python -m pip install -q"
 _NEWER_PIP = f"{_PIP} 'pip>=25.1' && "  # the first that takes --group
 _OWN = "env -u VIRTUAL_ENV -u CONDA_PREFIX"  # or these would install into the environment that is active, a person's

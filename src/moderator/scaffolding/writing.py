@@ -112,6 +112,8 @@ def _tasks(project: Project, base: str, schema: str) -> Iterator[str]:
         yield f"    foreach: {flow(project.patterns[0] if one else {'files': list(project.patterns)})}"
         command = ["python3", "-c", _CHECK, "{item}"] if project.checkable else ["wc", "-l", "{item}"]
         yield f"    run: {flow(command)}"
+        if any(one.makes not in project.present for one in project.managers):
+            yield "    setup: 'true'  # this needs nothing installed; without this line, setup in moderator.yaml runs"
         yield ""
     if (not project.tests or project.missing) and not project.patterns:
         yield "  - id: status"
