@@ -115,10 +115,12 @@ def test_git_that_works_is_not_ended(repository: Path, monkeypatch: pytest.Monke
     assert command.run_git("-c", busy, "busy", cwd=str(repository)).text == "200000"
 
 
-def test_a_removal_is_refused_at_once(repository: Path) -> None:
-    """A pipe among what a nested repository, or the worktree's entry, notes is told before git is waited for."""
+def test_a_removal_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe among what a nested repository, or the worktree's entry, notes is named."""
+    monkeypatch.setattr(command, "_FIRST_LOOK", 0.3)
+    monkeypatch.setattr(command, "_STILL", 0.2)
     tree = made(repository)
-    for place in (tree / "inside/.git/HEAD", entry_of(tree) / "logs/refs/x"):
+    for place in (tree / "inside/.git/HEAD", entry_of(tree) / "HEAD"):
         before = place.read_bytes() if place.exists() else None
         put_pipe(place)
         manager = GitManager(repository)

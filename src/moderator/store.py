@@ -549,7 +549,7 @@ def _connected(path: Path, how: str, patience: float) -> sqlite3.Connection:
     # An URI: it says "create nothing", and takes every name a path can have, bytes that are no UTF-8 too.
     uri = f"{path.absolute().as_uri()}?{how}"
     for name in (path, path.with_name(path.name + "-wal")):
-        if name.exists() and not name.is_file():  # a pipe: SQLite would wait for it
+        if name.exists() and not (name.is_file() or name.is_dir()):  # a pipe: SQLite would wait for it
             raise sqlite3.DatabaseError(f"{str(name)!r} is no file")
     return sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None, check_same_thread=False)
 

@@ -15,6 +15,7 @@ from moderator.errors import ModeratorError, WouldLoseWork
 from moderator.git.carried import unchanged_of, was_carried
 from moderator.git.command import polling, run_git
 from moderator.git.contents import Contents, Worktree, printable, shown
+from moderator.git.pipes import PipeInTheWay
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.submodules import is_made_by_us
@@ -175,6 +176,8 @@ def _of_its_own(worktree: Worktree, path: str, original: _Original | None = None
             yield from _unpushed(inside.git_dir, original.itself.git_dir, copied=True)
         else:
             yield from _unpushed(inside.git_dir, _store_of(worktree, inside.git_dir))
+    except PipeInTheWay:
+        raise
     except (ModeratorError, OSError) as error:
         yield f"it cannot be looked into ({error})"
 
@@ -219,6 +222,8 @@ def _unpushed(git_dir: str, store: str, copied: bool = False) -> list[str]:
             named = set(_asked(git_dir, "rev-list", "--all", *head, "--not", "--remotes").split())
             logged = _not_held_by(store, [name for name in lost if name not in named], logs=True)
             lost = [name for name in lost if name in named or name in logged]
+    except PipeInTheWay:
+        raise
     except ModeratorError as error:
         return [f"it cannot be looked into ({error})"]
     return [f"commits that are at no remote: {shown([name[:12] for name in lost])}"] if lost else []

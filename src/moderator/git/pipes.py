@@ -32,14 +32,14 @@ def refuse(cwd: str, git_dir: str | None, waits: bool = True) -> None:
     if git_dir is None:
         git_dir, cwd = _found_from(cwd)
     own, common, tree = map(os.path.realpath, (git_dir, _common(git_dir), cwd))
-    refuse_in_git_dir(own, waits)
+    _refuse_in_git_dir(own, waits)
     if tree not in (own, common):
         _refuse_in_tree(tree, waits)
     if common != own:
-        refuse_in_git_dir(common, waits)  # and in the entries of other worktrees, some of which some commands read
+        _refuse_in_git_dir(common, waits)  # and in the entries of other worktrees, some of which some commands read
 
 
-def refuse_in_git_dir(folder: str, waits: bool = True) -> None:
+def _refuse_in_git_dir(folder: str, waits: bool = True) -> None:
     """The same, for anything in a git directory, or in the administrative one of a worktree."""
     for where, folders, names in os.walk(folder):
         if where == folder:
@@ -72,9 +72,9 @@ def _refuse_in_tree(tree: str, waits: bool) -> None:
         if ".git" in folders:
             folders.remove(".git")
             if where != tree:
-                refuse_in_git_dir(os.path.join(where, ".git"), waits)
+                _refuse_in_git_dir(os.path.join(where, ".git"), waits)
         elif ".git" in names and where != tree and (git_dir := _named_in(os.path.join(where, ".git"))):
-            refuse_in_git_dir(git_dir, waits)
+            _refuse_in_git_dir(git_dir, waits)
 
 
 def _found_from(cwd: str) -> tuple[str, str]:

@@ -170,11 +170,9 @@ def look(
 
 
 def _refuse_pipes(worktree: Worktree, survey: Survey) -> None:
-    """Raise PipeInTheWay at once for what the looks of git would have no end for."""
+    """Raise PipeInTheWay at once where git will wait for ever; elsewhere it is told when it does (`command`)."""
     for path in filter(pipes.is_read_in_trees, survey.special):
         pipes.refuse_one(os.path.join(worktree.tree, path))
-    for folder in (worktree.git_dir, *(os.path.join(worktree.tree, path, ".git") for path in survey.nested)):
-        pipes.refuse_in_git_dir(folder)
 
 
 def look_again(repository: Repository, worktree: Worktree, ref: str | None, before: Unsaved) -> Unsaved | None:
