@@ -7,6 +7,7 @@ before = picture(folder); ...; assert picture(folder) == before
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import stat
@@ -18,8 +19,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ready import Ready, can_be_forked
+
 PATIENCE = 30.0
 """Seconds after which something that should have happened never will."""
+
+
+_ready = functools.cache(Ready)
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -28,10 +34,13 @@ def command(*arguments: str | Path) -> list[str]:
 
 def moderator(cwd: Path | str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run one command to its end, with these variables on top of the environment."""
+    whole = {**os.environ, **environment}
+    if can_be_forked(whole):
+        return _ready().run(list(map(str, arguments)), os.fspath(cwd), whole, 2 * PATIENCE)
     return subprocess.run(
         command(*arguments),
         cwd=cwd,
-        env={**os.environ, **environment},
+        env=whole,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
