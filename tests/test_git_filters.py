@@ -139,7 +139,7 @@ def test_a_filter_that_stops_git_from_reading_is_named_with_what_to_type(reposit
         ("smudge", "no-such-program", " on 'large.bin'"),
         # It ends before git has greeted it, or when it should answer: what git says then differs.
         ("process", "sleep 0.1; no-such-program", "( on 'large.bin')?"),
-        ("process", "head -c 40 >&2; no-such-program", ""),
+        ("process", "head -c 40 >&2; no-such-program", "( on 'large.bin')?"),
     ],
 )
 def test_a_filter_that_is_missing_is_named_with_the_file(how: str, command: str, where: str, repository: Path) -> None:
