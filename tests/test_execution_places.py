@@ -44,7 +44,11 @@ def after(script: str, tmp_path: Path, **options: Any) -> tuple[Path, TaskResult
 OWN = "-c user.name=Agent -c user.email=agent@example.org"
 
 
-@pytest.mark.parametrize("level", [IsolationLevel.FULL, IsolationLevel.DIRECTORY], ids=lambda level: level.value)
+@pytest.mark.parametrize(
+    "level",
+    [IsolationLevel.FULL, pytest.param(IsolationLevel.DIRECTORY, marks=pytest.mark.slow)],
+    ids=lambda level: level.value,
+)
 @pytest.mark.parametrize(
     "script",
     [

@@ -1219,7 +1219,16 @@ def assert_sound_after(step: int | str, folder: Path, action: str, order: tuple[
     return True
 
 
-@pytest.mark.parametrize(("action", "step"), [(action, step) for action, (steps, _) in KILLS.items() for step in steps])
+@pytest.mark.parametrize(
+    ("action", "step"),
+    [
+        pytest.param(
+            action, step, marks=[pytest.mark.slow] if number % 2 else []
+        )  # every other takes a suite long enough
+        for action, (steps, _) in KILLS.items()
+        for number, step in enumerate(steps)
+    ],
+)
 def test_killed_at_a_step_of_the_pool(tmp_path: Path, action: str, step: str) -> None:
     """Wherever who claims, re-points, fills, drains or recycles is killed, what comes next uses the spare or retires it."""
     steps = KILLS[action][0]

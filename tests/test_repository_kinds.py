@@ -291,7 +291,7 @@ def packed_with_replaced_commits(folder: Path) -> Kind:
 
 RARE: list[Build] = [
     separate_git_directory, large_files_by_git_lfs, partial_without_trees, borrowing_objects, settings_for_each_worktree,
-    several_remotes,
+    several_remotes, nobody_to_commit_as, linked_worktree, reached_through_a_link,
     an_index_in_parts_and_a_cache, packed_with_replaced_commits, detached,
 ]  # fmt: skip
 """What a suite of minutes leaves out."""
