@@ -32,7 +32,7 @@ npm error 404 Not Found - GET https://example.com/nope
 npm error 404
 npm error 404 Note that you can also install from a
 npm error 404 tarball, folder, http url, or git url.
-npm error A complete log of this run can be found in: /root/.npm/_logs/debug-0.log
+npm error A complete log of this run can be found in: /home/me/.npm/_logs/debug-0.log
 """
 PIP = """\
 ERROR: Could not find a version that satisfies the requirement nope (from versions: none)
