@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from bench_ground import MODERATOR, copy, delete, done, file_system, git
 from bench_rows import Ground, Ours, Row, Theirs, clear, timed
 
 _WORKERS = 4
+_SAME_SECOND = 1.05  # seconds after which git can tell a file that was written before its index from one written after
 
 
 def claim(ground: Ground) -> Iterator[Row]:
@@ -46,7 +48,10 @@ def _move_base(place: Path, files: int, number: int) -> None:
 
 
 def remove(ground: Ground) -> Iterator[Row]:
-    """Removing one workspace as the person sees it, both looks included; what is deleted later is not."""
+    """Removing one workspace as the person sees it, both looks included; what is deleted later is not.
+
+    Somebody has worked in it: before the first commit every look would read the files of the second of the checkout anew.
+    """
     for where, most in ((ground.folder, 1 / 2), (ground.race_folder, 1 / 4)):
         files, rounds = ground.sizes.files[-1], max(ground.sizes.rounds[-1], 1)
         theirs = Theirs(copy(ground.template(files), where / "remove-theirs"))
@@ -56,10 +61,23 @@ def remove(ground: Ground) -> Iterator[Row]:
             name = f"t{number:03d}"
             theirs.create(name)
             ours.create(name)
+            time.sleep(_SAME_SECOND)
+            for root in (f"{theirs.place}.trees", f"{ours.root}/tasks"):
+                _work(Path(root, name))
+            time.sleep(_SAME_SECOND)
             pairs.append(timed(number, theirs.take_away, ours.put_away, name))
             ours.manager.empty_trash()
-        yield Row(f"remove one workspace, {files:,} files, {file_system(where)}", pairs[1:], most_ratio=most)
+        yield Row(
+            f"remove one workspace with a commit, {files:,} files, {file_system(where)}", pairs[1:], most_ratio=most
+        )
         clear(where, "remove-")
+
+
+def _work(tree: Path) -> None:
+    """Commit a file, as a task would."""
+    (tree / "result.txt").write_text("work\n")
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "--message", "work")
 
 
 _LOOP = """

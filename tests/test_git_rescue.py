@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -795,7 +796,13 @@ _AT_RENAME: dict[str, Callable[[], object]] = {}
 """What somebody does in the very moment in which a tree is renamed, by its path."""
 
 
+_STARTED: list[str] = []
+"""The commands that were started, as text."""
+
+
 def _at_rename(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "subprocess.Popen":
+        _STARTED.append(str(arguments[1]))
     if event == "os.rename" and (action := _AT_RENAME.pop(str(arguments[0]), None)):
         action()
 
@@ -807,6 +814,18 @@ def _same_size_and_time(path: Path) -> None:
     before = path.stat()
     path.write_text("z" * before.st_size)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _filled(tree: Path) -> Path:
+    """Commit so many files in a workspace that not each is compared again, and let them become old."""
+    for number in range(3_100):
+        path = tree / f"many/{number % 50}/deep/{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number}\n")
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "-m", "many files")
+    time.sleep(0.06)
+    return tree
 
 
 @pytest.mark.parametrize(
@@ -841,6 +860,48 @@ def test_what_is_written_in_the_moment_of_the_rename_is_seen(
     with pytest.raises(WouldLoseWork, match="changed while it was being removed"):
         manager.remove_workspace("t", rescue=True)
     assert (listing(tree), manager.removals()) == (seen[1], [])
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param(lambda tree: (tree / "new").write_text("mine"), id="new at the top"),
+        pytest.param(lambda tree: (tree / "many/7/deep/new").write_text("mine"), id="new"),
+        pytest.param(lambda tree: (tree / "many/7/deep/57").unlink(), id="deleted"),
+        pytest.param(lambda tree: (tree / "README.md").unlink(), id="deleted at the top", marks=pytest.mark.slow),
+        pytest.param(lambda tree: _same_size_and_time(tree / "many/7/deep/57"), id="size and time as before"),
+        pytest.param(lambda tree: (tree / "many/7/deep/57").chmod(0o600), id="mode", marks=pytest.mark.slow),
+        pytest.param(lambda tree: tree.chmod(0o700), id="mode of the tree", marks=pytest.mark.slow),
+        pytest.param(
+            lambda tree: (tree / "many/7/deep").rename(tree / "many/7/moved"),
+            id="folder renamed",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(lambda tree: git(tree, "commit", "--quiet", "--allow-empty", "-m", "mine"), id="commit"),
+    ],
+)
+def test_what_is_written_into_a_large_tree_in_that_moment_is_seen(
+    tmp_path: Path, manager: GitManager, action: Spoil
+) -> None:
+    """The same where what is younger is asked for, not each file compared."""
+    tree = _filled(Path(made(tmp_path, manager).path))
+    seen: list[object] = []
+    _AT_RENAME[str(tree)] = lambda: seen.extend([action(tree), listing(tree)])
+    with contextlib.suppress(WouldLoseWork):
+        manager.remove_workspace("t", later=True)
+        manager.undo_removal().release()  # only modes are no work that refuses: they come back
+    assert (listing(tree), manager.removals()) == (seen[1], [])
+
+
+def test_a_large_tree_is_asked_for_what_is_younger(tmp_path: Path, manager: GitManager) -> None:
+    """Nothing was written: no second survey is made, and the workspace is removed and can be brought back."""
+    tree = _filled(Path(made(tmp_path, manager).path))
+    before = listing(tree)
+    _STARTED.clear()
+    manager.remove_workspace("t", later=True)
+    assert any("-newercm" in command for command in _STARTED)
+    manager.undo_removal().release()
+    assert listing(tree) == before
 
 
 def test_a_deletion_that_a_flag_hides_is_no_secret(tmp_path: Path, repo: Path, manager: GitManager) -> None:

@@ -12,13 +12,10 @@ Must not know the pool, nor when a worktree may be had.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import mmap
 import os
 import stat
 import tempfile
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +23,7 @@ from pathlib import Path
 from moderator.errors import EnvironmentProblem
 from moderator.git import written
 from moderator.git.contents import Worktree
+from moderator.git.dating import dates_mappings
 from moderator.git.exact import joined
 from moderator.git.repository import Repository
 from moderator.git.survey import CHANGED, MODE, Survey, above
@@ -33,7 +31,6 @@ from moderator.git.untouched import Untouched, is_set_back
 from moderator.opening import content
 
 _VERSION = 1
-_TICK = 0.02  # seconds after which the clock of a file system has moved on
 _GITLINK = "160000"
 
 
@@ -164,7 +161,7 @@ def wear_of(
         _require_ignored(worktree, strange, changed, keeps_ignored)
     if (unsure := touched - changed) and (faults := _other_content(worktree, unsure)):
         raise _worn(faults)
-    dated = _dates_mappings(os.path.dirname(worktree.tree), os.lstat(worktree.tree).st_dev)
+    dated = dates_mappings(os.path.dirname(worktree.tree), os.lstat(worktree.tree).st_dev)
     if not dated and (unseen := _read_anew(worktree, was.commit) - changed):
         raise _worn(sorted(unseen))
     emptied = {folder for path in changed for folder in above(path)} | tracked
@@ -229,19 +226,6 @@ def _read_anew(worktree: Worktree, commit: str) -> set[str]:
         worktree.git("read-tree", commit, env=private)
         worktree.git("update-index", "-q", "--refresh", env=private, accept=(0, 1))
         return set(worktree.git("diff-files", "-z", "--name-only", "--diff-filter=d", env=private).fields)
-
-
-@functools.cache
-def _dates_mappings(folder: str, device: int) -> bool:  # noqa: ARG001 - the answer is the file system's
-    """Whether a file system gives a time of change to what is written through a mapping of a page that was only read before."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b"?")
-        file.flush()
-        with mmap.mmap(file.fileno(), 1) as mapping:
-            before = (mapping[0], os.fstat(file.fileno()).st_ctime_ns)
-            time.sleep(_TICK)
-            mapping[0] = before[0] + 1
-            return os.fstat(file.fileno()).st_ctime_ns > before[1]
 
 
 def _worn(what: Iterable[str]) -> EnvironmentProblem:

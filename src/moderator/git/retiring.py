@@ -102,7 +102,7 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
     Raises WouldLoseWork with everything that would be lost, PersonNeeded if the worktree is not as we made it or is locked.
     """
     entry = entry_dir(repository, record)
-    unsaved, notes, steady = _watched_look(repository, record, wish)
+    unsaved, notes, watch = _watched_look(repository, record, wish)
     before = _Look.at(worktree_of(repository, record), unsaved, notes)
     kept = _keep(repository, record, worktree_of(repository, record), unsaved, wish)
     trash = into_trash(record)
@@ -110,7 +110,7 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
         # From here on nobody should write: what is younger was written by a straggler, whenever it was noticed.
         renamed_at = os.lstat(trash).st_ctime
         there, held = Worktree(trash, entry), _held_by(repository, record, wish)
-        again = look_again(repository, there, held, unsaved) if steady else None
+        again = look_again(repository, there, held, unsaved, watch) if watch else None
         if again is None:
             if unsaved.nested:  # which cannot be asked any longer: they find their way home by where the tree was
                 raise _written_to(record)
@@ -140,8 +140,8 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
     return removal
 
 
-def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[Unsaved, _Notes, bool]:
-    """Return what `check_retirement` does, what the entry noted before, and whether nothing was written meanwhile.
+def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[Unsaved, _Notes, Watch | None]:
+    """Return what `check_retirement` does, what the entry noted before, and a watch if nothing was written since that began.
 
     A repository inside the tree cannot be asked again when that is renamed, so it is waited for until nothing is.
     """
@@ -152,7 +152,7 @@ def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[U
         stamps = unsaved.survey.stamps.values() if unsaved.survey else ()
         steady = watch.covers(stamps)
         if steady or not unsaved.nested:
-            return unsaved, notes, steady
+            return unsaved, notes, watch if steady else None
         watch.pause(stamps)
     raise _written_to(record)
 

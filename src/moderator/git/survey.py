@@ -16,9 +16,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from moderator.git.dating import dates_changes
+from moderator.git.younger import is_anything_younger
+
 _TICK = 0.05  # seconds by which times of files may be behind the clock, with a wide margin
 _COARSE_TICK = 2.0  # the same where only whole seconds are noted
 _SECOND = 10**9  # nanoseconds
+_MANY = 3_000  # paths from which it is worth while not to compare each
 
 Stamp = tuple[int, int, int, int]
 """Mode, inode, time of change in nanoseconds, size: a plain tuple, for there may be a million."""
@@ -51,8 +55,8 @@ class Survey:
 
     def _walk(self, tree: str, since: int) -> None:
         """Look at everything once.  This is most of what a removal costs: a line more for each file is felt."""
-        is_folder, is_file, is_link = stat.S_ISDIR, stat.S_ISREG, stat.S_ISLNK
         stamps, files, young, blocks = self.stamps, self.files, self.young, 0
+        kind_of, folder_kind, file_kinds = stat.S_IFMT, stat.S_IFDIR, (stat.S_IFREG, stat.S_IFLNK)
         folders = [("", since)]
         while folders:
             inside, since_here = folders.pop()
@@ -73,9 +77,9 @@ class Survey:
                     blocks += found.st_blocks
                     if is_young := changed > since_here or found.st_mtime_ns > since_here:
                         young.add(path)
-                    if is_file(mode) or is_link(mode):
+                    if (kind := kind_of(mode)) in file_kinds:
                         files.append(path)
-                    elif is_folder(mode):
+                    elif kind == folder_kind:
                         folders.append((path, -1 if is_young else since))
                     else:
                         self.special.append(path)
@@ -93,7 +97,7 @@ class Survey:
         `same` makes two names of one file equal.
         """
         told = set(map(same, known) if same else known)
-        unknown = [path for path in self.files if (same(path) if same else path) not in told]
+        unknown = [path for path in self.files if same(path) not in told] if same else list(set(self.files) - told)
         if not unknown:
             return []
         whole = {path for path in told if path.endswith("/")} | {
@@ -171,13 +175,37 @@ class Watch:
 
         Not where the clock was set meanwhile.
         """
-        if abs(_ahead() - self.ahead) > _TICK / 2:
+        if self._is_clock_set:
             return False
         tick = _tick(stamps)
         first = (self.began - tick) * _SECOND
         last = (self.began + time.monotonic() - self.at + tick) * _SECOND
         # What is younger than now was changed when the clock was ahead, so not since.
         return not any(first <= changed <= last for _, _, changed, _ in stamps)
+
+    def goes_on(self, tree: str, survey: Survey) -> bool:
+        """Whether nothing in a tree, by now perhaps renamed, has changed since either; False where only a survey can tell.
+
+        `survey` is of the tree, and covered: so whatever is younger now was changed since, and nothing else was.
+        """
+        stamps = survey.stamps
+        if len(stamps) < _MANY or survey.nested:
+            return False
+        try:
+            found = os.lstat(tree)
+            if not dates_changes(os.path.dirname(tree), found.st_dev):
+                return False
+            # The tree's own time of change tells of the rename: what stands in it is compared by name.
+            names = {path for path in stamps if path and os.sep not in path}
+            same = stamps.get("") == (found.st_mode, found.st_ino, 0, 0) and {*os.listdir(tree)} - {".git"} == names
+            oldest = int((self.began - _tick(stamps.values())) * _SECOND)
+            return same and not is_anything_younger(tree, oldest) and not self._is_clock_set
+        except OSError:
+            return False
+
+    @property
+    def _is_clock_set(self) -> bool:
+        return abs(_ahead() - self.ahead) > _TICK / 2
 
     def pause(self, stamps: Collection[Stamp]) -> None:
         """Wait until what was changed last is old enough for another watch to cover it."""

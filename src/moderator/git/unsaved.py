@@ -25,7 +25,7 @@ from moderator.git.contents import IGNORED, Contents, Worktree, shown
 from moderator.git.entries import CARRIED, RENDERED
 from moderator.git.exact import joined
 from moderator.git.repository import Repository
-from moderator.git.survey import Survey, above
+from moderator.git.survey import Survey, Watch, above
 from moderator.opening import content, opened
 
 HIDDEN = "changed, but hidden by assume-unchanged or skip-worktree"
@@ -133,7 +133,8 @@ def look(
         survey = _surveyed(worktree, settled_at(worktree.git_dir))
         _refuse_pipes(worktree, survey)
         contents, entries = contents_told(), _by_path(index_told())
-    flagged = _flagged(worktree, entries)
+    special = _special(entries)
+    flagged = _flagged(worktree, special)
     same = _same_name(repository)
     known = itertools.chain(entries, contents.untracked, contents.ignored)
     contents.ignored = left_beside(worktree, [*contents.ignored, *sorted(survey.overlooked(known, same))])
@@ -145,17 +146,16 @@ def look(
     nested = [path for path in nested if path not in carried]
     if not nested and os.path.isdir(modules := _modules_of(worktree)):
         nested = [modules]
-    young = set(map(same, survey.young)) if same else survey.young
-    converted, verbatim = _converted(
-        repository,
-        worktree,
-        {path: line for path, line in entries.items() if (same(path) if same else path) in young},
-        {*contents.uncommitted, *flagged},
-    )
+    if same:
+        young = set(map(same, survey.young))
+        touched = {path: line for path, line in entries.items() if same(path) in young}
+    else:
+        touched = {path: entries[path] for path in survey.young if path in entries}
+    converted, verbatim = _converted(repository, worktree, touched, {*contents.uncommitted, *flagged})
     return Unsaved(
         contents,
         worktree.operation,
-        hidden=(*_differing(worktree, entries, flagged), *_gone(worktree, entries)),
+        hidden=(*_differing(worktree, entries, flagged), *_gone(worktree, special)),
         converted=tuple(converted),
         verbatim=tuple(verbatim),
         nested=tuple(nested),
@@ -163,7 +163,7 @@ def look(
         objects=_only_named_here(repository, worktree, ref, {contents.head}),
         special=tuple(survey.special),
         empty=tuple(path for path in survey.empty if path not in made),
-        modes=_other_modes(worktree, entries, survey),
+        modes=_other_modes(worktree, entries, special, survey),
         size=survey.size if measure else None,
         survey=survey,
     )
@@ -175,12 +175,16 @@ def _refuse_pipes(worktree: Worktree, survey: Survey) -> None:
         pipes.refuse_one(os.path.join(worktree.tree, path))
 
 
-def look_again(repository: Repository, worktree: Worktree, ref: str | None, before: Unsaved) -> Unsaved | None:
+def look_again(
+    repository: Repository, worktree: Worktree, ref: str | None, before: Unsaved, watch: Watch
+) -> Unsaved | None:
     """Return what would be gone by now with a tree that may have been renamed; None if something in it was written since.
 
-    `before` is what a look that a `Watch` covers found: what no stamp tells apart from then is as it was.
+    `before` is what a look that `watch` covers found: what no stamp tells apart from then is as it was.
     """
-    survey = _surveyed(worktree)
+    survey = before.survey
+    if survey is None or before.nested or before.carried or not watch.goes_on(worktree.tree, survey):
+        survey = _surveyed(worktree)
     head = worktree.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1), env=polling()).text
     if before.survey is None or survey.stamps != before.survey.stamps or head != before.contents.head:
         return None
@@ -209,9 +213,10 @@ def unseen(repository: Repository, worktree: Worktree, contents: Contents) -> tu
     `contents` is what git does tell of the worktree.
     """
     entries = _by_path(worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields)
-    flagged = _flagged(worktree, entries)
+    special = _special(entries)
+    flagged = _flagged(worktree, special)
     converted, _ = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
-    return [*_differing(worktree, entries, flagged), *_gone(worktree, entries)], converted
+    return [*_differing(worktree, entries, flagged), *_gone(worktree, special)], converted
 
 
 def _same_name(repository: Repository) -> Callable[[str], str] | None:
@@ -221,15 +226,27 @@ def _same_name(repository: Repository) -> Callable[[str], str] | None:
     return None
 
 
-def _by_path(lines: Iterable[str]) -> dict[str, str]:
+_ORDINARY = "H 100644 "
+"""How the line of a file begins that git looks at and that is not executable: nearly all are such."""
+
+
+def _by_path(lines: Sequence[str]) -> dict[str, str]:
     """Return the lines of the index by their paths; of a path in conflict, one of its sides.
 
     They are taken apart only where they are looked at closely: there may be a million.
     """
-    return {line.partition("\t")[2]: line for line in lines}
+    before = lines[0].index("\t") + 1 if lines else 0  # all that stands before a path is as long in every line
+    return {line[before:]: line for line in lines}
 
 
-def _other_modes(worktree: Worktree, entries: Mapping[str, str], survey: Survey) -> dict[str, int]:
+def _special(entries: Mapping[str, str]) -> dict[str, str]:
+    """Return the lines of all that is more than an ordinary file."""
+    return {path: line for path, line in entries.items() if not line.startswith(_ORDINARY)}
+
+
+def _other_modes(
+    worktree: Worktree, entries: Mapping[str, str], special: Mapping[str, str], survey: Survey
+) -> dict[str, int]:
     """Return the permissions of what is tracked, and of the folders that it is in, where no checkout of ours gives them."""
     try:  # a file of the same making, which nobody writes to
         plain = os.lstat(os.path.join(worktree.git_dir, "commondir")).st_mode & 0o666
@@ -238,31 +255,36 @@ def _other_modes(worktree: Worktree, entries: Mapping[str, str], survey: Survey)
     executable = plain | (plain & 0o444) >> 2
     wanted = {"100644": stat.S_IFREG | plain, "100755": stat.S_IFREG | executable}
     folder, stamps = stat.S_IFDIR | executable, survey.stamps
+    usual = (wanted["100644"], folder)
+    unusual = [path for path, one in stamps.items() if one[0] not in usual]
     found = {
         path: stamps[path][0]
-        for path, line in entries.items()
+        for path in (*unusual, *special)
         # Bits that a parent folder hands down, such as its group, come again by themselves.
-        if path in stamps and (stamps[path][0] & ~0o7000) != wanted.get(line[2:8]) and stat.S_ISREG(stamps[path][0])
+        if path in entries
+        and path in stamps
+        and stat.S_ISREG(stamps[path][0])
+        and (stamps[path][0] & ~0o7000) != wanted.get(entries[path][2:8])
     }
-    other = [path for path, one in stamps.items() if path and stat.S_ISDIR(one[0]) and one[0] & ~0o7000 != folder]
+    other = [path for path in unusual if path and stat.S_ISDIR(stamps[path][0]) and stamps[path][0] & ~0o7000 != folder]
     if other:
         around = {path for entry in entries for path in above(entry)}
         found |= {path: stamps[path][0] for path in other if path in around}
     return {path: stat.S_IMODE(mode) for path, mode in found.items()}
 
 
-def _flagged(worktree: Worktree, entries: Mapping[str, str]) -> list[str]:
+def _flagged(worktree: Worktree, special: Mapping[str, str]) -> list[str]:
     """Return the files that are there and that git does not look at."""
-    flagged = [path for path, line in entries.items() if line[0].islower() or line[0] == "S"]
+    flagged = [path for path, line in special.items() if line[0].islower() or line[0] == "S"]
     return [path for path in flagged if os.path.lexists(os.path.join(worktree.tree, path))]
 
 
-def _gone(worktree: Worktree, entries: Mapping[str, str]) -> list[str]:
+def _gone(worktree: Worktree, special: Mapping[str, str]) -> list[str]:
     """Return the files that are not there, and of which git says nothing for it takes them for unchanged.
 
     One that it is told not to check out (skip-worktree) is not there by rights.
     """
-    unchanged = [path for path, line in entries.items() if line[0].islower() and line[0] != "s"]
+    unchanged = [path for path, line in special.items() if line[0].islower() and line[0] != "s"]
     return [path for path in unchanged if not os.path.lexists(os.path.join(worktree.tree, path))]
 
 

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 from moderator.git.contents import Worktree
+from moderator.git.younger import is_anything_younger
 from moderator.opening import opened
 
 _PATIENCE = (
@@ -61,26 +62,11 @@ class Untouched:
                 not is_set_back(self.ahead)
                 and _notes(worktree.git_dir) == self.notes
                 and (ref is None or _points_to(os.path.join(worktree.git_dir, "../..", ref), commit))
-                and not self._is_anything_younger(worktree.tree)
+                and os.lstat(worktree.tree).st_ctime_ns <= self.at
+                and not is_anything_younger(worktree.tree, self.at)  # `.git` is ours: the clock is read from it
             )
         except OSError:
             return False
-
-    def _is_anything_younger(self, tree: str) -> bool:
-        folders = [tree]
-        if os.lstat(tree).st_ctime_ns > self.at:
-            return True
-        while folders:
-            folder = folders.pop()
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.stat(follow_symlinks=False).st_ctime_ns > self.at and not (
-                        entry.name == ".git" and folder == tree  # ours: the clock is read from it
-                    ):
-                        return True
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-        return False
 
 
 def is_set_back(ahead: int) -> bool:
