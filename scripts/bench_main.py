@@ -19,6 +19,7 @@ from bench_ground import StepFailed, file_system, git, load, machine, need, play
 from bench_rows import FULL, QUICK, SMOKE, Ground, Row
 from bench_sections import SECTIONS
 
+_FEW = 2_000  # files up to which a given repository can be checked out a thousand times
 HEADS = ("what", "plain git", "moderator", "ratio (min-max)", "aim", "met")
 
 
@@ -36,7 +37,10 @@ def main() -> int:
             sizes = SMOKE if options.smoke else QUICK if options.quick else FULL
             if options.repo:
                 files = len(git(options.repo, "ls-tree", "-r", "--name-only", "HEAD").splitlines())
-                sizes = replace(sizes, files=(files, files), rounds=(0, max(sizes.rounds)))
+                # A thousand workspaces of a large repository fill a disk: those rows are of a small one then.
+                of_it, others = (files, max(sizes.rounds)), [(sizes.files[0], sizes.rounds[0])] if files > _FEW else []
+                counts, rounds = zip(*others, of_it, strict=True)
+                sizes = replace(sizes, files=counts, rounds=rounds)
             ground = Ground(folder, race_folder, sizes, _say, options.repo, tuple(options.compare or ()) or None)
             for name, section in SECTIONS.items():
                 if name not in (options.only or SECTIONS):

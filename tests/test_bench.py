@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ ROWS = (
     "create one workspace, 20 files",
     "claim a spare, 20 files, {}",
     "claim a spare, base moved by 3 files, 20 files, {}",
-    "remove one workspace, 20 files, {}",
+    "remove one workspace with a commit, 20 files, {}",
     "create 2 at once (threads), 10 files",
     "create 2 at once (threads), 10 files: failures",
     "create 2 at once (processes, until all are there), 10 files",
@@ -40,6 +41,7 @@ ROWS = (
     "2 tasks over 4 workers, removed again, 20 files, {}, recycled",
     "`moderator list`, 2 workspaces",
     "`moderator list --status`, 2 workspaces",
+    f"`moderator list --status`, 2 workspaces: what `xargs -P {os.cpu_count()}` makes of that loop",
     "`python -I -S -c pass`",
     "`moderator --version`",
     "`moderator path`",

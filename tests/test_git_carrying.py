@@ -23,6 +23,7 @@ from moderator.git.entries import CARRIED
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
 from moderator.git.repository import Repository
+from moderator.git.survey import Watch
 from moderator.git.unsaved import look, look_again
 from moderator.git.values import Workspace
 from moderator.models import Task
@@ -350,9 +351,9 @@ def test_the_last_copy_of_a_repository_refuses(how: str, vendored: Path) -> None
     furnished(vendored, VENDOR)
     [entry] = (vendored / ".git/worktrees").iterdir()
     opened, worktree = Repository.open(vendored), Worktree(str(vendored.parent / "checkouts/tasks/one"), str(entry))
-    before = look(opened, worktree, None)
+    watch, before = Watch.begin(str(vendored.parent)), look(opened, worktree, None)
     assert (before.carried, before.nested) == (("deps/lib",), ())
-    assert look_again(opened, worktree, None, before)
+    assert look_again(opened, worktree, None, before, watch)
     match how:
         case "moved away":
             lib.rename(vendored / "elsewhere")
@@ -363,7 +364,7 @@ def test_the_last_copy_of_a_repository_refuses(how: str, vendored: Path) -> None
             git(lib, "reflog", "expire", "--expire=now", "--all")
         case "gone from its refs":
             git(lib, "stash", "clear")
-    assert look_again(opened, worktree, None, before) is None
+    assert look_again(opened, worktree, None, before, watch) is None
     with pytest.raises(WouldLoseWork, match="hold what is nowhere else"):
         manager.remove_workspace("one", rescue=True)
 

@@ -559,6 +559,8 @@ CONVERSIONS: dict[str, Callable[[Yard], object]] = {
     "attributes of the user": lambda _: _attributes_of_user(),
     "attributes named": lambda yard: _attributes_named(yard),
     "umask": lambda _: os.umask(0o077),
+    "replaced": lambda yard: git(yard.repo, "replace", yard.a, yard.b),
+    "replaced, packed": lambda yard: (git(yard.repo, "replace", yard.a, yard.b), git(yard.repo, "pack-refs", "--all")),
 }
 
 

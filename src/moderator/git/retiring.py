@@ -109,7 +109,7 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
     try:
         # From here on nobody should write: what is younger was written by a straggler, whenever it was noticed.
         renamed_at = os.lstat(trash).st_ctime
-        there, held = Worktree(trash, entry), _held_by(repository, record, wish)
+        there, held = Worktree(trash, entry), _held_by(record, wish)
         again = look_again(repository, there, held, unsaved, watch) if watch else None
         if again is None:
             if unsaved.nested:  # which cannot be asked any longer: they find their way home by where the tree was
@@ -172,7 +172,7 @@ def check_retirement(repository: Repository, record: Record, wish: Wish, measure
     """
     _refuse_unless_ours(repository, record, entry_dir(repository, record))
     worktree = worktree_of(repository, record)
-    unsaved = look(repository, worktree, _held_by(repository, record, wish), measure=measure)
+    unsaved = look(repository, worktree, _held_by(record, wish), measure=measure)
     told = _without_untouched(worktree, unsaved).findings
     findings = [one for one in told if not (wish.keeps_ignored and one.startswith(IGNORED))]
     _refuse_loss(record, unsaved.contents.warnings if wish.rescue else findings, wish)
@@ -250,7 +250,7 @@ def _looked_at_missing(repository: Repository, record: Record, wish: Wish) -> It
             _refuse_moved(record, entry)
             if reason := person_lock(repository, record):
                 raise _locked_by_person(record, reason)
-            unsaved = look(repository, worktree, _held_by(repository, record, wish))
+            unsaved = look(repository, worktree, _held_by(record, wish))
             # With no tree to look at, every file counts as deleted; what matters is staged content and commits.
             unsaved = replace(unsaved, contents=replace(unsaved.contents, modified=[]), hidden=())
             if not wish.rescue:
@@ -403,9 +403,9 @@ def _stamp(path: str) -> tuple[int, ...]:
     return (found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _held_by(repository: Repository, record: Record, wish: Wish) -> str | None:
+def _held_by(record: Record, wish: Wish) -> str | None:
     """Return the ref whose log may be trusted to stay; a rescue holds on its own what only a log names."""
-    return None if wish.rescue else record.ref if repository.commit_of(record.ref) else None
+    return None if wish.rescue else record.ref
 
 
 def _refuse_loss(record: Record, findings: list[str], wish: Wish) -> None:

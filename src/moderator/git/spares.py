@@ -33,11 +33,14 @@ FOLDER = SPARES
 _VERSION = 1
 _CONVERTING = (
     "core.autocrlf", "core.eol", "core.symlinks", "core.filemode", "core.ignorecase", "core.precomposeunicode",
-    "core.attributesfile", "core.checkroundtripencoding", "core.worktree", "attr.", "filter.", "lfs.", "extensions.",
+    "core.attributesfile", "core.checkroundtripencoding", "core.usereplacerefs", "core.worktree",
+    "attr.", "filter.", "lfs.", "extensions.",
 )  # fmt: skip
 """Settings, or how they begin, that decide which bytes a checkout writes, or how."""
 _OF_LINKS = "extensions.relativeworktrees"
 """Decides nothing in a file; git sets it by itself one day."""
+_REPLACED = b" refs/replace/"
+"""How a line of packed-refs goes on, after the object that takes the place of the one that is named then."""
 _EVERYBODYS_ATTRIBUTES = "/etc/gitattributes"
 _PURE_FILTERS = ("lfs",)
 """Filters that are known to look at nothing but the file."""
@@ -251,7 +254,23 @@ def conversion_of(repository: Repository) -> str:
             digest.update(content(path))
         digest.update(b"\0")
     digest.update(_umask())
+    digest.update(json.dumps(_replacements(repository.common)).encode())
     return digest.hexdigest()
+
+
+def _replacements(common: str) -> list[tuple[str, str]]:
+    """Return which objects git takes for others, git-replace(1): what a commit checks out can change by that."""
+    found = {}
+    with contextlib.suppress(OSError):
+        packed = content(os.path.join(common, "packed-refs"))
+        if _REPLACED in packed:
+            lines = (line.partition(_REPLACED) for line in packed.splitlines())
+            found = {os.fsdecode(name): os.fsdecode(by) for by, mark, name in lines if mark}
+    folder = os.path.join(common, "refs", "replace")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            found[name] = os.fsdecode(content(os.path.join(folder, name)).strip())
+    return sorted(found.items())
 
 
 def why_no_spares(repository: Repository) -> str:

@@ -160,7 +160,7 @@ def look(
         verbatim=tuple(verbatim),
         nested=tuple(nested),
         carried=tuple(sorted(carried)),
-        objects=_only_named_here(repository, worktree, ref, {contents.head}),
+        objects=_only_named_here(repository, worktree, ref, {contents.head})[1],
         special=tuple(survey.special),
         empty=tuple(path for path in survey.empty if path not in made),
         modes=_other_modes(worktree, entries, special, survey),
@@ -185,14 +185,13 @@ def look_again(
     survey = before.survey
     if survey is None or before.nested or before.carried or not watch.goes_on(worktree.tree, survey):
         survey = _surveyed(worktree)
-    head = worktree.git("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1), env=polling()).text
+    head, objects = _only_named_here(repository, worktree, ref)
     if before.survey is None or survey.stamps != before.survey.stamps or head != before.contents.head:
         return None
     if as_carried(worktree, before.carried, repository.main_top) != set(
         before.carried
     ):  # no stamp tells of the main checkout
         return None
-    objects = _only_named_here(repository, worktree, ref, {head})
     return replace(before, operation=worktree.operation, objects=objects, survey=survey)
 
 
@@ -430,22 +429,23 @@ def _lines_of(path: str) -> list[bytes]:
 
 
 def _only_named_here(
-    repository: Repository, worktree: Worktree, ref: str | None, known: Iterable[str]
-) -> dict[str, tuple[str, ...]]:
-    """Find objects that nothing but this worktree's own HEAD, logs, private refs and states of operations name."""
-    named = {name for name in (*named_in(worktree.git_dir), *known) if name.strip("0")}
-    held = repository.commit_of(ref) if ref else None
-    if not (named := named - {held}):
-        return {}
-    asked = "".join(f"{name}\n" for name in sorted(named)).encode()
-    lines = repository.git("cat-file", "--batch-check=%(objecttype) %(objectname)", stdin=asked).text.split("\n")
+    repository: Repository, worktree: Worktree, ref: str | None, known: Iterable[str] = ()
+) -> tuple[str, dict[str, tuple[str, ...]]]:
+    """Return the commit at HEAD, and the objects that nothing but this worktree's own files name: HEAD, logs, private refs."""
+    named = sorted({name for name in (*named_in(worktree.git_dir), *known) if name.strip("0")})
+    asked = ["HEAD^{commit}", *([f"{ref}^{{commit}}"] if ref else []), *named]
+    # One process for all that there is to ask.
+    given = os.fsencode("".join(f"{revision}\n" for revision in asked))
+    told = worktree.git("cat-file", "--batch-check=%(objecttype) %(objectname)", stdin=given, env=polling())
+    found = [(kind, name) for kind, _, name in (line.partition(" ") for line in told.text.split("\n"))]
+    head = found[0][1] if found[0][0] == "commit" else ""
+    held = found[1][1] if ref and found[1][0] == "commit" else None
     kinds: dict[str, list[str]] = {}
-    for line in lines:
-        kind, _, name = line.partition(" ")
-        if name != "missing" and kind in ("commit", "tag", "tree", "blob"):
+    for kind, name in dict.fromkeys((found[0], *found[len(asked) - len(named) :])):
+        if kind in ("commit", "tag", "tree", "blob") and name not in ("missing", held):
             kinds.setdefault(kind, []).append(name)
-    found = {kind: _unreachable(repository, kind, names, ref if held else None) for kind, names in kinds.items()}
-    return {kind: names for kind, names in found.items() if names}
+    lost = {kind: _unreachable(repository, kind, names, ref if held else None) for kind, names in kinds.items()}
+    return head, {kind: names for kind, names in lost.items() if names}
 
 
 def _unreachable(repository: Repository, kind: str, names: Sequence[str], ref: str | None) -> tuple[str, ...]:
