@@ -62,6 +62,20 @@ def seal(patch: pytest.MonkeyPatch, home: Path) -> None:
         patch.setenv(name, value)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave all cases of a test but those that `some` asks for, spread over all of them, to the slow ones."""
+    families: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("some") and not item.get_closest_marker("slow"):
+            families.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in families.values():
+        (wanted,) = cases[0].get_closest_marker("some").args  # type: ignore[union-attr]
+        for number, case in enumerate(cases):
+            if number * wanted // len(cases) == (number - 1) * wanted // len(cases):
+                case.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def sealed_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Seal what fixtures of a wider scope than one test do."""

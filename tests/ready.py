@@ -6,6 +6,8 @@ reads when it starts, such as the locale, is not among that: see `can_be_forked`
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -111,6 +113,8 @@ def _serve(asking: socket.socket) -> None:
     for module in pkgutil.walk_packages(moderator.__path__, "moderator."):
         if module.name not in _NO_IMPORT:
             importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()  # nobody's collector needs to look at that: each page it writes to is copied
     while True:
         length, descriptors, _, _ = socket.recv_fds(asking, 12, 3)
         if not length:
@@ -141,7 +145,10 @@ def _attend(descriptors: list[int], arguments: list[str], cwd: str, environment:
         os.environ.update(environment)
         os.chdir(cwd)
         sys.argv[1:] = arguments
-        runpy.run_module("moderator", run_name="__main__", alter_sys=True)
+        try:
+            runpy.run_module("moderator", run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            _leave(ended)
         sys.exit(0)
     for descriptor in streams:
         os.close(descriptor)
@@ -149,6 +156,19 @@ def _attend(descriptors: list[int], arguments: list[str], cwd: str, environment:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os.write(telling, b"%d" % code)
     os._exit(0)
+
+
+def _leave(ended: SystemExit) -> NoReturn:
+    """End as an interpreter would, without taking apart all that was imported: that takes as long as the command did."""
+    if threading.active_count() > 1 or not isinstance(ended.code, int):
+        raise ended
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except OSError:  # nobody reads: whoever ends in the ordinary way has a code for that
+        raise ended from None
+    os._exit(ended.code)
 
 
 if __name__ == "__main__":

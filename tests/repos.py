@@ -96,10 +96,12 @@ def make_repository(
     """Make a repository with these commits on one branch, checked out; no commits leave the branch unborn."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
+    commits = list(commits)
     git(path, "init", "--quiet", f"--initial-branch={branch}", *(["--bare"] if bare else []))
-    git(path, "fast-import", "--quiet", stdin=b"".join(_stream(branch, commits)))
-    if not bare and git(path, "for-each-ref"):
-        git(path, "reset", "--quiet", "--hard")
+    if commits:
+        git(path, "fast-import", "--quiet", stdin=b"".join(_stream(branch, commits)))
+        if not bare:
+            git(path, "reset", "--quiet", "--hard")
     return path
 
 

@@ -174,6 +174,7 @@ def sane(answer: Answer) -> bool:
 
 @pytest.mark.parametrize("dialect", ["", *PARSERS])
 @given(parts=st.lists(noise, max_size=6), places=st.lists(st.integers(0, 5000), max_size=6), stderr=st.text())
+@pytest.mark.some(4)
 def test_any_bytes_in_any_pieces_give_one_answer(
     dialect: str, parts: list[bytes], places: list[int], stderr: str
 ) -> None:
@@ -190,6 +191,7 @@ def test_any_bytes_in_any_pieces_give_one_answer(
 @example([{"type": "result", "is_error": False, "exitCode": 10**400, "total_cost_usd": 10**400}], [])
 @example([{"type": "step_finish", "part": {"cost": 10**400}}], [])
 @example([{"type": "step_finish", "part": {"cost": 1.7e308}}] * 2, [])
+@pytest.mark.some(2)
 def test_objects_of_a_dialect_with_anything_in_them_raise_nothing(
     dialect: str, objects: list[Event], on_stderr: list[Event]
 ) -> None:
@@ -199,6 +201,7 @@ def test_objects_of_a_dialect_with_anything_in_them_raise_nothing(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.some(2)
 def test_objects_of_any_depth_raise_nothing(dialect: str) -> None:
     """What is nested too deep to be read is passed over, and what is just not too deep is not too deep to be told."""
     for depth in (*range(850, 1000), 100_000):
@@ -565,6 +568,7 @@ def test_goose_says_everything_in_one_object(event: Event, answer: Answer) -> No
 
 @pytest.mark.timeout(60)  # without a bound it is minutes
 @pytest.mark.parametrize("dialect", DOCUMENTS)
+@pytest.mark.some(1)
 def test_beginnings_that_lead_nowhere_are_read_within_bounds(dialect: str) -> None:
     """Hundreds of objects that are none, each of which would be read for megabytes; and the end is found all the same."""
     nothing = b'{"k":[\n' * 400 + b"1,\n" * 2_000_000 + b"oops\n"

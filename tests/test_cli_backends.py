@@ -200,6 +200,7 @@ exit 1
 """
 
 
+@pytest.mark.slow
 def test_what_failed_attempts_took_counts_too(repository: Path, tmp_path: Path) -> None:
     """The sum of a run, and the table of variants, have what all attempts took, not only the last ones."""
     paid = {
@@ -229,6 +230,7 @@ def test_who_takes_anothers_place_is_said_as_a_warning(repository: Path, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_a_backend_that_was_mended_does_what_it_failed_at(repository: Path, tmp_path: Path) -> None:
     """A task whose backend failed is not finished: --resume says so, and runs it."""
     configured(repository, {"one": fake_backend("codex-jsonl", "need-login")}, default_backend="one")
@@ -246,6 +248,7 @@ def test_a_backend_that_was_mended_does_what_it_failed_at(repository: Path, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_a_followed_log_goes_on_with_the_next_attempt(repository: Path, tmp_path: Path) -> None:
     """Also where it was begun while the first attempt was made: all that the task prints is there."""
     limited = fake_backend("codex-jsonl", "rate-limit", "--seconds", "2", "--counter", str(tmp_path / "count"))
@@ -264,6 +267,7 @@ def test_a_followed_log_goes_on_with_the_next_attempt(repository: Path, tmp_path
     assert "note: attempt 2 with good" in followed.stderr
 
 
+@pytest.mark.slow
 def test_only_what_is_there_can_be_picked(repository: Path, tmp_path: Path) -> None:
     """A variant that never began, or of which nothing is left, is refused with those that are there; nothing is removed."""
     configured(repository, {"one": fake_backend()}, default_backend="one")
@@ -333,6 +337,7 @@ def branch_of(repository: Path, task_id: str) -> str:
     return next(str(one["branch"]) for one in found if one["task_id"] == task_id)
 
 
+@pytest.mark.slow
 def test_pick_refuses_what_is_no_variant_and_frees_branches_when_asked(repository: Path, tmp_path: Path) -> None:
     """A name that is none is refused with those that are; --branches frees the others' branches, their commits rescued."""
     configured(repository, {"one": fake_backend()}, default_backend="one")
@@ -354,6 +359,7 @@ def test_pick_refuses_what_is_no_variant_and_frees_branches_when_asked(repositor
     assert commit in git(repository, "rev-list", "--glob=refs/moderator/rescue/*").split()
 
 
+@pytest.mark.slow
 def test_a_variant_in_use_keeps_all_of_them(repository: Path, tmp_path: Path) -> None:
     """One that a person locked refuses the whole pick; nothing is removed."""
     configured(repository, {"one": fake_backend()}, default_backend="one")
@@ -378,6 +384,7 @@ def test_a_dry_run_shows_who_would_do_what(repository: Path, tmp_path: Path) -> 
     assert [one["backend"] for one in plan["tasks"]] == ["one", "shell"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_two_tries_is_continued(repository: Path, tmp_path: Path) -> None:
     """What was cut short before its second try is run by --resume, as a further attempt."""
     limited = fake_backend("codex-jsonl", "rate-limit", "--times", "9", "--counter", str(tmp_path / "count"))

@@ -167,6 +167,7 @@ def test_a_mirror_is_refused_with_the_setting_to_change(tmp_path: Path, reposito
     ],
     ids=["missing", "empty", "no tasks", "not YAML", "duplicate keys", "duplicate ids", "types and keys"],
 )  # fmt: skip
+@pytest.mark.some(3)
 def test_a_task_list_that_cannot_be_read(tmp_path: Path, repository: Path, text: str | None, said: list[str]) -> None:
     """Every problem of the file at once, each with its line and column, and a suggestion for what is misspelt."""
     listed = tmp_path / "tasks.yaml"
@@ -244,6 +245,7 @@ def test_a_checkout_with_changes(tmp_path: Path, repository: Path, tasks: Path, 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
+@pytest.mark.some(5)
 def test_what_was_typed_does_not_fit(
     tmp_path: Path, repository: Path, tasks: Path, arguments: list[str], said: str, hint: str | None
 ) -> None:
@@ -344,6 +346,7 @@ def test_workspaces_on_a_full_disk(tmp_path: Path, mounted: Path) -> None:
         (["./no/such"], "'./no/such' does not exist"),
     ],
 )
+@pytest.mark.some(1)
 def test_a_command_that_cannot_be_started(tmp_path: Path, repository: Path, run: list[str], said: str) -> None:
     """The task could not start and says why; its neighbours run."""
     listed = task_list(tmp_path / "t", {"id": "bad", "run": run}, {"id": "good", "run": "echo x > x"})
@@ -426,6 +429,7 @@ def test_a_damaged_record_stops_what_needs_it(tmp_path: Path, repository: Path, 
         assert refused(tmp_path, repository, *arguments) == (4, _damage(damaged))
 
 
+@pytest.mark.slow
 def test_a_damaged_record_stops_nothing_else(repository: Path, damaged: Path) -> None:
     """Workspaces are listed, shown, compared and removed without it; only outcomes are unknown, with a warning."""
     done = moderator(repository, "list", "--json")
@@ -442,6 +446,7 @@ def test_a_damaged_record_stops_nothing_else(repository: Path, damaged: Path) ->
     assert damaged.read_bytes() == b"garbage\n" * 100
 
 
+@pytest.mark.slow
 def test_a_root_for_workspaces_that_vanished(tmp_path: Path, repository: Path, tasks: Path) -> None:
     """With the whole folder of workspaces away, a disk not mounted say, all are missing, and none is given up for that."""
     assert moderator(repository, "run", tasks).returncode == 0

@@ -109,6 +109,7 @@ def test_how_long_the_trash_keeps_is_configured(repository: Path) -> None:
     assert f"  in the trash until {until}: a.key\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_no_days_in_the_trash_are_until_the_next_clean_up(repository: Path, tmp_path: Path) -> None:
     """With `trash.days` 0 a command keeps what it has just removed, for undo to bring back; the next one deletes it."""
     (repository / "moderator.yaml").write_text("trash: {days: 0}\n")
@@ -212,6 +213,7 @@ def test_what_ended_well_or_not_goes_and_the_rest_is_explained(repository: Path)
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_age_and_number(repository: Path) -> None:
     """The last two stay; nothing here is a day old, and everything is older than nothing."""
     assert moderator(repository, "clean", "--older-than", "1d").stdout.startswith("nothing to remove among 3 ")
@@ -349,6 +351,7 @@ def test_what_is_back_is_in_the_trash_no_longer(repository: Path) -> None:
     assert "in the trash no longer (1)\n  a.key\n" in moderator(repository, "rescue", "show", "secret").stdout
 
 
+@pytest.mark.slow
 def test_a_name_that_means_two_is_refused(repository: Path, tmp_path: Path) -> None:
     """Where one task's id is another's branch, no command takes either for the other: exit 2 with a name for each."""
     twin = task_list(tmp_path / "t", {"id": "main-task-half", "run": "true"})

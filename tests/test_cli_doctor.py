@@ -152,6 +152,7 @@ def test_a_configuration_that_cannot_be_read_is_a_problem_among_others(shop: Pat
     assert done.returncode == 3
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_dead_is_information(shop: Path) -> None:
     """A run that says that it runs, and does not, is named with what goes on with it."""
     tasks = task_list(shop.parent / "tasks.yaml", {"id": "three", "run": "true"})

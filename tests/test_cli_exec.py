@@ -125,6 +125,7 @@ def test_in_all_of_them(repository: Path, tmp_path: Path) -> None:
     assert (nothing.returncode, document(nothing)["results"]) == (0, [])
 
 
+@pytest.mark.slow
 def test_nobody_else_gets_a_workspace_meanwhile(repository: Path, tmp_path: Path) -> None:
     """A live run's workspace is refused, unless only reading is meant; and what exec has is neither run in nor removed."""
     with GitManager(repository).hold("one"):
@@ -219,6 +220,7 @@ def test_open(repository: Path, tmp_path: Path) -> None:
     assert picture(repository / ".git/moderator/workspaces") == before
 
 
+@pytest.mark.slow
 def test_open_renders_what_exec_does(tmp_path: Path) -> None:
     """With the environment that it agrees with, but a directory for temporary files that stays; once that is agreed to."""
     tracked = {".env.example": "PORT=${MODERATOR_PORT}\n", ".gitignore": ".env\n"}

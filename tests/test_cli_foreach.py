@@ -103,6 +103,7 @@ def test_the_plan_shows_every_task_and_makes_nothing(repository: Path, tmp_path:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
+@pytest.mark.some(5)
 def test_what_does_not_fit_is_told(repository: Path, arguments: list[str], said: str | None) -> None:
     """A sentence, exit code 2, and nothing is made."""
     before = picture(repository)

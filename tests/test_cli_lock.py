@@ -169,6 +169,7 @@ def test_what_another_machine_left_is_freed_by_a_person_s_word(repository: Path)
     assert (again.returncode, again.stdout) == (0, "t_1 was not held by another machine\n")
 
 
+@pytest.mark.slow
 def test_a_lease_without_a_workspace_is_freed_too(repository: Path, tmp_path: Path) -> None:
     """A machine that died before it made anything leaves only its name: the command in the hint frees that as well."""
     lease = repository / ".git/moderator/leases/new.lock"

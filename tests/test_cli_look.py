@@ -113,6 +113,7 @@ def test_where_nothing_was_run(tmp_path: Path) -> None:
     assert picture(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_list_looks_into_fifty_workspaces_unasked(tmp_path: Path) -> None:
     """Beyond fifty, changes are unknown until `--status` asks for them, and a note says so."""
     repository = make_repository(tmp_path / "sample")
@@ -322,6 +323,7 @@ def test_history_lists_runs_and_the_tasks_of_one(untouched: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_unknown_or_not_named_well_is_told(tmp_path: Path) -> None:
     """No run begins so, or several do: exit 2, with the ids to choose from."""
     repository = make_repository(tmp_path / "sample")
@@ -346,6 +348,7 @@ def test_a_run_that_is_unknown_or_not_named_well_is_told(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["task_01", "task-001"])
 @pytest.mark.parametrize("arguments", [["show"], ["path"], ["diff"], ["clean"], ["clean", "--dry-run"]], ids=" ".join)
+@pytest.mark.some(4)
 def test_a_task_that_is_misspelt_is_told(untouched: Path, arguments: list[str], name: str) -> None:
     """An id that no workspace has is an error with the nearest one, and changes nothing."""
     done = moderator(untouched, *arguments, name)
@@ -380,6 +383,7 @@ def test_what_a_removed_task_did_can_still_be_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [["list"], ["list", "--json"], ["show", "task_001"], ["diff", "task_001"], ["history"]]
 )
+@pytest.mark.some(2)
 def test_a_reader_that_goes_away_is_no_error(untouched: Path, arguments: list[str]) -> None:
     """`| head -1` and a reader that never reads: no traceback, no message."""
     line = " ".join(f"'{part}'" for part in command(*arguments))

@@ -102,6 +102,7 @@ def test_fill_without_a_number_asks_the_configuration(repository: Path) -> None:
     assert "1 spare ready, 1 wanted" in moderator(repository, "pool", "fill").stdout
 
 
+@pytest.mark.slow
 def test_clean_gives_up_what_is_too_old(repository: Path) -> None:
     """Spares older than the configuration wants go with clean; a dry run only looks."""
     configure(repository, pool={"size": 1, "days": 1})
@@ -148,6 +149,7 @@ def test_a_program_that_takes_spares_has_new_ones_made(repository: Path) -> None
     wait_until(lambda: ready(repository) == 2 and not filling(repository), "a full pool")
 
 
+@pytest.mark.slow
 def test_a_run_with_build_caches(repository: Path, tmp_path: Path) -> None:
     """With recycle: keep_ignored the next task finds what the last one built, and nothing is in the trash."""
     configure(repository, keep="never", recycle="keep_ignored")  # and nobody fills the pool meanwhile

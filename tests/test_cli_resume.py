@@ -159,6 +159,7 @@ def test_two_that_resume_at_once(repository: Path, tmp_path: Path) -> None:
     assert (run["state"], run["pid"], run["succeeded"]) == ("finished", winner.pid, 2)
 
 
+@pytest.mark.slow
 def test_two_that_begin_at_once(repository: Path, tmp_path: Path) -> None:
     """One of them runs, the other is told that it is held and leaves no run behind; killed, the one is what is resumed."""
     listed = task_list(tmp_path / "t", waiting(tmp_path, "one"), counting(tmp_path, "two"))
@@ -178,6 +179,7 @@ def test_two_that_begin_at_once(repository: Path, tmp_path: Path) -> None:
     assert (document(done)["run_id"], ran(tmp_path)) == (run["run_id"], ["one 1", "one 2", "two 1"])
 
 
+@pytest.mark.slow
 def test_a_run_whose_tasks_are_all_held_says_so(repository: Path, tmp_path: Path) -> None:
     """Where somebody else has every task, nothing is run and the exit code says why; where one is free, a task has failed."""
     listed = task_list(tmp_path / "t", counting(tmp_path, "one"), counting(tmp_path, "two"))
@@ -230,6 +232,7 @@ def test_an_interrupted_run_is_continued(repository: Path, tmp_path: Path) -> No
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_to_do(repository: Path, tmp_path: Path) -> None:
     """Its table is shown with its exit code, from the branch that moved on as well; new tasks are a new run of their own."""
     tasks = [counting(tmp_path, "good"), counting(tmp_path, "bad", "exit 3")]
@@ -266,6 +269,7 @@ def test_a_finished_run_has_nothing_left_to_do(repository: Path, tmp_path: Path)
     assert ("main-task-good" in row, note.partition(" to its commit ")[0]) == (False, "note: good: nothing leads")
 
 
+@pytest.mark.slow
 def test_a_task_that_left_the_file_is_left_alone(repository: Path, tmp_path: Path) -> None:
     """Its workspace stays as the kill left it, and a note says so; a task that came is run."""
     listed = task_list(tmp_path / "t", waiting(tmp_path, "one"), waiting(tmp_path, "two"))
@@ -304,6 +308,7 @@ def test_a_run_goes_on_as_it_began_or_not_at_all(repository: Path, tmp_path: Pat
     assert (same.returncode, ran(tmp_path)) == (0, ["one 1", "two 1", "two 2"])
 
 
+@pytest.mark.slow
 def test_what_a_person_keeps_is_not_set_aside(repository: Path, tmp_path: Path) -> None:
     """A workspace that somebody locked refuses the whole run, with or without `--fresh`, before anything is touched."""
     listed = task_list(tmp_path / "t", waiting(tmp_path, "one"), waiting(tmp_path, "two"))
@@ -373,6 +378,7 @@ def test_fresh_where_nothing_is_left_is_a_plain_run(repository: Path, tmp_path: 
     assert git(repository, "for-each-ref", "refs/moderator") == ""
 
 
+@pytest.mark.slow
 def test_fresh_does_not_take_what_belongs_to_another_task(repository: Path, tmp_path: Path) -> None:
     """A name that another id owns is refused for all tasks before anything is set aside."""
     assert moderator(repository, "run", task_list(tmp_path / "t", {"id": "a_b", "run": "echo x > x"})).returncode == 0

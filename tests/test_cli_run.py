@@ -135,6 +135,7 @@ def test_without_progress_json_is_all_there_is(repository: Path, tasks: Path) ->
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 @pytest.mark.parametrize("level", ["none", "directory", "branch", "full"])
+@pytest.mark.some(3)
 def test_a_dry_run_creates_nothing_at_all(
     repository: Path, tasks: Path, tmp_path: Path, level: str, as_json: bool
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_dry_run_shows_the_plan(repository: Path, tasks: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("always", [*"cdfg"]), ("failed", [*"fg"]), ("never", [*"fg"])])
+@pytest.mark.some(2)
 def test_keep_says_whose_workspaces_stay(repository: Path, tmp_path: Path, keep: str, kept: list[str]) -> None:
     """`--keep` removes what it may; work that is in no commit is kept whatever it says, and told once for all of them."""
     listed = task_list(
@@ -423,6 +425,7 @@ def test_a_name_in_any_bytes_is_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("redirected", ["2>&-", ">&-", "2>/dev/full", "< /dev/null >&- 2>&-"])
+@pytest.mark.some(2)
 def test_a_run_is_carried_through_without_anybody_listening(repository: Path, tmp_path: Path, redirected: str) -> None:
     """With stdout or stderr closed or on a full disk, tasks run and are recorded all the same."""
     listed = task_list(tmp_path / "t", {"id": "one", "run": "echo x > x"})

@@ -27,6 +27,7 @@ def states(repository: Path) -> dict[str, tuple[str, str | None]]:
     return {one["task_id"]: (one["state"], one["outcome"]) for one in listed}
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_a_set_up_sets_up_again(repository: Path, tmp_path: Path) -> None:
     """Every stage has its word; the set-up ends with its run; --resume repeats it in a new workspace, in the old one if asked."""
     pids, go = tmp_path / "pids", tmp_path / "go"
@@ -99,6 +100,7 @@ def test_clean_tears_down_first(repository: Path, tmp_path: Path) -> None:
     assert states(repository) == {"one": ("teardown failed", "unchanged")}
 
 
+@pytest.mark.slow
 def test_a_repositorys_own_teardown_is_not_executed_once_the_agreement_is_taken_back(
     repository: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_workspace_made_by_hand_is_set_up_as_a_run_would(repository: Path, tmp
     assert "note: one is set up already" in moderator(repository, "setup", "one").stderr
 
 
+@pytest.mark.slow
 def test_a_set_up_can_be_left_for_later(repository: Path, tmp_path: Path) -> None:
     """`--no-setup` leaves it, `setup` does it, with the teardown to come; that of a run is the run's to repeat."""
     said = tmp_path / "said"
@@ -180,6 +183,7 @@ def test_a_set_up_can_be_left_for_later(repository: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.some(1)
 def test_a_set_up_by_hand_that_is_cut_short_leaves_no_process(
     number: signal.Signals, code: int, repository: Path, tmp_path: Path
 ) -> None:
@@ -203,6 +207,7 @@ def test_a_set_up_by_hand_that_is_cut_short_leaves_no_process(
     assert states(repository) == {"one": ("ready", None)}
 
 
+@pytest.mark.slow
 def test_what_is_made_again_gets_what_is_carried(repository: Path, tmp_path: Path) -> None:
     """By undo, adopt, rescue restore as by create, and none is called ready; what cannot be had is told, and holds no undo up."""
     (repository / ".git/info/exclude").write_text(".env\n")

@@ -48,6 +48,7 @@ def summary(result: TaskResult) -> tuple[str, str | None, int]:
 
 @pytest.mark.parametrize("way", ["stdin", "file", "argument"])
 @pytest.mark.parametrize("dialect", PARSERS)
+@pytest.mark.some(7)
 def test_an_agent_gets_its_prompt_and_its_work_is_committed(dialect: str, way: str, tmp_path: Path) -> None:
     """Whatever it speaks and however the prompt goes in: the work is a commit, and what it said is told with the result."""
     repository = sample(tmp_path)
@@ -375,6 +376,7 @@ class Says:
     ],
     ids=lambda value: str(value)[:30],
 )
+@pytest.mark.some(6)
 def test_a_call_that_cannot_be_made_is_its_tasks_failure(answer: Any, reason: str, tmp_path: Path) -> None:
     """It names the backend and the field; the worker goes on with the next task."""
     routing = {"gear3": {"backend_routing": {"default_backend": "odd"}}}

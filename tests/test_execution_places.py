@@ -70,6 +70,7 @@ OWN = "-c user.name=Agent -c user.email=agent@example.org"
         "chmod 600 README.md; mkdir -m 0 closed",
     ],
 )
+@pytest.mark.some(6)
 def test_a_worktree_is_as_at_the_start_whatever_was_done_to_it(
     script: str, level: IsolationLevel, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_where_a_worktree_cannot_be_made_anew_nobody_tries_again(script: str, tm
         ("echo more > more.txt", "the checkout "),
     ],
 )
+@pytest.mark.some(6)
 def test_in_a_checkout_another_attempt_needs_it_exactly_as_it_was(
     script: str, reason: str, level: IsolationLevel, tmp_path: Path
 ) -> None:

@@ -259,6 +259,7 @@ def assert_adopted_or_untouched(folder: Path, action: str, step: int | str, by_d
 
 
 @pytest.mark.parametrize(("done", "by_doctor"), [(done, number % 2 == 0) for number, done in enumerate(STEPS)])
+@pytest.mark.some(3)
 def test_killed_while_adopting(tmp_path: Path, done: str, by_doctor: bool) -> None:
     """Wherever it is killed: the worktree is adopted or as it was, nothing of it has changed, and the doctor finds nothing more."""
     assert assert_adopted_or_untouched(tmp_path, *STEPS[done], by_doctor=by_doctor)

@@ -505,6 +505,7 @@ def test_two_workspaces_at_once_get_each_their_own(repository: Path) -> None:
         "os.remove moderator.restoring",
     ],
 )
+@pytest.mark.some(2)
 def test_a_process_killed_while_it_carries_leaves_nothing_half_made(step: str, repository: Path) -> None:
     """The next one makes the workspace anew and whole; what the dead one copied is not taken for anybody's work."""
     given = context(repository.parent, "one")

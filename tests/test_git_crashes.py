@@ -127,6 +127,7 @@ def assert_taken_back_after(step: int | str, folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("step", MAKING)
+@pytest.mark.some(4)
 def test_killed_while_making_a_workspace(tmp_path: Path, step: str) -> None:
     """Wherever its maker is killed, the next attempt gets a whole workspace, and only that."""
     assert assert_made_after(MAKING[step], tmp_path, FULL, fallback=False)
@@ -139,12 +140,14 @@ def test_killed_while_git_makes_a_worktree(tmp_path: Path, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", REMOVING)
+@pytest.mark.some(4)
 def test_killed_while_removing_a_workspace(tmp_path: Path, step: str) -> None:
     """Wherever its remover is killed, the workspace is whole or gone; the next removal ends it, its branch stays."""
     assert assert_removed_after(REMOVING[step], tmp_path)
 
 
 @pytest.mark.parametrize("step", REMOVING)
+@pytest.mark.some(4)
 def test_a_removal_that_was_killed_is_taken_back(tmp_path: Path, step: str) -> None:
     """Wherever a remover is killed before it decided, asking for the workspace again gives it back with its commits."""
     assert assert_taken_back_after(REMOVING[step], tmp_path)
@@ -213,6 +216,7 @@ def assert_nothing_lost_after(step: int | str, folder: Path, action: str) -> boo
 
 
 @pytest.mark.parametrize(("action", "step"), [("rescue", s) for s in RESCUING] + [("undo", s) for s in UNDOING])
+@pytest.mark.some(4)
 def test_killed_while_taking_away_or_bringing_back(tmp_path: Path, action: str, step: str) -> None:
     """Wherever a removal with a rescue, or its undo, is killed, nothing is lost and the workspace can be had again."""
     steps = RESCUING if action == "rescue" else UNDOING

@@ -576,6 +576,7 @@ def _attributes_named(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("how", CONVERSIONS)
+@pytest.mark.some(6)
 def test_a_spare_made_under_other_settings_is_not_handed_out(tmp_path: Path, how: str) -> None:
     """Changed settings, attributes or umask count at once, also for a manager that was opened before; then it is retired."""
     yard = Yard(tmp_path)
@@ -855,6 +856,7 @@ MENDED: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("how", MENDED)
+@pytest.mark.some(4)
 def test_what_was_touched_is_written_anew(tmp_path: Path, how: str) -> None:
     """Whatever was done to files, with all of it in commits: the workspace comes back, and the next one is as a fresh one."""
     yard = Yard(tmp_path, commits=[("a", {**A, ".gitattributes": "*.crlf text eol=crlf\n"}), ("b", B)])
@@ -1231,6 +1233,7 @@ def assert_sound_after(step: int | str, folder: Path, action: str, order: tuple[
         for number, step in enumerate(steps)
     ],
 )
+@pytest.mark.some(6)
 def test_killed_at_a_step_of_the_pool(tmp_path: Path, action: str, step: str) -> None:
     """Wherever who claims, re-points, fills, drains or recycles is killed, what comes next uses the spare or retires it."""
     steps = KILLS[action][0]

@@ -209,6 +209,7 @@ KINDS: list[Spoil] = [
 
 
 @pytest.mark.parametrize("spoil", KINDS, ids=lambda spoil: spoil.__name__)
+@pytest.mark.some(7)
 def test_a_removed_workspace_is_made_again_as_it_was(
     tmp_path: Path, repo: Path, manager: GitManager, spoil: Spoil
 ) -> None:
@@ -689,6 +690,7 @@ def expire(repo: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("refspec", ["+refs/*:refs/*", "+refs/heads/*:refs/heads/*", "+refs/x/*:refs/moderator/*"])
+@pytest.mark.some(1)
 def test_nothing_is_kept_where_a_fetch_would_prune_it(
     tmp_path: Path, repo: Path, manager: GitManager, refspec: str
 ) -> None:
@@ -880,6 +882,7 @@ def test_what_is_written_in_the_moment_of_the_rename_is_seen(
         pytest.param(lambda tree: git(tree, "commit", "--quiet", "--allow-empty", "-m", "mine"), id="commit"),
     ],
 )
+@pytest.mark.some(2)
 def test_what_is_written_into_a_large_tree_in_that_moment_is_seen(
     tmp_path: Path, manager: GitManager, action: Spoil
 ) -> None:
@@ -1139,6 +1142,7 @@ def test_thousands_of_commits_are_held(tmp_path: Path, repo: Path, manager: GitM
 
 
 @pytest.mark.parametrize("damage", ['{"version": 1', '{"version": 1, "removal": {}, "record": {}}', "[]", '"x"'])
+@pytest.mark.some(2)
 def test_a_damaged_record_of_a_removal_is_told(tmp_path: Path, repo: Path, manager: GitManager, damage: str) -> None:
     """What cannot be read is never trusted, overwritten or passed over: no other comes back in its place but by name."""
     for task_id in ("a", "b"):
@@ -1182,6 +1186,7 @@ def test_a_name_that_means_two_removals_is_refused(tmp_path: Path, repo: Path, m
 
 
 @pytest.mark.parametrize("name", ["m1", "main-task-m1", None])
+@pytest.mark.some(1)
 def test_undo_of_a_removal_that_was_cut_short(tmp_path: Path, repo: Path, name: str | None) -> None:
     """A removal killed before it was written down is what is undone, by name or as the last; no other comes back for it."""
     manager = GitManager(repo)
@@ -1357,6 +1362,7 @@ def test_an_undo_that_fails_can_be_tried_again(tmp_path: Path, repo: Path, manag
     ],
     ids=str,
 )
+@pytest.mark.some(4)
 def test_a_forged_rescue_is_none(tmp_path: Path, repo: Path, manager: GitManager, forged: dict[str, object]) -> None:
     """What a task wrote among the rescues is believed only if it can be true; it hides none, and nothing is done with it."""
     tree = Path(made(tmp_path, manager).path)
@@ -1382,6 +1388,7 @@ def test_a_forged_rescue_is_none(tmp_path: Path, repo: Path, manager: GitManager
     [{"kept_until": "never"}, {"tip": 7}, {"branch": "a\0b"}, {"removed_at": "x"}, {"left": 1}, {"id": "y"}],
     ids=str,
 )
+@pytest.mark.some(2)
 def test_a_removal_with_values_that_cannot_be_is_passed_over(
     tmp_path: Path, repo: Path, manager: GitManager, change: dict[str, object]
 ) -> None:

@@ -210,6 +210,7 @@ def test_what_is_brought_back_has_its_submodules_again(
         "remove restoring",
     ],
 )
+@pytest.mark.some(2)
 def test_a_process_killed_in_between_leaves_nothing_half_made(step: str, repository: Path) -> None:
     """The next one makes the workspace anew and whole; what the dead one checked out is not taken for anybody's work."""
     (repository / "deps").mkdir()

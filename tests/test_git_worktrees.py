@@ -656,6 +656,7 @@ def odd_names(tree: Path, repo: Path) -> None:
         (submodule, "repositories of their own, submodules say: library"),
     ],
 )
+@pytest.mark.some(13)
 def test_work_that_is_in_no_commit_refuses_the_removal(
     tmp_path: Path, repo: Path, manager: GitManager, spoil: Spoil, finding: str
 ) -> None:

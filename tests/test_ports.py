@@ -128,6 +128,7 @@ def test_a_reservation_lasts_as_long_as_anybody_holds_its_descriptor(tmp_path: P
         one.release()
 
 
+@pytest.mark.slow
 def test_tasks_of_two_processes_listen_side_by_side(tmp_path: Path, home: Path) -> None:
     """64 tasks of two runs listen on every port of their blocks, no two have one slot, and no reservation is left."""
     first, slots = free_range(1000), tmp_path / "slots"

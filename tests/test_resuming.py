@@ -226,6 +226,7 @@ def resume(repository: Path, tmp_path: Path, tasks: list[Any], **choices: Any) -
 
 @pytest.mark.parametrize("keep", ["always", "never"])
 @pytest.mark.parametrize("level", ["full", "directory", "branch"])
+@pytest.mark.some(3)
 def test_a_kill_between_commit_and_record_costs_nothing(level: str, keep: str, tmp_path: Path) -> None:
     """A task whose work is committed is recorded as done, with that commit, and not run a second time."""
     repository = sample(tmp_path)
@@ -501,6 +502,7 @@ def kept_notes(repository: Path, tmp_path: Path, tasks: list[Any]) -> list[tuple
         ("pruned", "its commit"),
     ],
 )
+@pytest.mark.some(3)
 def test_a_result_whose_branch_is_gone_says_what_has_become_of_its_work(how: str, noted: str, tmp_path: Path) -> None:
     """Merged, or held by another name, all is well; a commit that nothing leads to, or that is gone, is told, the branch is not."""
     repository = sample(tmp_path)

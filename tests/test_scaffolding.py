@@ -297,6 +297,7 @@ def test_a_python_project_goes_from_init_to_twelve_green_tasks(tmp_path: Path) -
 
 
 @pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="there is no node")
+@pytest.mark.slow
 def test_a_node_project_goes_from_init_to_twelve_green_tasks(tmp_path: Path) -> None:
     """With modules that git ignores, which every workspace gets."""
     files = {f"src/m{number}.js": f"module.exports = {number};\n" for number in range(10)}

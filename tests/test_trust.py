@@ -187,6 +187,7 @@ def test_a_run_refuses_until_somebody_agreed(repository: Path, listed: Path, tmp
     assert (tree / "mine").exists()
 
 
+@pytest.mark.slow
 def test_what_is_carried_needs_agreement_too(repository: Path, listed: Path) -> None:
     """A secret goes into a workspace by the repository's word only after an agreement, whichever command makes it."""
     (repository / ".git" / "info" / "exclude").write_text("moderator.yaml\n.env\n")
@@ -228,6 +229,7 @@ def test_a_repository_shortens_no_time_in_the_trash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [("backends",), ("route", "TASKS"), ("run", "TASKS", "--dry-run"), ("run", "TASKS")]
 )
+@pytest.mark.some(1)
 def test_backends_of_a_repositorys_own_need_agreement_too(
     repository: Path, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
