@@ -38,7 +38,7 @@ def main() -> int:
             if options.repo:
                 files = len(git(options.repo, "ls-tree", "-r", "--name-only", "HEAD").splitlines())
                 # A thousand workspaces of a large repository fill a disk: those rows are of a small one then.
-                of_it, others = (files, max(sizes.rounds)), [(sizes.files[0], sizes.rounds[0])] if files > _FEW else []
+                of_it, others = (files, sizes.rounds[-1]), [(sizes.files[0], sizes.rounds[0])] if files > _FEW else []
                 counts, rounds = zip(*others, of_it, strict=True)
                 sizes = replace(sizes, files=counts, rounds=rounds)
             ground = Ground(folder, race_folder, sizes, _say, options.repo, tuple(options.compare or ()) or None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moderator.git.dating import dates_changes
+from moderator.git.mounts import is_local
 from moderator.git.younger import is_anything_younger
 
 _NEVER, _AT_ONCE = sys.maxsize, 0
@@ -74,29 +77,49 @@ def test_both_ways_say_the_same(tree: Path, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(
     "lie",
-    ["exit 0", "exit 1", "echo no >&2", "sleep 0; kill -9 $$", 'shift $(($# - 6)); echo "$1/x"; exit 1'],
-    ids=["silence", "failure", "complaint", "killed", "rubbish"],
+    [
+        "exit 0",
+        "exit 1",
+        "echo no >&2",
+        "kill -9 $$",
+        "echo rubbish",
+        'shift $(($# - 3)); echo "$2"',  # the file that says when, and nothing else, whatever there is
+        'shift $(($# - 3)); echo "$2"; sleep 0.1; echo more',
+    ],
+    ids=["silence", "failure", "complaint", "killed", "rubbish", "one file", "one file first"],
 )
-def test_no_find_that_lies_is_believed(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str) -> None:
-    """One that says nothing says neither that all is old: what is younger is found all the same."""
+def test_no_find_that_lies_is_believed(tree: Path, tmp_path: Path, lie: str) -> None:
+    """Neither when all is old nor when something is not: Python says what is so."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/find").write_text(f"#!/bin/sh\n{lie}\n")
     (tmp_path / "bin/find").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     at = later(tree)
-    if lie != "exit 0":  # of whoever says nothing it is not even known that all is old
-        assert not is_anything_younger(str(tree), at, _AT_ONCE)
+    assert not is_anything_younger(str(tree), at, _AT_ONCE, str(tmp_path / "bin"))
     CHANGES["a file written"](tree)
-    assert is_anything_younger(str(tree), at, _AT_ONCE)
+    assert is_anything_younger(str(tree), at, _AT_ONCE, str(tmp_path / "bin"))
 
 
-def test_without_a_find_python_looks(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", ["exit 1", "echo no >&2"], ids=["failure", "complaint"])
+def test_a_find_that_begins_to_fail_is_not_believed(tree: Path, tmp_path: Path, fault: str) -> None:
+    """It did as it should when it was tried out, and not any more."""
+    (tmp_path / "bin").mkdir()
+    find, broken = tmp_path / "bin/find", tmp_path / "broken"
+    find.write_text(f'#!/bin/sh\n[ -e {broken} ] && {{ {fault}; exit 0; }}\nexec {shutil.which("find")} "$@"\n')
+    find.chmod(0o755)
+    at = later(tree)
+    assert not is_anything_younger(str(tree), at, _AT_ONCE, str(find.parent))
+    broken.touch()
+    assert not is_anything_younger(str(tree), at, _AT_ONCE, str(find.parent))
+    CHANGES["a file written"](tree)
+    assert is_anything_younger(str(tree), at, _AT_ONCE, str(find.parent))
+
+
+def test_without_a_find_python_looks(tree: Path, tmp_path: Path) -> None:
     """As on machines on which there is none."""
-    monkeypatch.setenv("PATH", "")
     at = later(tree)
-    assert not is_anything_younger(str(tree), at, _AT_ONCE)
+    assert not is_anything_younger(str(tree), at, _AT_ONCE, str(tmp_path / "nowhere"))
     CHANGES["a file written"](tree)
-    assert is_anything_younger(str(tree), at, _AT_ONCE)
+    assert is_anything_younger(str(tree), at, _AT_ONCE, str(tmp_path / "nowhere"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
@@ -117,3 +140,13 @@ def test_a_file_system_is_tried_out(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
     with pytest.raises(OSError, match="nowhere"):
         dates_changes(str(tmp_path / "nowhere"), 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_only_what_this_machine_alone_writes_to_is_local(tmp_path: Path) -> None:
+    """By the name of the file system, as df(1) has it; one that is no place to keep files is none."""
+    listed = subprocess.run(["df", "-PT", tmp_path], capture_output=True, text=True, check=True).stdout
+    assert is_local(str(tmp_path)) == (
+        listed.splitlines()[-1].split()[1] in ("ext4", "tmpfs", "xfs", "btrfs", "overlay")
+    )
+    assert not is_local("/proc/self")

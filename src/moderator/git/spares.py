@@ -267,8 +267,8 @@ def _replacements(common: str) -> list[tuple[str, str]]:
             lines = (line.partition(_REPLACED) for line in packed.splitlines())
             found = {os.fsdecode(name): os.fsdecode(by) for by, mark, name in lines if mark}
     folder = os.path.join(common, "refs", "replace")
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        with contextlib.suppress(OSError):
             found[name] = os.fsdecode(content(os.path.join(folder, name)).strip())
     return sorted(found.items())
 

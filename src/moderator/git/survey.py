@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from moderator.git.dating import dates_changes
+from moderator.git.mounts import is_local
 from moderator.git.younger import is_anything_younger
 
 _TICK = 0.05  # seconds by which times of files may be behind the clock, with a wide margin
@@ -184,32 +185,35 @@ class Watch:
         return not any(first <= changed <= last for _, _, changed, _ in stamps)
 
     def goes_on(self, tree: str, survey: Survey) -> bool:
-        """Whether nothing in a tree, by now perhaps renamed, has changed since either; False where only a survey can tell.
+        """Whether nothing in a tree, by now perhaps renamed, has changed since the survey; False where only another can tell.
 
-        `survey` is of the tree, and covered: so whatever is younger now was changed since, and nothing else was.
+        `survey` is of the tree, and covered: so whatever is younger now was changed since, and nothing else was.  Other machines
+        have other clocks, so that holds of what only this one writes to.
         """
         stamps = survey.stamps
-        if len(stamps) < _MANY or survey.nested:
+        if len(stamps) < _MANY or survey.nested or not is_local(tree):
             return False
         try:
             found = os.lstat(tree)
             if not dates_changes(os.path.dirname(tree), found.st_dev):
                 return False
-            # The tree's own time of change tells of the rename: what stands in it is compared by name.
-            names = {path for path in stamps if path and os.sep not in path}
-            same = stamps.get("") == (found.st_mode, found.st_ino, 0, 0) and {*os.listdir(tree)} - {".git"} == names
+            # The tree's own time of change tells of the rename: so what stands in it is compared.
+            top = {path: one for path, one in stamps.items() if path and os.sep not in path}
+            same = stamps.get("") == (found.st_mode, found.st_ino, 0, 0) and top == {
+                name: stamp(os.path.join(tree, name)) for name in os.listdir(tree) if name != ".git"
+            }
             oldest = int((self.began - _tick(stamps.values())) * _SECOND)
             return same and not is_anything_younger(tree, oldest) and not self._is_clock_set
         except OSError:
             return False
 
-    @property
-    def _is_clock_set(self) -> bool:
-        return abs(_ahead() - self.ahead) > _TICK / 2
-
     def pause(self, stamps: Collection[Stamp]) -> None:
         """Wait until what was changed last is old enough for another watch to cover it."""
         time.sleep(2 * _tick(stamps))
+
+    @property
+    def _is_clock_set(self) -> bool:
+        return abs(_ahead() - self.ahead) > _TICK / 2
 
 
 def _tick(stamps: Collection[Stamp]) -> float:

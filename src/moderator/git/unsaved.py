@@ -133,8 +133,8 @@ def look(
         survey = _surveyed(worktree, settled_at(worktree.git_dir))
         _refuse_pipes(worktree, survey)
         contents, entries = contents_told(), _by_path(index_told())
-    special = _special(entries)
-    flagged = _flagged(worktree, special)
+    marked = _marked(entries)
+    flagged = _flagged(worktree, marked)
     same = _same_name(repository)
     known = itertools.chain(entries, contents.untracked, contents.ignored)
     contents.ignored = left_beside(worktree, [*contents.ignored, *sorted(survey.overlooked(known, same))])
@@ -150,12 +150,12 @@ def look(
         young = set(map(same, survey.young))
         touched = {path: line for path, line in entries.items() if same(path) in young}
     else:
-        touched = {path: entries[path] for path in survey.young if path in entries}
+        touched = {path: entries[path] for path in sorted(survey.young) if path in entries}
     converted, verbatim = _converted(repository, worktree, touched, {*contents.uncommitted, *flagged})
     return Unsaved(
         contents,
         worktree.operation,
-        hidden=(*_differing(worktree, entries, flagged), *_gone(worktree, special)),
+        hidden=(*_differing(worktree, entries, flagged), *_gone(worktree, marked)),
         converted=tuple(converted),
         verbatim=tuple(verbatim),
         nested=tuple(nested),
@@ -163,7 +163,7 @@ def look(
         objects=_only_named_here(repository, worktree, ref, {contents.head})[1],
         special=tuple(survey.special),
         empty=tuple(path for path in survey.empty if path not in made),
-        modes=_other_modes(worktree, entries, special, survey),
+        modes=_other_modes(worktree, entries, marked, survey),
         size=survey.size if measure else None,
         survey=survey,
     )
@@ -183,7 +183,8 @@ def look_again(
     `before` is what a look that `watch` covers found: what no stamp tells apart from then is as it was.
     """
     survey = before.survey
-    if survey is None or before.nested or before.carried or not watch.goes_on(worktree.tree, survey):
+    more = before.nested or before.carried or os.path.lexists(_modules_of(worktree))  # than a tree and its files
+    if survey is None or more or not watch.goes_on(worktree.tree, survey):
         survey = _surveyed(worktree)
     head, objects = _only_named_here(repository, worktree, ref)
     if before.survey is None or survey.stamps != before.survey.stamps or head != before.contents.head:
@@ -212,10 +213,10 @@ def unseen(repository: Repository, worktree: Worktree, contents: Contents) -> tu
     `contents` is what git does tell of the worktree.
     """
     entries = _by_path(worktree.git("ls-files", "-v", "-s", "-z", env=polling()).fields)
-    special = _special(entries)
-    flagged = _flagged(worktree, special)
+    marked = _marked(entries)
+    flagged = _flagged(worktree, marked)
     converted, _ = _converted(repository, worktree, entries, {*contents.uncommitted, *flagged})
-    return [*_differing(worktree, entries, flagged), *_gone(worktree, special)], converted
+    return [*_differing(worktree, entries, flagged), *_gone(worktree, marked)], converted
 
 
 def _same_name(repository: Repository) -> Callable[[str], str] | None:
@@ -238,13 +239,13 @@ def _by_path(lines: Sequence[str]) -> dict[str, str]:
     return {line[before:]: line for line in lines}
 
 
-def _special(entries: Mapping[str, str]) -> dict[str, str]:
+def _marked(entries: Mapping[str, str]) -> dict[str, str]:
     """Return the lines of all that is more than an ordinary file."""
     return {path: line for path, line in entries.items() if not line.startswith(_ORDINARY)}
 
 
 def _other_modes(
-    worktree: Worktree, entries: Mapping[str, str], special: Mapping[str, str], survey: Survey
+    worktree: Worktree, entries: Mapping[str, str], marked: Mapping[str, str], survey: Survey
 ) -> dict[str, int]:
     """Return the permissions of what is tracked, and of the folders that it is in, where no checkout of ours gives them."""
     try:  # a file of the same making, which nobody writes to
@@ -258,7 +259,7 @@ def _other_modes(
     unusual = [path for path, one in stamps.items() if one[0] not in usual]
     found = {
         path: stamps[path][0]
-        for path in (*unusual, *special)
+        for path in (*unusual, *marked)
         # Bits that a parent folder hands down, such as its group, come again by themselves.
         if path in entries
         and path in stamps
@@ -272,18 +273,18 @@ def _other_modes(
     return {path: stat.S_IMODE(mode) for path, mode in found.items()}
 
 
-def _flagged(worktree: Worktree, special: Mapping[str, str]) -> list[str]:
+def _flagged(worktree: Worktree, marked: Mapping[str, str]) -> list[str]:
     """Return the files that are there and that git does not look at."""
-    flagged = [path for path, line in special.items() if line[0].islower() or line[0] == "S"]
+    flagged = [path for path, line in marked.items() if line[0].islower() or line[0] == "S"]
     return [path for path in flagged if os.path.lexists(os.path.join(worktree.tree, path))]
 
 
-def _gone(worktree: Worktree, special: Mapping[str, str]) -> list[str]:
+def _gone(worktree: Worktree, marked: Mapping[str, str]) -> list[str]:
     """Return the files that are not there, and of which git says nothing for it takes them for unchanged.
 
     One that it is told not to check out (skip-worktree) is not there by rights.
     """
-    unchanged = [path for path, line in special.items() if line[0].islower() and line[0] != "s"]
+    unchanged = [path for path, line in marked.items() if line[0].islower() and line[0] != "s"]
     return [path for path in unchanged if not os.path.lexists(os.path.join(worktree.tree, path))]
 
 

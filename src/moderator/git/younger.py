@@ -1,8 +1,8 @@
 """Whether anything in a tree was changed later than a moment.
 
 Asked of nothing but times of change (ctime), which no program can set.  Most of a large tree is walked through by find(1), one for
-each core: that is several times faster than Python.  No find is simply believed: each has to tell of a file that is younger, after
-all else, or Python looks itself.
+each core: that is several times faster than Python.  No find is simply believed: one that has not shown that it compares these
+times to the nanosecond is not asked, and each has to tell of a file that is younger, and of nothing else, or Python looks itself.
 
 Must not know what a worktree is, nor what the moment means.
 """
@@ -11,24 +11,30 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+
+from moderator import interruption
 
 _ALONE = 1_000  # entries that Python looks at in less time than it takes to start other processes
 _MOST_FINDS = 4
 _LONGEST_ARGUMENTS = 100_000  # bytes: every system lets a process have as many
+_TICK = 0.02  # seconds after which the clock of a file system has moved on
+_SECOND = 10**9  # nanoseconds
 
 
-def is_anything_younger(tree: str, at: int, alone: int = _ALONE) -> bool:
+def is_anything_younger(tree: str, at: int, alone: int = _ALONE, programs: str = os.defpath) -> bool:
     """Return whether anything below a directory was changed later than `at`, in nanoseconds; the directory's own `.git` apart.
 
-    Links are not followed.  Other processes are asked once Python has looked at `alone` entries.  Raises OSError where
-    somebody may not look.
+    Links are not followed.  Once Python has looked at `alone` entries, the find that stands in one of the directories `programs`
+    is asked; not one of PATH, where anybody may have put something.  Raises OSError where somebody may not look.
     """
-    folders, seen, helped = collections.deque([tree]), 0, True
+    folders, seen, may_ask = collections.deque([tree]), 0, True
     while folders:
         # The nearest first: then those that are left are many, and alike in size, when they are shared out.
         folder = folders.popleft()
@@ -39,44 +45,79 @@ def is_anything_younger(tree: str, at: int, alone: int = _ALONE) -> bool:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 seen += 1
-        if helped and seen >= alone and len(folders) > 1:
-            helped = False
-            if (answer := _asked_of_others(folders, at)) is not None:
+        if may_ask and seen >= alone and len(folders) > 1:
+            may_ask = False
+            if (answer := _asked_of_others(folders, at, programs)) is not None:
                 return answer
     return False
 
 
-def _asked_of_others(folders: Sequence[str], at: int) -> bool | None:
+def _asked_of_others(folders: Sequence[str], at: int, programs: str) -> bool | None:
     """Return whether anything below these is younger, by find(1); None if there is none that can tell."""
-    find = shutil.which("find") if os.name == "posix" else None
+    find = shutil.which("find", path=programs) if os.name == "posix" else None
     if find is None or sum(len(os.fsencode(folder)) + 9 for folder in folders) > _LONGEST_ARGUMENTS:
         return None
     shares = min(_MOST_FINDS, os.cpu_count() or 1)
-    with contextlib.ExitStack() as stack:
-        try:
-            moment = stack.enter_context(tempfile.NamedTemporaryFile(prefix="moderator-"))
-            os.utime(moment.name, ns=(at, at))
-            # What is looked at last is younger than its own time, so every one of them must tell of it, and of nothing else.
+    try:
+        if not _compares(find):
+            return None
+        with contextlib.ExitStack() as stack:
+            moment = stack.enter_context(tempfile.NamedTemporaryFile(prefix="moderator-")).name
+            os.utime(moment, ns=(at, at))
+            if os.stat(moment).st_mtime_ns > at:
+                return None
+            # The file is younger than its own time, so every one of them must tell of it, and of nothing else.
             finds = [
-                stack.enter_context(_find([find, "-P", *some, moment.name], moment.name))
+                stack.enter_context(_find(find, some, moment))
                 for number in range(shares)
                 if (some := list(folders)[number::shares])
             ]
             told = [(*one.communicate(), one.returncode) for one in finds]
-        except OSError:
-            return None
+    except OSError:
+        return None
     if any(code or complaints for _, complaints, code in told):
         return None
-    return any(found != os.fsencode(moment.name) + b"\n" for found, _, _ in told)
+    return any(found != os.fsencode(moment) + b"\n" for found, _, _ in told)
+
+
+@functools.cache
+def _compares(find: str) -> bool:
+    """Return whether a find tells of what was changed, but not of what was not, by less than a second.  Raises OSError."""
+    with tempfile.TemporaryDirectory(prefix="moderator-") as folder:
+        tree, moment = os.path.join(folder, "tree"), os.path.join(folder, "moment")
+        os.mkdir(tree)
+        old, new = (os.path.join(tree, name) for name in ("old", "new"))
+        changed = at = 0
+        while changed // _SECOND != at // _SECOND or not at:
+            for path in (old, new, moment):
+                with open(path, "wb"):
+                    pass
+            at = max(os.stat(path).st_ctime_ns for path in (tree, old, new))
+            deadline = time.monotonic() + _TICK
+            while (changed := os.stat(new).st_ctime_ns) <= at:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.0005)
+                os.utime(new)
+        os.utime(moment, ns=(at, at))
+        with _find(find, [tree], moment) as process:
+            said, _ = process.communicate()
+    return sorted(said.splitlines()) == sorted(map(os.fsencode, (new, moment)))
 
 
 @contextlib.contextmanager
-def _find(begin: Sequence[str], moment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a find that prints the first thing that is younger, and that does not outlive the `with`."""
-    command = [*begin, "-newercm", moment, "-print", "-quit"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def _find(find: str, folders: Sequence[str], moment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a find that prints what is younger, the file itself that says when among it; it does not outlive the `with`."""
+    command = [find, "-P", *folders, moment, "-newercm", moment, "-print"]
+    interruption.hold()
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        interruption.release()
+    with process:
         try:
             yield process
         finally:
             if process.poll() is None:
                 process.kill()
+                process.wait()
