@@ -12,7 +12,6 @@ from bench_rows import Ground, Ours, Row, Theirs, clear, timed
 
 _WORKERS = 4
 _ON_DISK = 4
-_SAME_SECOND = 1.05  # seconds after which git can tell a file that was written before its index from one written after
 
 
 def claim(ground: Ground) -> Iterator[Row]:
@@ -66,10 +65,10 @@ def remove(ground: Ground) -> Iterator[Row]:
             name = f"t{number:03d}"
             theirs.create(name)
             ours.create(name)
-            time.sleep(_SAME_SECOND)
+            time.sleep(ground.sizes.pause)
             for root in (f"{theirs.place}.trees", f"{ours.root}/tasks"):
                 _work(Path(root, name))
-            time.sleep(_SAME_SECOND)
+            time.sleep(ground.sizes.pause)
             pairs.append(timed(number, theirs.take_away, ours.put_away, name))
             ours.manager.empty_trash()
         yield Row(

@@ -39,6 +39,9 @@ class Sizes:
     starts: int  # rounds
     queued: int  # tasks
     printed: int  # bytes
+    pause: float = (
+        1.05  # seconds after which git can tell a file that was written before its index from one written after
+    )
 
 
 FULL = Sizes(
@@ -46,7 +49,7 @@ FULL = Sizes(
     2_000_000_000,
 )  # fmt: skip
 QUICK = Sizes((200, 10_000), (4, 2), 16, 1, 1, (10, 100), 4, 100, 100, 8, (10, 100), 20, 1, 10, 4, 50, 200_000_000)
-SMOKE = Sizes((10, 20), (1, 1), 2, 1, 1, (1, 2), 1, 3, 2, 2, (2,), 2, 1, 2, 1, 2, 1_000_000)
+SMOKE = Sizes((10, 20), (1, 1), 2, 1, 1, (1, 2), 1, 3, 2, 2, (2,), 2, 1, 2, 1, 2, 1_000_000, 0.0)
 
 
 @dataclass

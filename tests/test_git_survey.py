@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from moderator.git.manager import GitManager
 from moderator.git.pipes import PipeInTheWay
 from moderator.git.survey import Survey, Watch
+from moderator.git.walking import walk, walked_apart
 from repos import make_repository
 from workspaces import context
 
@@ -121,3 +124,36 @@ def test_a_pipe_that_git_reads_refuses_a_removal(tmp_path: Path) -> None:
     assert refused.value.hint == f"delete it: rm {there}"
     there.unlink()
     manager.remove_workspace(workspace, rescue=True)
+
+
+def test_another_process_finds_the_same(tmp_path: Path) -> None:
+    """Whatever the names are; a tree that is not there is as empty as it is here."""
+    for name in (b"a", b"deep/er/\xff\n b", b"nested/.git/HEAD", "ä/ö".encode()):
+        path = os.path.join(os.fsencode(tmp_path / "tree"), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(name)
+    (tmp_path / "tree/empty").mkdir()
+    os.mkfifo(tmp_path / "tree/pipe")
+    for tree in ("tree", "nowhere"):
+        for since in (0, sys.maxsize):
+            here = walk(str(tmp_path / tree), since)
+            assert walked_apart(str(tmp_path / tree), since) == here
+            assert bool(here[0]) == (tree == "tree")
+
+
+def test_a_process_with_threads_has_large_trees_walked_through_apart(tmp_path: Path) -> None:
+    """And what it finds is the same; without an interpreter to start it looks itself."""
+    (tmp_path / "a").touch()
+    before, ended = Survey(str(tmp_path), large=True), threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        assert vars(Survey(str(tmp_path), large=True)) == vars(before)
+        with pytest.MonkeyPatch.context() as patch:
+            for program in ("", str(tmp_path / "a"), "/bin/false", "/bin/echo"):
+                patch.setattr(sys, "executable", program)
+                assert vars(Survey(str(tmp_path), large=True)) == vars(before)
+    finally:
+        ended.set()
+        thread.join()

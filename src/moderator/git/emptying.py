@@ -23,12 +23,14 @@ from moderator.git.retiring import tidy_trash
 from moderator.git.trash import GARBAGE, delete, into_garbage, is_in_trash, leads_elsewhere, retired_of, trash_of
 from moderator.git.users import processes_in, writers_in
 from moderator.git.values import Removal
+from moderator.git.younger import is_anything_younger
 
 _STRAGGLER = "what was written into it after its removal"
 _REMEMBERED = 200  # removals of which nothing but commits is kept
 _STEP = 0.5  # seconds of deletion between two looks whether somebody works
 _PAUSE = 1.0  # seconds between looks while somebody does
 _CLOCK_TICK = 0.01  # seconds by which times of files may be behind the clock
+_ROUNDED = 1_000  # nanoseconds by which a time in seconds may be off
 
 
 def trash_lock(repository: Repository, name: str) -> Path:
@@ -108,7 +110,8 @@ class Emptier:
             if next(writers_in(tree), None):  # what is written through a mapping may leave no time of change
                 self._removals.write(self._kept_on(removal, now), record)
                 return
-            if (youngest := _youngest(tree)) >= _known_until(removal):
+            since = _known_until(removal)
+            if _may_be_younger(tree, since) and (youngest := _youngest(tree)) >= since:
                 if youngest < now - _CLOCK_TICK:  # otherwise more may come that looks as old; later there is no doubt
                     self._removals.write(self._kept_on(removal, youngest), record)
                 return
@@ -153,6 +156,14 @@ class Emptier:
 def _known_until(removal: Removal) -> float:
     """Return the time, by the file system's clock, up to which it is known what is in a removed tree."""
     return removal.removed_at - _CLOCK_TICK if removal.renamed_at is None else removal.renamed_at
+
+
+def _may_be_younger(tree: str, since: float) -> bool:
+    """Whether something in a tree may have been written at a time or later; False is certain, and is told sooner."""
+    with contextlib.suppress(OSError):
+        if os.lstat(os.path.join(tree, ".git")).st_ctime < since:
+            return is_anything_younger(tree, int(since * 1e9) - _ROUNDED)
+    return True
 
 
 def _youngest(tree: str) -> float:

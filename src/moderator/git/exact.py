@@ -7,6 +7,7 @@ of its own, no hook, and the repository's objects.  The user's index, configurat
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -18,6 +19,7 @@ from moderator.git import pipes
 from moderator.git.command import Answer, run_git
 from moderator.git.contents import printable
 from moderator.git.repository import Repository
+from moderator.opening import opened
 
 DURABLE = {"core.fsync": "committed,loose-object,reference", "core.fsyncMethod": "batch"}
 """Work is on disk before anyone is told that it is kept (git's default leaves loose objects to the page cache)."""
@@ -128,6 +130,13 @@ class Exact:
 def joined(paths: Iterable[str]) -> bytes:
     """Return paths as the `-z` commands read them."""
     return b"".join(os.fsencode(path) + b"\0" for path in paths)
+
+
+def files_in_index(git_dir: str) -> int:
+    """Return how many files an index names, as its header tells, gitformat-index(5); 0 if there is none."""
+    with contextlib.suppress(OSError), opened(os.path.join(git_dir, "index")) as index:
+        return int.from_bytes(index.read(12)[8:], "big")
+    return 0
 
 
 def copy_index(git_dir: str, target: str) -> None:

@@ -43,6 +43,7 @@ from moderator.git.entries import (
     tree_named_in,
     worktree_of,
 )
+from moderator.git.exact import files_in_index
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 from moderator.git.spares import (
@@ -518,10 +519,7 @@ class Pool:
 
     @property
     def _checkout_takes_long(self) -> bool:
-        """Whether the main checkout has many files: the header of an index tells how many, gitformat-index(5)."""
-        with contextlib.suppress(OSError), opening.opened(os.path.join(self._repository.common, "index")) as index:
-            return int.from_bytes(index.read(12)[8:], "big") >= _MANY
-        return False
+        return files_in_index(self._repository.common) >= _MANY
 
     def give_up(self, spare: Spare) -> None:
         """Take a spare away, which the caller holds.

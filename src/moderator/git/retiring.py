@@ -33,7 +33,7 @@ from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.rescuing import Rescuable, make_rescue, sort_out
-from moderator.git.survey import Stamp, Watch, stamp
+from moderator.git.survey import Watch, stamp
 from moderator.git.trash import (
     enter_again,
     into_trash,
@@ -45,10 +45,12 @@ from moderator.git.trash import (
 from moderator.git.unsaved import Unsaved, look, look_again, notes_of
 from moderator.git.users import processes_in
 from moderator.git.values import Keeping, Removal
+from moderator.git.walking import Stamp
 from moderator.opening import content
 
 _DAY = 86400.0  # seconds
 _GLANCE = 1.0  # seconds that a look at a workspace may take
+_YOUNG = 0.06  # seconds until a watch can tell what was written before it
 _LOOKS = 3  # at a workspace with repositories inside, until nothing changes meanwhile
 
 _Notes = dict[str, tuple[Stamp, bytes]]
@@ -145,9 +147,11 @@ def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[U
 
     A repository inside the tree cannot be asked again when that is renamed, so it is waited for until nothing is.
     """
+    entry = entry_dir(repository, record)
+    _let_become_old(os.path.join(entry, "index"))
     for _ in range(_LOOKS):
         watch = Watch.begin(os.path.dirname(record.path))
-        notes = _notes(entry_dir(repository, record))
+        notes = _notes(entry)
         unsaved = check_retirement(repository, record, wish)
         stamps = unsaved.survey.stamps.values() if unsaved.survey else ()
         steady = watch.covers(stamps)
@@ -155,6 +159,14 @@ def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[U
             return unsaved, notes, watch if steady else None
         watch.pause(stamps)
     raise _written_to(record)
+
+
+def _let_become_old(index: str) -> None:
+    """Wait, a moment at most, if somebody has just committed: what is as young as a look has to be looked at twice in full."""
+    with contextlib.suppress(OSError):
+        age = time.time() - os.stat(index).st_mtime
+        if 0 <= age < _YOUNG:
+            time.sleep(_YOUNG - age)
 
 
 def _written_to(record: Record) -> WouldLoseWork:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from moderator.git.dating import dates_changes
 from moderator.git.mounts import is_local
+from moderator.git.walking import Stamp, walk, walked_apart
 from moderator.git.younger import is_anything_younger
 
 _TICK = 0.05  # seconds by which times of files may be behind the clock, with a wide margin
@@ -25,10 +26,8 @@ _COARSE_TICK = 2.0  # the same where only whole seconds are noted
 _SECOND = 10**9  # nanoseconds
 _MANY = 3_000  # paths from which it is worth while not to compare each
 
-Stamp = tuple[int, int, int, int]
-"""Mode, inode, time of change in nanoseconds, size: a plain tuple, for there may be a million."""
 MODE, CHANGED = 0, 2
-"""Where they stand in it."""
+"""Where they stand in a stamp."""
 
 
 class Survey:
@@ -40,56 +39,15 @@ class Survey:
     paths are below the tree.
     """
 
-    def __init__(self, tree: str, since: int = sys.maxsize) -> None:
-        self.files: list[str] = []
-        self.nested: list[str] = []
-        self.special: list[str] = []
-        self.empty: list[str] = []
-        self.unread: list[str] = []
-        self.young: set[str] = set()
-        self.stamps: dict[str, Stamp] = {}
-        self.size = 0
-        self._walk(tree, since)
+    def __init__(self, tree: str, since: int = sys.maxsize, large: bool = False) -> None:
+        """`large`: the tree has so many files that other threads are not to be held up by a look at it."""
+        walked = walked_apart(tree, since) if large and threading.active_count() > 1 else None
+        walked = walked or walk(tree, since)
+        self.stamps, self.files, self.nested, self.special, self.empty, self.unread, young, self.size = walked
+        self.young = set(young)
         with contextlib.suppress(OSError):  # its time of change tells of a rename too, which is no change in it
             found = os.lstat(tree)
             self.stamps[""] = (found.st_mode, found.st_ino, 0, 0)
-
-    def _walk(self, tree: str, since: int) -> None:
-        """Look at everything once.  This is most of what a removal costs: a line more for each file is felt."""
-        stamps, files, young, blocks = self.stamps, self.files, self.young, 0
-        kind_of, folder_kind, file_kinds = stat.S_IFMT, stat.S_IFDIR, (stat.S_IFREG, stat.S_IFLNK)
-        folders = [("", since)]
-        while folders:
-            inside, since_here = folders.pop()
-            before, held = inside + os.sep if inside else "", len(stamps)
-            try:
-                for entry in _entries(tree, inside):
-                    if (name := entry.name) == ".git":
-                        if inside:
-                            self.nested.append(inside)
-                        held = -1
-                        continue
-                    try:
-                        found = entry.stat(follow_symlinks=False)
-                    except OSError:  # it has gone this moment, and the second look will tell
-                        continue
-                    path, mode, changed = before + name, found.st_mode, found.st_ctime_ns
-                    stamps[path] = (mode, found.st_ino, changed, found.st_size)
-                    blocks += found.st_blocks
-                    if is_young := changed > since_here or found.st_mtime_ns > since_here:
-                        young.add(path)
-                    if (kind := kind_of(mode)) in file_kinds:
-                        files.append(path)
-                    elif kind == folder_kind:
-                        folders.append((path, -1 if is_young else since))
-                    else:
-                        self.special.append(path)
-            except OSError:
-                self.unread.append(inside)
-                continue
-            if held == len(stamps) and inside:
-                self.empty.append(inside)
-        self.size = blocks * 512
 
     def overlooked(self, known: Iterable[str], same: Callable[[str], str] | None) -> list[str]:
         """Return the files that git did not tell of; `known` are those it told of, directories among them ending in a `/`.
@@ -133,21 +91,6 @@ def above(path: str) -> Iterator[str]:
     """Yield the folders that a path is in, the nearest first."""
     while path := os.path.dirname(path):
         yield path
-
-
-def _entries(tree: str, inside: str) -> Iterator[os.DirEntry[str]]:
-    """Yield what is in a folder below a tree, which is no link.  Raises OSError."""
-    if os.scandir not in os.supports_fd:
-        with os.scandir(os.path.join(tree, inside)) as found:
-            yield from found
-        return
-    # Of what is found by a descriptor the system need not look for the folder again.
-    folder = os.open(os.path.join(tree, inside), os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if inside else 0))
-    try:
-        with os.scandir(folder) as found:
-            yield from found
-    finally:
-        os.close(folder)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from moderator.git.carried import as_carried, empty_as_carried, left_beside
 from moderator.git.command import polling
 from moderator.git.contents import IGNORED, Contents, Worktree, shown
 from moderator.git.entries import CARRIED, RENDERED
-from moderator.git.exact import joined
+from moderator.git.exact import files_in_index, joined
 from moderator.git.repository import Repository
 from moderator.git.survey import Survey, Watch, above
 from moderator.opening import content, opened
@@ -37,6 +37,7 @@ _LONGEST_NOTE = 16 * 2**20  # bytes of an administrative file in which object id
 _NOT_WORK = ("index", "sharedindex.", "FETCH_HEAD", "AUTO_MERGE")
 """What an index holds is looked at apart; the others name what a fetch or a merge gives again."""
 _CONVERSIONS = ("text", "crlf", "eol", "ident", "filter", "working-tree-encoding")
+_MANY = 3_000  # files from which a look is worth a process
 _PIECE = 2**20  # bytes of a file that are read at once
 _CLOCK_TICK = 20_000_000  # nanoseconds by which times of files may be behind the clock
 
@@ -197,7 +198,7 @@ def look_again(
 
 
 def _surveyed(worktree: Worktree, since: int = sys.maxsize) -> Survey:
-    survey = Survey(worktree.tree, since)
+    survey = Survey(worktree.tree, since, large=files_in_index(worktree.git_dir) >= _MANY)
     survey.stamp_repositories(worktree.tree, _modules_of(worktree))
     return survey
 

@@ -17,9 +17,9 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from moderator import interruption
+from moderator.git.helper import helper
 
 _ALONE = 1_000  # entries that Python looks at in less time than it takes to start other processes
 _MOST_FINDS = 4
@@ -105,19 +105,6 @@ def _compares(find: str) -> bool:
     return sorted(said.splitlines()) == sorted(map(os.fsencode, (new, moment)))
 
 
-@contextlib.contextmanager
-def _find(find: str, folders: Sequence[str], moment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a find that prints what is younger, the file itself that says when among it; it does not outlive the `with`."""
-    command = [find, "-P", *folders, moment, "-newercm", moment, "-print"]
-    interruption.hold()
-    try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    finally:
-        interruption.release()
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+def _find(find: str, folders: Sequence[str], moment: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """Start a find that prints what is younger, the file itself that says when among it."""
+    return helper([find, "-P", *folders, moment, "-newercm", moment, "-print"])

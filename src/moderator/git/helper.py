@@ -1,0 +1,28 @@
+"""A program that looks at files for us, and does not outlive the moment: git is started elsewhere (`command`)."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator, Sequence
+
+from moderator import interruption
+
+
+@contextlib.contextmanager
+def helper(command: Sequence[str], complaints: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program whose output is read; it does not outlive the `with`, however that is left.  Raises OSError."""
+    interruption.hold()
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)
+    except BaseException:
+        interruption.release()
+        raise
+    with process:
+        try:
+            interruption.release()
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
