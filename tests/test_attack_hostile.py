@@ -23,7 +23,7 @@ SHORT = {
 @pytest.mark.parametrize(
     "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in storm_hostile.SCENARIOS]
 )
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_a_scenario(tmp_path: Path, name: str) -> None:
     """No traceback, no exit code of our own bugs, every other task done, every byte found, `doctor` and the next command work."""
     row = storm_hostile.play(tmp_path / "ground", name)

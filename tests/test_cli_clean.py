@@ -338,6 +338,7 @@ def test_a_name_far_from_all_gets_all_of_few(repository: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_back_is_in_the_trash_no_longer(repository: Path) -> None:
     """After an undo `rescue` does not say any more that the trash has what no commit holds."""
     moderator(repository, "clean", "secret")
@@ -439,6 +440,7 @@ def test_two_at_once(repository: Path) -> None:
     assert git(repository, "fsck", "--no-dangling") == ""
 
 
+@pytest.mark.slow
 def test_a_workspace_that_a_task_runs_in_is_held(repository: Path, tmp_path: Path) -> None:
     """While a task runs, nobody removes its workspace: exit 75, and the task goes on."""
     run = f"touch {tmp_path}/on; while ! [ -e {tmp_path}/go ]; do sleep 0.02; done; echo x > x"

@@ -53,6 +53,7 @@ def test_it_is_as_if_the_command_had_been_typed_there(repository: Path, tmp_path
     assert moderator(repository, "exec", "one", "--", "./README.md").returncode == 126
 
 
+@pytest.mark.slow
 def test_it_has_what_the_configuration_gives_to_tasks(repository: Path) -> None:
     """Variables filled in, ports and temporary files of its own; a repository's own word only once it is agreed to."""
     (repository / "moderator.yaml").write_text(
@@ -192,6 +193,7 @@ def test_at_a_terminal(repository: Path, tmp_path: Path) -> None:
         shell.until(f"ended={128 + signal.SIGQUIT}")
 
 
+@pytest.mark.slow
 def test_open(repository: Path, tmp_path: Path) -> None:
     """The configured command, $VISUAL, $EDITOR, or a shell; where nothing is set, it is said what to set."""
     path = GitManager(repository).of_task("my task").path

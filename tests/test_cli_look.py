@@ -365,6 +365,7 @@ def test_logs_of_a_task_that_never_ran(untouched: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_a_removed_task_did_can_still_be_seen(tmp_path: Path) -> None:
     """With its workspace removed, a task's attempt, commits, diff and log are still shown."""
     repository = make_repository(tmp_path / "sample", COMMITS)

@@ -152,6 +152,7 @@ def test_kill_9_loses_nothing_and_leaves_nothing_running(repository: Path, tmp_p
         assert git(repository, "show", f"{rescue['ref']}^3:work") == "work"
 
 
+@pytest.mark.slow
 def test_two_runs_with_other_tasks_go_side_by_side(repository: Path, tmp_path: Path) -> None:
     """Two runs on one repository at the same time know nothing of each other."""
     lists = [

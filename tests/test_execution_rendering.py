@@ -102,6 +102,7 @@ def test_a_set_up_that_is_repeated_reads_a_new_file(repository: Path) -> None:
     assert env.read_text() == own.replace(" 2\n", " 3\n", 1)
 
 
+@pytest.mark.slow
 def test_it_is_planned_and_a_repositorys_own_word_needs_an_agreement(repository: Path, tmp_path: Path) -> None:
     """A dry run shows what would be rendered, and makes nothing."""
     (repository / "moderator.yaml").write_text("render: [.env.example]\n")

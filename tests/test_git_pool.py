@@ -1257,6 +1257,7 @@ def test_killed_at_any_step_of_the_pool(tmp_path: Path, action: str, order: tupl
 # -- races ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_many_processes_claim_from_few_spares(tmp_path: Path) -> None:
     """Eight processes at once get a whole workspace each; every spare is taken by one of them."""
     yard = Yard(tmp_path)

@@ -153,6 +153,7 @@ def test_tasks_of_two_processes_listen_side_by_side(tmp_path: Path, home: Path) 
     assert len(numbers) <= 32
 
 
+@pytest.mark.slow
 def test_what_ports_cannot_be_had_is_told(tmp_path: Path) -> None:
     """Too many for the range is a setting that is wrong; in an exhausted range a task does not start, and can be tried again."""
     repository = make_repository(tmp_path / "shop")
