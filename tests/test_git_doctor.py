@@ -588,6 +588,16 @@ class TestLocks:
             typed(finding, shop)
         assert examine(shop) == []
 
+    def test_an_old_lock_of_a_ref_of_ours_is_moved_aside(self, shop: Path) -> None:
+        """No person's git command writes those; a young one may be at work."""
+        lock = shop / ".git/refs/moderator/rescue/one/20261127T232026Z-10dc7f39.lock"
+        lock.parent.mkdir(parents=True)
+        lock.touch()
+        assert examine(shop, fix=True) == []
+        os.utime(lock, (LONG_AGO, LONG_AGO))
+        assert mended(examine(shop, fix=True)) == [("lock-stale", True)]
+        assert (lock.exists(), examine(shop)) == (False, [])
+
 
 class TestSettings:
     def test_core_bare_is_taken_back_where_there_is_a_checkout(self, shop: Path) -> None:

@@ -1,7 +1,7 @@
 """Lock files that git processes left when they were killed.
 
 git's lock files hold no pid, so age and company tell: older than the grace or than this boot, and nobody at work beside them.
-Only those inside entries of ours are moved aside; for the others a person types the command.
+Only those inside entries of ours, and of refs that nobody else writes, are moved aside; for the others a person types the command.
 """
 
 from __future__ import annotations
@@ -29,8 +29,18 @@ def look_at_locks(scene: Scene) -> Iterator[Finding]:
             yield from guarded(f"the locks of task {record.task_id!r}", _of_workspace(scene, record))
     common = scene.repository.common
     shared = [path for name in names_in(common) if _is_lock(path := os.path.join(common, name))]
-    for path in [*shared, *_below(os.path.join(common, "refs"))]:
-        if _is_stale(scene, path):
+    refs = os.path.join(common, "refs")
+    for path in [*shared, *_below(refs)]:
+        if not _is_stale(scene, path):
+            continue
+        if path.startswith(os.path.join(refs, "moderator", "")):
+            yield Finding(
+                "lock-stale",
+                f"the lock file {printable(path)!r} is old: a git command of ours was killed at it",
+                "moderator doctor --fix moves it aside",
+                mend=_moving_aside(scene, path),
+            )
+        else:
             yield Finding(
                 "lock-stale",
                 f"the lock file {printable(path)!r} is old: git commands that need it will fail until it is gone",
@@ -74,6 +84,14 @@ def _setting_aside(scene: Scene, record: Record, path: str) -> Callable[[], None
                 )
             if scene.registry.find(record.task_id) == record and _is_stale(scene, path):
                 set_aside(scene.repository, path, "locks")
+
+    return mend
+
+
+def _moving_aside(scene: Scene, path: str) -> Callable[[], None]:
+    def mend() -> None:
+        if _is_stale(scene, path):
+            set_aside(scene.repository, path, "locks")
 
     return mend
 
