@@ -29,6 +29,7 @@ def repository(tmp_path: Path) -> Path:
     return make_repository(tmp_path / "shop", [("start", {"a.txt": "a\n", ".gitignore": "moderator.yaml\n"})])
 
 
+@pytest.mark.slow
 def test_backends_are_shown_with_what_is_known_of_them(repository: Path) -> None:
     """Found, version, logged in, limit, where or why not; one line each, and who does what below."""
     backends = {

@@ -171,6 +171,7 @@ def test_a_run_whose_process_is_dead_is_information(shop: Path) -> None:
         assert found["hint"] == f"to go on with it: {to_type}"
 
 
+@pytest.mark.slow
 def test_it_is_safe_beside_a_run(tmp_path: Path) -> None:
     """While tasks run, --fix finds nothing to mend, changes nothing of theirs, and they succeed."""
     shop, go = make_repository(tmp_path / "shop"), tmp_path / "go"

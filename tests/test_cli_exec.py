@@ -103,6 +103,7 @@ def test_what_is_typed_wrong_starts_nothing(repository: Path, tmp_path: Path) ->
     assert not (tmp_path / "began").exists()
 
 
+@pytest.mark.slow
 def test_in_all_of_them(repository: Path, tmp_path: Path) -> None:
     """Every line has its task's name, then a table; 1 if one failed; files or one document instead where asked for."""
     script = 'echo out; echo "of $MODERATOR_TASK_ID" >&2; [ "$MODERATOR_TASK_ID" != two ] || kill -TERM $$'

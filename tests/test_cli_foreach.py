@@ -47,6 +47,7 @@ def test_a_command_runs_for_each_file_whatever_its_name_holds(repository: Path) 
     assert git(repository, "show", "main-task-inner:out") == "[]"  # what a task around it is made for is not its own
 
 
+@pytest.mark.slow
 def test_the_plan_shows_every_task_and_makes_nothing(repository: Path, tmp_path: Path) -> None:
     """What each is made for is in the document; the files are those of the base, and a list's command runs in the checkout."""
     git(repository, "branch", "old")

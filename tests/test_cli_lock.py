@@ -148,6 +148,7 @@ def test_a_workspace_can_be_locked_while_its_task_runs(repository: Path, tmp_pat
     assert git(repository, "show", "main-task-busy:x") == "x"
 
 
+@pytest.mark.slow
 def test_what_another_machine_left_is_freed_by_a_person_s_word(repository: Path) -> None:
     """Its name keeps the workspace from everybody here until `--abandoned`; a person's lock stays all the same."""
     lease = repository / ".git/moderator/leases/t-1.lock"

@@ -139,6 +139,7 @@ def everything_in(repository: Path, ref: str) -> str:
     return git(repository, "log", "-m", "--name-only", "--format=", ref)
 
 
+@pytest.mark.slow
 def test_two_that_resume_at_once(repository: Path, tmp_path: Path) -> None:
     """Exactly one goes on with the run, the other is told by whom it is held; no task is run by both."""
     listed = task_list(tmp_path / "t", waiting(tmp_path, "one"), counting(tmp_path, "two"))

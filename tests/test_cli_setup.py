@@ -60,6 +60,7 @@ def test_a_run_killed_in_a_set_up_sets_up_again(repository: Path, tmp_path: Path
     assert states(repository) == {"a": ("done", "succeeded"), "b": ("done", "succeeded"), "fine": ("done", "unchanged")}
 
 
+@pytest.mark.slow
 def test_a_set_up_that_failed_is_shown_and_repeated(repository: Path, tmp_path: Path) -> None:
     """List, show, logs and JSON say so; --resume runs it again; what stays undone is no success."""
     setup: Any = f"echo trying; test -e {tmp_path}/there"
@@ -84,6 +85,7 @@ def test_a_set_up_that_failed_is_shown_and_repeated(repository: Path, tmp_path: 
     assert git(repository, "show", "main-task-one:ran") == "ran"
 
 
+@pytest.mark.slow
 def test_clean_tears_down_first(repository: Path, tmp_path: Path) -> None:
     """With what the run had, whatever the configuration says by now; a failure is a warning, and the workspace goes."""
     config = tmp_path / "config.yaml"

@@ -291,6 +291,7 @@ def test_two_adopt_one_worktree_at_once(repository: Path, tmp_path: Path) -> Non
     assert (len(got), set(findings(repository)) <= {"lease-idle"}) == (1, True)
 
 
+@pytest.mark.slow
 def test_the_commands(repository: Path, tmp_path: Path) -> None:
     """`create` and `adopt` print the directory, `clean` and `undo` go both ways, and a run does not take what was adopted."""
     made = moderator(repository, "create", "a task")

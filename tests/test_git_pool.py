@@ -1233,7 +1233,7 @@ def assert_sound_after(step: int | str, folder: Path, action: str, order: tuple[
         for number, step in enumerate(steps)
     ],
 )
-@pytest.mark.some(6)
+@pytest.mark.some(4)
 def test_killed_at_a_step_of_the_pool(tmp_path: Path, action: str, step: str) -> None:
     """Wherever who claims, re-points, fills, drains or recycles is killed, what comes next uses the spare or retires it."""
     steps = KILLS[action][0]

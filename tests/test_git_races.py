@@ -179,6 +179,7 @@ def test_one_of_many_gets_a_colliding_name(tmp_path: Path) -> None:
     assert len(git(repo, "branch", "--list", "*task*").split("\n")) == 1
 
 
+@pytest.mark.slow
 def test_the_fallback_is_as_safe(tmp_path: Path) -> None:
     """Where git itself must add the worktrees, several processes still each get theirs."""
     repo = make_repository(tmp_path / "repo", COMMITS)

@@ -209,7 +209,7 @@ KINDS: list[Spoil] = [
 
 
 @pytest.mark.parametrize("spoil", KINDS, ids=lambda spoil: spoil.__name__)
-@pytest.mark.some(7)
+@pytest.mark.some(4)
 def test_a_removed_workspace_is_made_again_as_it_was(
     tmp_path: Path, repo: Path, manager: GitManager, spoil: Spoil
 ) -> None:
@@ -882,7 +882,7 @@ def test_what_is_written_in_the_moment_of_the_rename_is_seen(
         pytest.param(lambda tree: git(tree, "commit", "--quiet", "--allow-empty", "-m", "mine"), id="commit"),
     ],
 )
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_what_is_written_into_a_large_tree_in_that_moment_is_seen(
     tmp_path: Path, manager: GitManager, action: Spoil
 ) -> None:

@@ -441,6 +441,7 @@ except KeyboardInterrupt:
 # Many at once
 
 
+@pytest.mark.slow
 def test_many_threads_run_commands_at_once(tmp_path: Path, mark: str) -> None:
     """32 threads, 96 commands, each with its own daemon, output and log; no descriptor is lost, nothing mixed up."""
 
