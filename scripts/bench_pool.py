@@ -11,7 +11,7 @@ from bench_ground import MODERATOR, copy, delete, done, file_system, git, second
 from bench_rows import Ground, Ours, Row, Theirs, clear, timed
 
 _WORKERS = 4
-_ON_DISK = 4
+_ON_DISK = 4  # pairs at most
 
 
 def claim(ground: Ground) -> Iterator[Row]:

@@ -39,9 +39,7 @@ class Sizes:
     starts: int  # rounds
     queued: int  # tasks
     printed: int  # bytes
-    pause: float = (
-        1.05  # seconds after which git can tell a file that was written before its index from one written after
-    )
+    pause: float = 1.05  # seconds until git can tell what was written before its index from what was after
 
 
 FULL = Sizes(

@@ -26,13 +26,12 @@ from moderator.git.contents import Worktree
 from moderator.git.dating import dates_mappings
 from moderator.git.exact import files_in_index, joined
 from moderator.git.repository import Repository
-from moderator.git.survey import CHANGED, MODE, Survey, above
+from moderator.git.survey import CHANGED, MANY, MODE, Survey, above
 from moderator.git.untouched import Untouched, is_set_back
 from moderator.opening import content
 
 _VERSION = 1
 _GITLINK = "160000"
-_MANY = 3_000  # files from which a look is worth a process
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def wear_of(
     if is_set_back(was.ahead):
         raise _worn(["the clock was put back"])
     added, changed = _differences(repository, was.commit, head)
-    survey = Survey(worktree.tree, large=files_in_index(worktree.git_dir) >= _MANY)
+    survey = Survey(worktree.tree, large=files_in_index(worktree.git_dir) >= MANY)
     if survey.unread:
         raise _worn(survey.unread)
     files, stamps = set(survey.files), survey.stamps

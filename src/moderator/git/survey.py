@@ -24,7 +24,8 @@ from moderator.git.younger import is_anything_younger
 _TICK = 0.05  # seconds by which times of files may be behind the clock, with a wide margin
 _COARSE_TICK = 2.0  # the same where only whole seconds are noted
 _SECOND = 10**9  # nanoseconds
-_MANY = 3_000  # paths from which it is worth while not to compare each
+MANY = 3_000
+"""Paths from which a tree is large: other processes are worth their start, and not each path is compared."""
 
 MODE, CHANGED = 0, 2
 """Where they stand in a stamp."""
@@ -40,7 +41,7 @@ class Survey:
     """
 
     def __init__(self, tree: str, since: int = sys.maxsize, large: bool = False) -> None:
-        """`large`: the tree has so many files that other threads are not to be held up by a look at it."""
+        """`large`: it has so many files (`MANY`) that other threads are not to be held up by a look at it."""
         walked = walked_apart(tree, since) if large and threading.active_count() > 1 else None
         walked = walked or walk(tree, since)
         self.stamps, self.files, self.nested, self.special, self.empty, self.unread, young, self.size = walked
@@ -134,7 +135,7 @@ class Watch:
         have other clocks, so that holds of what only this one writes to.
         """
         stamps = survey.stamps
-        if len(stamps) < _MANY or survey.nested or not is_local(tree):
+        if len(stamps) < MANY or survey.nested or not is_local(tree):
             return False
         try:
             found = os.lstat(tree)

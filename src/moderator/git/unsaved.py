@@ -25,7 +25,7 @@ from moderator.git.contents import IGNORED, Contents, Worktree, shown
 from moderator.git.entries import CARRIED, RENDERED
 from moderator.git.exact import files_in_index, joined
 from moderator.git.repository import Repository
-from moderator.git.survey import Survey, Watch, above
+from moderator.git.survey import MANY, Survey, Watch, above
 from moderator.opening import content, opened
 
 HIDDEN = "changed, but hidden by assume-unchanged or skip-worktree"
@@ -37,7 +37,6 @@ _LONGEST_NOTE = 16 * 2**20  # bytes of an administrative file in which object id
 _NOT_WORK = ("index", "sharedindex.", "FETCH_HEAD", "AUTO_MERGE")
 """What an index holds is looked at apart; the others name what a fetch or a merge gives again."""
 _CONVERSIONS = ("text", "crlf", "eol", "ident", "filter", "working-tree-encoding")
-_MANY = 3_000  # files from which a look is worth a process
 _PIECE = 2**20  # bytes of a file that are read at once
 _CLOCK_TICK = 20_000_000  # nanoseconds by which times of files may be behind the clock
 
@@ -198,7 +197,7 @@ def look_again(
 
 
 def _surveyed(worktree: Worktree, since: int = sys.maxsize) -> Survey:
-    survey = Survey(worktree.tree, since, large=files_in_index(worktree.git_dir) >= _MANY)
+    survey = Survey(worktree.tree, since, large=files_in_index(worktree.git_dir) >= MANY)
     survey.stamp_repositories(worktree.tree, _modules_of(worktree))
     return survey
 
