@@ -26,7 +26,7 @@ from moderator.git.contents import Worktree
 from moderator.git.dating import dates_mappings
 from moderator.git.exact import files_in_index, joined
 from moderator.git.repository import Repository
-from moderator.git.survey import CHANGED, MANY, MODE, Survey, above
+from moderator.git.survey import CHANGED, MANY, MODE, Seen, Survey, above
 from moderator.git.untouched import Untouched, is_set_back
 from moderator.opening import content
 
@@ -127,27 +127,36 @@ class Wear:
 
 
 def wear_of(
-    repository: Repository, worktree: Worktree, was: Checkout, head: str, keeps_ignored: bool, since: int
+    repository: Repository,
+    worktree: Worktree,
+    was: Checkout,
+    head: str,
+    keeps_ignored: bool,
+    since: int,
+    seen: Seen | None = None,
 ) -> Wear:
     """Return what has been done to a worktree whose entry has the index of `was`, and whose work is in the commit `head`.
 
-    What no time of change tells of is as it was.  Nothing may have been written after `since`, in nanoseconds.  With
-    `keeps_ignored`, what git ignores stays where it is.  Raises EnvironmentProblem if it cannot be made as it was, GitFailed if a
-    commit is gone, OSError.
+    What no time of change tells of is as it was.  Nothing may have been written after `since`, in nanoseconds; if what was `seen`
+    before that holds, the tree is not walked through once more.  With `keeps_ignored`, what git ignores stays where it is.  Raises
+    EnvironmentProblem if it cannot be made as it was, GitFailed if a commit is gone, OSError.
     """
     if is_set_back(was.ahead):
         raise _worn(["the clock was put back"])
     added, changed = _differences(repository, was.commit, head)
-    survey = Survey(worktree.tree, large=files_in_index(worktree.git_dir) >= MANY)
+    survey = seen.survey if seen and seen.holds(worktree.tree) else None
+    survey = survey or Survey(worktree.tree, large=files_in_index(worktree.git_dir) >= MANY)
     if survey.unread:
         raise _worn(survey.unread)
     files, stamps = set(survey.files), survey.stamps
-    if max((stamps[path][CHANGED] for path in files), default=0) >= since:
+    # One pass: there may be a million.
+    young = {path for path, one in stamps.items() if one[CHANGED] > was.at}
+    if max((stamps[path][CHANGED] for path in files & young), default=0) >= since:
         raise _worn(["something was written into it after its removal"])
     tracked = set(worktree.git("ls-files", "-z").fields)
-    touched, missing = {path for path in files & tracked if stamps[path][CHANGED] > was.at}, tracked - files
-    folders = {path: one for path, one in stamps.items() if stat.S_ISDIR(one[MODE])}
-    young_folders = [path for path, one in folders.items() if one[CHANGED] > was.at]
+    touched, missing = files & tracked & young, tracked - files
+    folders = {path: one for path in stamps.keys() - files if stat.S_ISDIR((one := stamps[path])[MODE])}
+    young_folders = [path for path in folders if path in young]
     if young_folders:  # a file may have come in with a folder, as old as it is: it is not the one that the index knows
         touched |= files.intersection(worktree.git("diff-files", "-z", "--name-only").fields)
     if faults := [

@@ -44,7 +44,7 @@ from moderator.git.pool import Pool, PoolLimits
 from moderator.git.registry import BRANCH, MAKING, READY, RETIRING, TREE, Record, Registry
 from moderator.git.removals import Removals
 from moderator.git.repository import Base, Repository
-from moderator.git.retiring import Wish
+from moderator.git.retiring import Retired, Wish
 from moderator.git.values import Keeping, Removal
 from moderator.naming import task_directory_name, task_slug
 
@@ -270,7 +270,7 @@ class Lifecycle:
         self._registry.replace(ready)
         return ready
 
-    def retire(self, found: Record, wish: Wish) -> Removal | None:
+    def retire(self, found: Record, wish: Wish) -> Retired | None:
         """Remove a workspace and free its name, with nothing lost; None if a dead process had come that far already.
 
         Its branch stays, unless the wish is to free it: then what it held is in the rescue.
@@ -284,8 +284,8 @@ class Lifecycle:
             if where := branches.checked_out_at(self._repository, record.ref, own):
                 raise branches.checked_out(record.ref, where)
         if not record.path:
-            removal = retiring.removal_without_tree(self._repository, record, wish)
-            self._removals.write(removal, record)
+            retired = Retired(retiring.removal_without_tree(self._repository, record, wish))
+            self._removals.write(retired.removal, record)
         else:
             self._registry.replace(replace(record, state=RETIRING))
             try:
@@ -294,17 +294,18 @@ class Lifecycle:
                 if missing:
                     retiring.require_back(record)
                 how = retiring.retire_missing if missing else retiring.retire
-                removal = how(self._repository, self._removals, record, wish)
+                retired = how(self._repository, self._removals, record, wish)
             except BaseException:
                 if self._removals.find(record.mark) is None:
                     self._registry.replace(record)
                 raise
         if wish.frees and (tip := self._repository.commit_of(record.ref)):
             made = self._freed(record, tip, wish.reason)
-            removal = replace(removal, branch_deleted=True, rescue=removal.rescue or made)
+            removal = replace(retired.removal, branch_deleted=True, rescue=retired.removal.rescue or made)
             self._removals.write(removal, record)
+            retired = replace(retired, removal=removal)
         self._registry.drop(record)
-        return removal
+        return retired
 
     def _freed(self, record: Record, tip: str, reason: str, always: bool = False) -> str | None:
         """Delete a branch or a result; return the rescue that was made if it, or its log, held what nothing else does."""

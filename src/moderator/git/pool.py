@@ -59,6 +59,7 @@ from moderator.git.spares import (
     place_of,
     why_no_spares,
 )
+from moderator.git.survey import Seen
 from moderator.git.trash import GARBAGE, delete, rename_into, retired_of, tidy_trash_beside, trash_of
 from moderator.git.unsaved import settle
 from moderator.git.users import processes_using
@@ -376,12 +377,12 @@ class Pool:
         """Return what decides the bytes of a checkout now; "" where nothing comes back, so that it does not matter."""
         return conversion_of(replace(self._repository)) if self.recycles else ""
 
-    def take_back(self, record: Record, commit: str, since: float) -> bool:
+    def take_back(self, record: Record, commit: str, since: float, seen: Seen | None = None) -> bool:
         """Make a spare of a removed workspace that lies whole in the trash, all of it in commits; False if it cannot be one.
 
         Then it lies there as before.  Its entry is made anew: nothing comes along of what git remembered in the old one.  What has
         been touched since the workspace was handed out is written anew (`checkouts`), so it is at the commit that it was at then.
-        `commit` is where its HEAD was in the end, `since` the time at which its tree was renamed.
+        `commit` is where its HEAD was in the end, `since` the time at which its tree was renamed, `seen` what a look found in it.
         """
         tree, retired = trash_of(record), retired_of(self._repository, record)
         was, whole = self._checkouts.find(record.entry), os.path.isdir(tree) and os.path.isdir(retired)
@@ -407,7 +408,7 @@ class Pool:
                 carried = take_out(tree, retired, replace(there, tree=tree), f"{tree}.carried{GARBAGE}")
                 if carried is None:
                     raise EnvironmentProblem("what was carried into it is not as it was")
-                wear = wear_of(now, replace(there, tree=tree), was, commit, keeps, int(since * 1e9))
+                wear = wear_of(now, replace(there, tree=tree), was, commit, keeps, int(since * 1e9), seen)
                 self._refuse_larger(wear.size)
                 # From here on it is a spare on its way: what is left of it if this process dies is given up like any other.
                 rename_into(tree, spare.path)

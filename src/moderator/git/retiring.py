@@ -33,7 +33,7 @@ from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.rescuing import Rescuable, make_rescue, sort_out
-from moderator.git.survey import Watch, stamp
+from moderator.git.survey import Seen, Watch, stamp
 from moderator.git.trash import (
     enter_again,
     into_trash,
@@ -73,6 +73,14 @@ class Wish:
     keeping: Keeping = field(default_factory=Keeping)
 
 
+@dataclass(frozen=True)
+class Retired:
+    """A removal; with what was seen in the tree on the way, where that can be relied on later."""
+
+    removal: Removal
+    seen: Seen | None = None
+
+
 def undo_retiring(record: Record) -> None:
     """Put the tree back where it was, if `retire` had renamed it away and nothing has taken its place.
 
@@ -98,7 +106,7 @@ def tidy_trash(record: Record) -> None:
     tidy_trash_beside(record.path)
 
 
-def retire(repository: Repository, removals: Removals, record: Record, wish: Wish) -> Removal:
+def retire(repository: Repository, removals: Removals, record: Record, wish: Wish) -> Retired:
     """Move the record's worktree into the trash, with nothing lost, and write down what was removed.
 
     Raises WouldLoseWork with everything that would be lost, PersonNeeded if the worktree is not as we made it or is locked.
@@ -139,7 +147,7 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
     except BaseException:
         undo_retiring(record)
         raise
-    return removal
+    return Retired(removal, Seen(again.survey, watch) if watch and again.survey else None)
 
 
 def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[Unsaved, _Notes, Watch | None]:
@@ -226,7 +234,7 @@ def snapshot(repository: Repository, record: Record, wish: Wish, worktree: Workt
     return make_rescue(repository, record, worktree, unsaved, sorted_out, wish.reason, tip)
 
 
-def retire_missing(repository: Repository, removals: Removals, record: Record, wish: Wish) -> Removal:
+def retire_missing(repository: Repository, removals: Removals, record: Record, wish: Wish) -> Retired:
     """Remove the entry of a worktree whose directory somebody deleted, if nothing only the entry knows is lost."""
     entry = entry_dir(repository, record)
     kept = _Kept()
@@ -245,7 +253,7 @@ def retire_missing(repository: Repository, removals: Removals, record: Record, w
             raise
     with contextlib.suppress(OSError):
         os.rmdir(record.path)
-    return removal
+    return Retired(removal)
 
 
 @contextlib.contextmanager

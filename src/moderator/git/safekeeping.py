@@ -24,7 +24,7 @@ from moderator.git.registry import MAKING, READY, Record, Registry, key_of, unkn
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.rescues import Described
-from moderator.git.retiring import Wish
+from moderator.git.retiring import Retired, Wish
 from moderator.git.trash import delete, retired_of, trash_of
 from moderator.git.unsaved import Unsaved
 from moderator.git.values import Keeping, Removal, Rescue
@@ -86,7 +86,7 @@ class Safekeeping:
         recycle = recycle and not record.adopted
         keeps = recycle and not rescue and pool.limits.keeps_ignored
         wish = Wish(rescue, reason, frees, keeps, self._keeping)
-        removal: Removal | None = None
+        retired: Retired | None = None
         with self._held(record.task_id) as done:
             current = self._registry.find(record.task_id)
             if current is None:
@@ -95,14 +95,15 @@ class Safekeeping:
                 if current.path:
                     retiring.check_retirement(self._repository, current, wish)
                 before(current)
-            removal = self._lifecycle.retire(current, wish)
+            retired = self._lifecycle.retire(current, wish)
             done()
-        if removal is None:  # a dead process had removed it but for its name
-            removal = next((found for found, _ in self._removals if found.id == record.mark), None)
-            removal = removal or retiring.removal_without_tree(self._repository, record, wish)
+        if retired is None:  # a dead process had removed it but for its name
+            known = next((found for found, _ in self._removals if found.id == record.mark), None)
+            retired = Retired(known or retiring.removal_without_tree(self._repository, record, wish))
+        removal = retired.removal
         taken = None
         if recycle and removal.rescue is None and removal.head:
-            taken = self._taken_by_pool(removal, record)
+            taken = self._taken_by_pool(retired, record)
         pool.forget(record)
         if taken:
             return taken
@@ -112,13 +113,14 @@ class Safekeeping:
             self._emptier.delete_garbage_of(record)
         return removal
 
-    def _taken_by_pool(self, removal: Removal, record: Record) -> Removal | None:
+    def _taken_by_pool(self, retired: Retired, record: Record) -> Removal | None:
         """Give a removed workspace to the pool; None, and it is as it was, if the pool does not take it."""
+        removal, pool = retired.removal, self._lifecycle.pool
         lock = trash_lock(self._repository, removal.id)
         # Somebody deletes it, or brings it back, at this moment; or there is no space for a lock.
         with contextlib.suppress(WorkspaceBusy, EnvironmentProblem), leases.held(lock, "the trash", 0.0) as trash:
             since = removal.removed_at if removal.renamed_at is None else removal.renamed_at
-            if self._removals.find(removal.id) and self._lifecycle.pool.take_back(record, str(removal.head), since):
+            if self._removals.find(removal.id) and pool.take_back(record, str(removal.head), since, retired.seen):
                 removal = replace(removal, left=(), kept_until=None)
                 self._removals.write(removal, record)
                 delete(retired_of(self._repository, record))

@@ -160,6 +160,18 @@ class Watch:
         return abs(_ahead() - self.ahead) > _TICK / 2
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a look found in a tree, and the watch that covers it: so it can be told later whether that is still so."""
+
+    survey: Survey
+    watch: Watch
+
+    def holds(self, tree: str) -> bool:
+        """Whether nothing in the tree has changed since; False also where only another look can tell."""
+        return self.watch.goes_on(tree, self.survey)
+
+
 def _tick(stamps: Collection[Stamp]) -> float:
     return _TICK if any(changed % _SECOND for _, _, changed, _ in stamps) else _COARSE_TICK
 
