@@ -29,6 +29,8 @@ from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
 from moderator.git.registry import Registry
 from moderator.git.repository import Repository
+from moderator.git.retiring import Wish
+from moderator.git.survey import MANY
 from moderator.git.values import Keeping, Workspace
 from repos import Executable, Gitlink, Symlink, git, make_repository
 from test_git_races import GONE_WHILE_READ, disturbed, race
@@ -937,6 +939,46 @@ def test_what_was_written_after_the_removal_is_no_spare(tmp_path: Path) -> None:
     record = next(record for found, record in yard.git._removals if found.id == removal.id)
     assert not lifecycle.pool.take_back(record, str(removal.head), removal.renamed_at or 0.0)
     assert Path(tree, "README.md").read_text() == "late\n"
+
+
+LARGE = {**A, **{f"many/{number % 7}/f{number}.txt": f"{number}\n" for number in range(MANY)}}
+"""Of which not every file is looked at a second time where nothing can have changed since the first."""
+
+
+def test_a_large_tree_comes_back_as_a_fresh_one(tmp_path: Path) -> None:
+    """Its work is in a commit, and whoever gets it next finds every path, mode and byte of a checkout."""
+    yard = Yard(tmp_path, PRISTINE, [("a", LARGE), ("b", B)])
+    cold = shape(yard.make("cold"))
+    made = yard.make("t")
+    tree = Path(made.path)
+    (tree / "many/0/f0.txt").unlink()
+    (tree / "many/1/f1.txt").chmod(0o755)
+    (tree / "many/new").mkdir()
+    (tree / "many/new/file").write_text("new\n")
+    git(tree, "add", "--all")
+    _committed(tree, "many/2/f2.txt", "changed\n")
+    (tree / "many/3/f3.txt").write_text("3\n")  # as it was, but for its times
+    yard.git.remove_workspace(made, recycle=True)
+    again = yard.make("u")
+    assert (yard.was_spare(again), shape(again)) == (True, cold)
+
+
+@pytest.mark.parametrize("path", ["README.md", "many/3/f3.txt", "many/3/new", "many/3"])
+def test_what_is_written_into_a_large_tree_after_both_looks_is_no_spare(tmp_path: Path, path: str) -> None:
+    """The pool believes what a removal saw only as long as nothing has changed since."""
+    yard = Yard(tmp_path, PRISTINE, [("a", LARGE), ("b", B)])
+    yard.make("t")
+    record = yard.git._record("t")
+    retired = yard.git._lifecycle.retire(record, Wish())
+    assert retired is not None
+    assert retired.seen is not None
+    tree = yard.git.trash_of(retired.removal)
+    assert tree is not None
+    late = Path(tree, path)
+    late.chmod(0o700) if late.is_dir() else late.write_text("late\n")
+    since = retired.removal.renamed_at or 0.0
+    assert not yard.git._lifecycle.pool.take_back(record, str(retired.removal.head), since, retired.seen)
+    assert stat.S_IMODE(late.stat().st_mode) == 0o700 if late.is_dir() else late.read_text() == "late\n"
 
 
 IGNORED: dict[str, Callable[[Path], object]] = {
