@@ -82,6 +82,8 @@ def run_command(tasks_file: str | None, repo: str, as_json: bool, progress: str,
     from moderator.errors import ConfigurationError
 
     _check_what_to_run(tasks_file, choices)
+    if tasks_file is not None and not os.path.lexists(tasks_file):
+        raise read_tasks(Path(tasks_file)).refusal()  # before anybody is asked to agree to anything
     log_to_stderr()
     git = GitManager(repo)
     config = configuration(git, choices["config"])
