@@ -22,7 +22,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_a_run_killed_at_a_step_is_resumed(tmp_path: Path, step: str) -> None:
     """Killed right before a named step, a run is resumed to its end, and every task has done its work once."""
     victim, row = storm_kills.Victim(tmp_path, 0), Row("one kill")

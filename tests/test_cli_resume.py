@@ -81,6 +81,7 @@ def events(repository: Path) -> list[tuple[str, dict[str, Any]]]:
         return [(kind, json.loads(data)) for kind, data in record.execute("SELECT kind, data FROM events ORDER BY id")]
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_continued(repository: Path, tmp_path: Path) -> None:
     """What is finished stays so, well or badly; what was cut short is rescued and run again; the rest is run."""
     listed = five(tmp_path)

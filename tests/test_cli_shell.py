@@ -51,6 +51,7 @@ def place(repository: Path, task_id: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+@pytest.mark.some(1)
 def test_a_shell_completes_and_goes_there(repository: Path, tmp_path: Path, name: str) -> None:
     """TAB completes commands, options and odd task ids, quoted as they were begun; cd changes the directory of the shell."""
     if shutil.which(name) is None:

@@ -92,6 +92,7 @@ def test_output_that_is_not_the_dialects_is_never_a_success(dialect: str, tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_an_agent_that_hangs_is_ended_by_its_backends_limits(tmp_path: Path) -> None:
     """Silent or noisy, deaf to SIGTERM or not: the limits of the backend end it, and the task's own come before them."""
     silent = fake_backend("codex-jsonl", "hang-silently", idle_timeout=1, retry=[])
@@ -194,6 +195,7 @@ def test_a_rate_limit_gives_the_task_to_the_next_in_a_workspace_as_at_the_start(
     assert told.said == [("start", "one", ""), ("again", "1 limited", "good"), ("complete", "one", "succeeded")]
 
 
+@pytest.mark.slow
 def test_one_backend_alone_is_tried_again_as_often_as_is_allowed(tmp_path: Path) -> None:
     """Without another in the row the same one comes round again; after the last attempt its failure is the task's end."""
     repository = sample(tmp_path)

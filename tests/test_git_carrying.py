@@ -444,6 +444,7 @@ def test_a_task_and_an_attempt_after_it_get_what_was_asked_for(
 
 
 @pytest.mark.parametrize("recycle", ["pristine", "keep_ignored"])
+@pytest.mark.some(1)
 def test_a_spare_gets_what_is_of_today_and_nothing_of_yesterday(recycle: str, repository: Path) -> None:
     """A workspace comes back to the pool without what was carried, or not at all; a claim carries anew."""
     manager = GitManager(repository, pool=PoolLimits(1, recycle=recycle), furnishing=EVERYTHING)

@@ -137,6 +137,7 @@ def test_many_processes_make_workspaces_while_others_look(tmp_path: Path) -> Non
     assert_all_whole(tmp_path, repo, [task_id for ids in tasks for task_id in ids])
 
 
+@pytest.mark.slow
 def test_workspaces_come_and_go_while_others_look(tmp_path: Path) -> None:
     """Making and removing at once: nothing fails, nothing is left, every branch has its work."""
     repo = make_repository(tmp_path / "repo", COMMITS)

@@ -488,6 +488,7 @@ def test_staged_work_of_a_deleted_directory_is_rescued(tmp_path: Path, repo: Pat
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+@pytest.mark.some(1)
 def test_an_edit_in_the_same_second_is_found(tmp_path: Path, repo: Path, manager: GitManager, flag: str) -> None:
     """A hidden edit of the same size, made in the second of the checkout, is not taken for the file that was checked out."""
     time.sleep(1 - time.time() % 1)  # git compares whole seconds: begin with one
@@ -1388,7 +1389,7 @@ def test_a_forged_rescue_is_none(tmp_path: Path, repo: Path, manager: GitManager
     [{"kept_until": "never"}, {"tip": 7}, {"branch": "a\0b"}, {"removed_at": "x"}, {"left": 1}, {"id": "y"}],
     ids=str,
 )
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_a_removal_with_values_that_cannot_be_is_passed_over(
     tmp_path: Path, repo: Path, manager: GitManager, change: dict[str, object]
 ) -> None:

@@ -107,6 +107,7 @@ def start_parent(run_id: str, mark: str, folder: Path, ending: str) -> subproces
 
 
 @pytest.mark.parametrize("ending", ["kill -9", "exit"])
+@pytest.mark.some(1)
 def test_if_moderator_dies_its_processes_are_ended_and_then_the_leases_freed(
     run_id: str, mark: str, tmp_path: Path, ending: str
 ) -> None:

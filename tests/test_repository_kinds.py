@@ -312,7 +312,7 @@ def visible(folder: Path) -> dict[str, object]:
     [pytest.param(one, marks=pytest.mark.slow) if one in RARE else one for one in KINDS],
     ids=lambda one: one.__name__,
 )
-@pytest.mark.some(4)
+@pytest.mark.some(2)
 def test_a_day_in_a_repository_of_this_kind(tmp_path: Path, build: Build) -> None:
     """Tasks run, their work is told and kept, unsaved work is rescued, byte for byte, and the person's own stays as it is."""
     folder = tmp_path / "place"
