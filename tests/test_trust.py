@@ -187,13 +187,13 @@ def test_a_run_refuses_until_somebody_agreed(repository: Path, listed: Path, tmp
     assert (tree / "mine").exists()
 
 
-@pytest.mark.slow
 def test_nobody_is_asked_to_agree_for_a_list_that_is_not_there(repository: Path, tmp_path: Path) -> None:
     """A misspelt name is told as what it is: agreeing to commands first would not help."""
     ended = moderator(tmp_path, "run", "taks.yaml", "--repo", str(repository))
     assert (ended.returncode, "taks.yaml: there is no such file" in ended.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_what_is_carried_needs_agreement_too(repository: Path, listed: Path) -> None:
     """A secret goes into a workspace by the repository's word only after an agreement, whichever command makes it."""
     (repository / ".git" / "info" / "exclude").write_text("moderator.yaml\n.env\n")

@@ -144,8 +144,10 @@ def wear_of(
     if is_set_back(was.ahead):
         raise _worn(["the clock was put back"])
     added, changed = _differences(repository, was.commit, head)
-    survey = seen.survey if seen and seen.holds(worktree.tree) else None
-    survey = survey or Survey(worktree.tree, large=files_in_index(worktree.git_dir) >= MANY)
+    if seen and seen.holds(worktree.tree):
+        survey = seen.survey
+    else:
+        survey = Survey(worktree.tree, large=files_in_index(worktree.git_dir) >= MANY)
     if survey.unread:
         raise _worn(survey.unread)
     files, stamps = set(survey.files), survey.stamps
