@@ -48,7 +48,9 @@ def untouched(ran: Path) -> Iterator[Path]:
     """The same, seen to be the same afterwards."""
     before = picture(ran.parent)
     yield ran
-    assert picture(ran.parent) == before
+    after = picture(ran.parent)
+    after.pop(str(ran / ".git/moderator/looks.json"), None)  # what was seen, for the next look
+    assert after == {path: one for path, one in before.items() if not path.endswith("/looks.json")}
 
 
 def results(repository: Path) -> dict[str, dict[str, str]]:
@@ -158,7 +160,7 @@ def test_list_asks_git_no_more_often_for_many(tmp_path: Path) -> None:
     assert listed == ["cat-file", "merge-base", "rev-list", "rev-parse", "version"]
     with git_processes(tmp_path / "looked") as looked:
         moderator(repository, "list", "--status")
-    assert looked == sorted([*listed, *["status"] * 52])
+    assert looked == sorted([*listed, "config", *["status"] * 52])
 
 
 def test_rows_appear_as_they_are_known(tmp_path: Path) -> None:

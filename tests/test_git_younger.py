@@ -83,8 +83,8 @@ def test_both_ways_say_the_same(tree: Path, data: st.DataObject) -> None:
         "echo no >&2",
         "kill -9 $$",
         "echo rubbish",
-        'shift $(($# - 3)); echo "$2"',  # the file that says when, and nothing else, whatever there is
-        'shift $(($# - 3)); echo "$2"; sleep 0.1; echo more',
+        'shift $(($# - 3)); printf "%s\\0" "$2"',  # the file that says when, and nothing else, whatever there is
+        'shift $(($# - 3)); printf "%s\\0" "$2"; sleep 0.1; printf "more\\0"',
     ],
     ids=["silence", "failure", "complaint", "killed", "rubbish", "one file", "one file first"],
 )

@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from moderator.errors import ModeratorError
@@ -18,10 +19,13 @@ from moderator.git.broken import broken_filter
 from moderator.git.command import abreast
 from moderator.git.contents import Worktree, printable
 from moderator.git.distances import Between, Distance, distances
+from moderator.git.exact import files_in_index
+from moderator.git.looks import Before, Looks
 from moderator.git.registry import MAKING, READY, Record, Registry
 from moderator.git.repository import Repository
-from moderator.git.values import WorkspaceStatus
+from moderator.git.values import Counts, WorkspaceStatus
 
+_MOST_TREES, _MOST_FILES = 32, 20_000  # of which it is asked at once whether anything has happened: rows wait for that
 _YOUNG = 2.0  # seconds: git compares times in whole ones
 
 
@@ -77,26 +81,76 @@ class Inspector:
         return READY if record.state == MAKING else record.state, "", entries.worktree_of(self._repository, record)
 
     def looked_into(self, outlines: Sequence[WorkspaceStatus]) -> Iterator[WorkspaceStatus]:
-        """Yield each with what is in its tree, in this order and as soon as it is known: a process for each tree.
+        """Yield each with what is in its tree, in this order and as soon as it is known: a process for each tree at most.
 
-        As many are looked into at once as there are cores, some more, since git waits for the disk.
+        Of several, those in which nothing has happened since the last look are as they were then (`looks`).  As many are looked
+        into at once as there are cores, some more, since git waits for the disk.
         """
-        if outlines:
-            yield from abreast(self._look_into, outlines, most=2 * (os.cpu_count() or 1))
+        cores = os.cpu_count() or 1
+        if len(outlines) < 2:
+            yield from (self._look_into(outline) for outline in outlines)
+            return
+        looks = Looks(self._repository)
+        together = max(1, min(_MOST_TREES, _MOST_FILES // max(1, files_in_index(self._repository.common))))
+        with ThreadPoolExecutor(cores) as ahead:
+            parts = [
+                ahead.submit(self._remembered, looks, outlines[first : first + together])
+                for first in range(0, len(outlines), together)
+            ]
 
-    def _look_into(self, outline: WorkspaceStatus) -> WorkspaceStatus:
-        try:
-            record = self._registry.find(outline.task_id)
-        except ModeratorError:
-            record = None
-        if record is None:  # removed meanwhile
+            def look(number: int) -> WorkspaceStatus:
+                before, found = parts[number // together].result()
+                outline = outlines[number]
+                if counts := found.get(outline.task_id):
+                    return replace(outline, counts=counts)
+                return self._look_into(outline, looks, before.get(outline.task_id))
+
+            try:
+                yield from abreast(look, range(len(outlines)), most=2 * cores)
+            finally:
+                ahead.shutdown(wait=False, cancel_futures=True)
+        looks.keep()
+
+    def _remembered(
+        self, looks: Looks, outlines: Sequence[WorkspaceStatus]
+    ) -> tuple[dict[str, Before], dict[str, Counts]]:
+        """Return what a look into each of these hangs on, and what the last one found where nothing has happened since; by task.
+
+        Nothing of those in which somebody works, or that are not whole.
+        """
+        there, before = dict[str, Worktree](), dict[str, Before]()
+        for outline in outlines:
+            if (
+                outline.state == READY
+                and outline.lease is None
+                and (record := self._record_of(outline))
+                and record.path
+            ):
+                worktree = entries.worktree_of(self._repository, record)
+                if now := looks.before(worktree, outline.tip):
+                    there[outline.task_id], before[outline.task_id] = worktree, now
+        return before, looks.find(there, before)
+
+    def _record_of(self, outline: WorkspaceStatus) -> Record | None:
+        with contextlib.suppress(ModeratorError):
+            return self._registry.find(outline.task_id)
+        return None
+
+    def _look_into(
+        self, outline: WorkspaceStatus, looks: Looks | None = None, before: Before | None = None
+    ) -> WorkspaceStatus:
+        if (record := self._record_of(outline)) is None:  # removed meanwhile
             return replace(outline, state="missing")
         state, problem, worktree = self._state(record, has_tip=outline.tip is not None)
         if worktree is None:
             return replace(outline, state=state, problem=problem)
         try:
             refresh = _is_unsettled(worktree.git_dir, record) and self._registry.holder(record) is None
-            return replace(outline, state=state, counts=worktree.contents(refresh=refresh).counts)
+            contents = worktree.contents(refresh=refresh)
+            expected = record.branch is None or (contents.branch, contents.head) == (record.branch, outline.tip)
+            if looks and before and expected:
+                looks.note(worktree, before, contents)
+            return replace(outline, state=state, counts=contents.counts)
         except (ModeratorError, OSError) as error:  # one that git cannot read must not hide the others
             if entries.is_missing(record):
                 return replace(outline, state="missing")

@@ -51,7 +51,7 @@ class Untouched:
                 if time.monotonic() > deadline:
                     return None
                 time.sleep(0.0005)
-            return cls(at, _ahead(), _notes(worktree.git_dir))
+            return cls(at, ahead_of_all(), notes_of(worktree.git_dir))
         except OSError:
             return None
 
@@ -60,7 +60,7 @@ class Untouched:
         try:
             return (
                 not is_set_back(self.ahead)
-                and _notes(worktree.git_dir) == self.notes
+                and notes_of(worktree.git_dir) == self.notes
                 and (ref is None or _points_to(os.path.join(worktree.git_dir, "../..", ref), commit))
                 and os.lstat(worktree.tree).st_ctime_ns <= self.at
                 and not is_anything_younger(worktree.tree, self.at)  # `.git` is ours: the clock is read from it
@@ -71,7 +71,7 @@ class Untouched:
 
 def is_set_back(ahead: int) -> bool:
     """Whether the clock by which files are dated has been put back since it was noted how far it is ahead: see Untouched."""
-    return _ahead() <= ahead - _SET_BACK
+    return ahead_of_all() <= ahead - _SET_BACK
 
 
 def _touched(path: str) -> int:
@@ -80,7 +80,7 @@ def _touched(path: str) -> int:
     return os.stat(path).st_ctime_ns
 
 
-def _ahead() -> int:
+def ahead_of_all() -> int:
     """Return how far the clock by which files are dated is ahead of one that nobody can set, in nanoseconds.
 
     A pause between the two readings makes it more, so the least of some is the best.
@@ -88,7 +88,7 @@ def _ahead() -> int:
     return min(-time.monotonic_ns() + time.time_ns() for _ in range(3))
 
 
-def _notes(git_dir: str) -> _Notes:
+def notes_of(git_dir: str) -> _Notes:
     """Return what changes when anything in an administrative directory does: index, HEAD, logs, states of operations."""
     with os.scandir(git_dir) as entries:
         found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]

@@ -1,4 +1,4 @@
-"""Whether anything in a tree was changed later than a moment.
+"""Whether anything in a tree was changed later than a moment, and in which of many.
 
 Asked of nothing but times of change (ctime), which no program can set.  Most of a large tree is walked through by find(1), one for
 each core: that is several times faster than Python.  No find is simply believed: one that has not shown that it compares these
@@ -52,12 +52,49 @@ def is_anything_younger(tree: str, at: int, alone: int = _ALONE, programs: str =
     return False
 
 
+def younger_among(trees: Sequence[str], at: int, programs: str = os.defpath) -> set[str]:
+    """Return those of some trees that changed later than `at`, in nanoseconds, or may have; their own `.git` files apart.
+
+    One find for all of them, where there is one that can be believed.  Otherwise Python looks, and of a tree in which somebody may
+    not look, or that is gone, nobody can tell.
+    """
+    told = _told_by_finds([list(trees)], at, programs)
+    if told is None:
+        return {tree for tree in trees if _may_be_younger(tree, at, programs)}
+    known = {os.fsencode(tree): tree for tree in trees}
+    pointers = {os.path.join(name, b".git") for name in known}
+    found = set()
+    for path in told:
+        if path not in pointers:
+            while path not in known and path != os.path.dirname(path):
+                path = os.path.dirname(path)
+            found.add(known[path])
+    return found
+
+
+def _may_be_younger(tree: str, at: int, programs: str) -> bool:
+    try:
+        return os.lstat(tree).st_ctime_ns > at or is_anything_younger(tree, at, programs=programs)
+    except OSError:
+        return True
+
+
 def _asked_of_others(folders: Sequence[str], at: int, programs: str) -> bool | None:
     """Return whether anything below these is younger, by find(1); None if there is none that can tell."""
-    find = shutil.which("find", path=programs) if os.name == "posix" else None
-    if find is None or sum(len(os.fsencode(folder)) + 9 for folder in folders) > _LONGEST_ARGUMENTS:
-        return None
     shares = min(_MOST_FINDS, os.cpu_count() or 1)
+    told = _told_by_finds([list(folders)[number::shares] for number in range(shares)], at, programs)
+    return None if told is None else bool(told)
+
+
+def _told_by_finds(shares: Sequence[Sequence[str]], at: int, programs: str) -> list[bytes] | None:
+    """Return the paths of what is younger in some folders, themselves included, by a find for each share of them.
+
+    None if there is none that can tell.
+    """
+    find = shutil.which("find", path=programs) if os.name == "posix" else None
+    longest = max(sum(len(os.fsencode(folder)) + 9 for folder in some) for some in shares)
+    if find is None or longest > _LONGEST_ARGUMENTS:
+        return None
     try:
         if not _compares(find):
             return None
@@ -66,18 +103,18 @@ def _asked_of_others(folders: Sequence[str], at: int, programs: str) -> bool | N
             os.utime(moment, ns=(at, at))
             if os.stat(moment).st_mtime_ns > at:
                 return None
-            # The file is younger than its own time, so every one of them must tell of it, and of nothing else.
-            finds = [
-                stack.enter_context(_find(find, some, moment))
-                for number in range(shares)
-                if (some := list(folders)[number::shares])
-            ]
+            finds = [stack.enter_context(_find(find, some, moment)) for some in shares if some]
             told = [(*one.communicate(), one.returncode) for one in finds]
     except OSError:
         return None
-    if any(code or complaints for _, complaints, code in told):
-        return None
-    return any(found != os.fsencode(moment) + b"\n" for found, _, _ in told)
+    paths: list[bytes] = []
+    for said, complaints, code in told:
+        # The file is younger than its own time, so every one of them must tell of it, and last: it is asked of last.
+        before, mark, after = said.rpartition(os.fsencode(moment) + b"\0")
+        if code or complaints or after or not mark or (before and not before.endswith(b"\0")):
+            return None
+        paths += before.split(b"\0")[:-1]
+    return paths
 
 
 @functools.cache
@@ -102,9 +139,9 @@ def _compares(find: str) -> bool:
         os.utime(moment, ns=(at, at))
         with _find(find, [tree], moment) as process:
             said, _ = process.communicate()
-    return sorted(said.splitlines()) == sorted(map(os.fsencode, (new, moment)))
+    return said == b"".join(os.fsencode(path) + b"\0" for path in (new, moment))
 
 
 def _find(find: str, folders: Sequence[str], moment: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """Start a find that prints what is younger, the file itself that says when among it."""
-    return helper([find, "-P", *folders, moment, "-newercm", moment, "-print"])
+    """Start a find that prints what is younger, the file itself that says when last."""
+    return helper([find, "-P", *folders, moment, "-newercm", moment, "-print0"])
