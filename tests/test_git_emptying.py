@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,11 @@ import pytest
 from commandline import document, moderator, wait_until
 from moderator.errors import WorkspaceBusy
 from moderator.git import leases
+from moderator.git.deleting import FOLDER, delete_in
 from moderator.git.manager import GitManager
 from moderator.git.values import Keeping
 from repos import make_repository
-from workspaces import context
+from workspaces import context, listing, mounted
 
 
 @pytest.fixture
@@ -71,3 +75,85 @@ def test_a_command_leaves_the_rest_to_a_process(tmp_path: Path, git_manager: Git
     git_manager.tidy_trash(0.0)
     wait_until(lambda: not tree.parent.exists(), "an empty trash")
     wait_until(lambda: not (tmp_path / "repo/.git/moderator/leases/trash@all.lock").exists(), "the process's end")
+
+
+def test_what_waits_leaves_room(tmp_path: Path) -> None:
+    """What tasks remove lies there until somebody has time, but never takes more than half of the space that there was."""
+    git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {"large": b"x" * 700_000})]))
+    with mounted(tmp_path / "checkouts", "size=4m"):
+        waiting = []
+        for number in range(12):  # together they are twice as large as the disk
+            name = f"t{number}"
+            git_manager.create_workspace(context(tmp_path, name)).release()
+            removal = git_manager.remove_workspace(name, later=None)
+            assert removal is not None
+            waiting.append(git_manager.trash_of(removal) is not None)
+        first = waiting.index(False)
+        assert (first >= 1, any(waiting[first:])) == (True, False)
+        assert git_manager.empty_trash()
+        git_manager.create_workspace(context(tmp_path, "last")).release()
+        removal = git_manager.remove_workspace("last", later=None)
+        assert removal is not None
+        assert git_manager.trash_of(removal) is not None
+
+
+@pytest.mark.parametrize(
+    "python", [sys.executable, "", "/nowhere/python"], ids=["another process", "none", "none there"]
+)
+def test_a_large_tree_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str) -> None:
+    """What is more than a few files is deleted by another process, by us where there can be none; links are not followed."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "file").write_text("theirs")
+    before = listing(theirs)
+    tree = tmp_path / "a tree"
+    for folder in range(40):
+        (tree / f"d{folder}").mkdir(parents=True)
+        for number in range(100):
+            (tree / f"d{folder}/{number}").touch()
+        (tree / f"d{folder}/link").symlink_to(theirs)
+        (tree / f"d{folder}").chmod(0o500)
+    monkeypatch.setattr(sys, "executable", python)
+    above = os.open(tmp_path, FOLDER)
+    try:
+        with pytest.raises(OSError, match="not empty"):
+            delete_in(above, tree.name, time.monotonic())
+        assert len(os.listdir(tree)) > 30
+        delete_in(above, tree.name)
+    finally:
+        os.close(above)
+    assert (os.listdir(tmp_path), listing(theirs)) == (["theirs"], before)
+
+
+def test_who_deletes_has_the_directory_and_not_its_name(tmp_path: Path) -> None:
+    """What takes the place of a large tree while it is deleted, by whomever, stays."""
+    tree = tmp_path / "tree"
+    for round_ in range(3):
+        for folder in range(80):
+            (tree / f"d{folder}").mkdir(parents=True)
+            for number in range(100):
+                (tree / f"d{folder}/{number}").touch()
+        above = os.open(tmp_path, FOLDER)
+        ended = []
+
+        def delete(above: int = above, ended: list[bool] = ended) -> None:
+            try:
+                delete_in(above, "tree")
+            except OSError:  # what is there now is not empty
+                ended.append(True)
+
+        deleting = threading.Thread(target=delete)
+        deleting.start()
+        time.sleep(0.004 * round_)
+        os.rename(tree, tmp_path / f"moved{round_}")
+        for folder in range(80):
+            (tree / f"d{folder}").mkdir(parents=True)
+            (tree / f"d{folder}/new").touch()
+        deleting.join()
+        os.close(above)
+        assert (ended, len(list(tree.rglob("new"))), os.listdir(tmp_path / f"moved{round_}")) == ([True], 80, [])
+        for path in tree.rglob("new"):
+            path.unlink()
+        for folder in range(80):
+            (tree / f"d{folder}").rmdir()
+        tree.rmdir()

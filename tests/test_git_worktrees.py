@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from moderator.errors import (
 from moderator.git.manager import GitManager
 from moderator.git.worktrees import idle
 from repos import Executable, Symlink, git, make_repository
-from workspaces import BRANCH, DIRECTORY, FULL, NONE, context, files, listing
+from workspaces import BRANCH, DIRECTORY, FULL, NONE, context, files, listing, mounted
 
 COMMITS = [
     (
@@ -306,17 +305,6 @@ def test_another_base_for_the_same_task_is_refused(tmp_path: Path, repo: Path, m
     with pytest.raises(WorkspaceOccupied, match="not from 'main'"):
         manager.create_workspace(context(tmp_path, "t"), base="main")
     manager.create_workspace(context(tmp_path, "t"), base="main~1").release()
-
-
-@contextlib.contextmanager
-def mounted(where: Path, options: str) -> Iterator[None]:
-    where.mkdir(parents=True, exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], capture_output=True).returncode:
-        pytest.skip("mounting is not permitted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", where], check=True)
 
 
 def test_a_read_only_root_is_refused(tmp_path: Path, repo: Path, manager: GitManager) -> None:

@@ -6,11 +6,15 @@ nothing of ours is replaced, the process only ends there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from moderator.context import ExecutionContext, IsolationLevel
 
@@ -148,3 +152,15 @@ def killed_before(
     if done.returncode not in (0, -signal.SIGKILL):
         raise AssertionError(done.stderr)
     return done.stdout if done.returncode else None
+
+
+@contextlib.contextmanager
+def mounted(where: Path, options: str) -> Iterator[None]:
+    """Mount a small file system in memory at a place; skip the test where that is not permitted."""
+    where.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", where], check=True)

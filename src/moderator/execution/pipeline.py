@@ -45,8 +45,6 @@ from moderator.slots import Slots
 
 log = logging.getLogger(__name__)
 
-_MOST_DEFERRED = 8  # trees that wait until tasks have ended to be deleted: more would fill the disk
-
 
 class Listener(Protocol):
     """Who is told what happens to a task."""
@@ -197,7 +195,7 @@ def _removed(
     """Remove a workspace that holds nothing but commits, what git ignores and what a set-up left; return notes about these."""
     workspace = git.of_task(task_id)
     try:
-        git.remove_workspace(workspace, recycle=True, later=git.deferred < _MOST_DEFERRED, before=before)
+        git.remove_workspace(workspace, recycle=True, later=None, before=before)
     except WouldLoseWork as error:
         others = [finding for finding in error.findings if not finding.startswith(IGNORED)]
         if others and not (left_out and _is_only(git.check_removal(workspace, rescue=True), left_out)):

@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from moderator.errors import EnvironmentProblem, WorkspaceBusy
 from moderator.git import leases
+from moderator.git.command import abreast
 from moderator.git.registry import Record, Registry
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
@@ -46,6 +49,20 @@ class Emptier:
         self._registry = registry
         self._removals = removals
         self._days = days
+        self._free_at_first: dict[int, tuple[int, int]] = {}
+
+    def has_room(self, record: Record) -> bool:
+        """Whether the tree of a workspace may lie in the trash until nobody works.
+
+        Not once what lies there, or whatever else has come since it was emptied last, takes more than half of the space, or of the
+        files, that the file system still had.
+        """
+        try:
+            device, free = os.lstat(record.path).st_dev, _free(os.path.dirname(record.path))
+        except OSError:
+            return False
+        first = self._free_at_first.setdefault(device, free)
+        return all(2 * now >= then for now, then in zip(free, first, strict=True))
 
     def empty(self, seconds: float | None, own: bool) -> bool:
         """Delete what may go; return whether all of that is gone.
@@ -53,6 +70,7 @@ class Emptier:
         `own`: also what only the trash has of removals that were written down here, in this process.
         """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
+        self._free_at_first.clear()
         found = list(self._removals)
         for removal, record in found:
             if own or removal.kept_until is None or removal.id not in self._removals.own:
@@ -145,12 +163,19 @@ class Emptier:
             names = [name for name in os.listdir(folder) if name.endswith(GARBAGE)]
         except OSError:
             return True
-        gone = True
-        for name in names:
-            gone = delete(os.path.join(folder, name), deadline) and gone
+        paths = [os.path.join(folder, name) for name in names]
+        gone = all([*abreast(partial(delete, deadline=deadline), paths, most=os.cpu_count() or 1)])
         with contextlib.suppress(OSError):  # only if nothing else is in it
             os.rmdir(folder)
         return gone
+
+
+def _free(folder: str) -> tuple[int, int]:
+    """Return how many bytes, and how many files, a file system still has room for.  Raises OSError."""
+    if not hasattr(os, "statvfs"):
+        return shutil.disk_usage(folder).free, 0
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize, found.f_favail
 
 
 def _known_until(removal: Removal) -> float:

@@ -1,4 +1,4 @@
-"""A program that looks at files for us, and does not outlive the moment: git is started elsewhere (`command`)."""
+"""A program that looks at files for us or deletes them, and does not outlive the moment: git is started elsewhere (`command`)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from moderator import interruption
 
 
 @contextlib.contextmanager
-def helper(command: Sequence[str], complaints: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program whose output is read; it does not outlive the `with`, however that is left.  Raises OSError."""
+def helper(
+    command: Sequence[str], complaints: int = subprocess.PIPE, descriptors: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program whose output is read; it does not outlive the `with`, however that is left.
+
+    The descriptors are kept open in it.  Raises OSError.
+    """
     interruption.hold()
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, pass_fds=descriptors
+        )
     except BaseException:
         interruption.release()
         raise

@@ -691,7 +691,7 @@ class GitManager:
         *,
         rescue: bool = False,
         reason: str = "removed",
-        later: bool = False,
+        later: bool | None = False,
         recycle: bool = False,
         before: Before | None = None,
     ) -> Removal | None:
@@ -699,10 +699,10 @@ class GitManager:
 
         Without `rescue` it refuses unless everything is in commits reachable from refs.  With it, what is not is put into a
         rescue first, and what no commit holds (ignored files, sockets, files over the limit) stays in the trash for its time.
-        `later` leaves the deletion to `empty_trash`; with `recycle` the tree goes to the pool, if that takes any (PoolLimits)
-        and it is fit for it.  `before` is called with the workspace when it is held for the removal and nothing has been found
-        that forbids that: what it leaves in the workspace is looked at as anything else.  None at level NONE, which has nothing
-        to remove.
+        `later` leaves the deletion to `empty_trash`, None does for as long as there is room enough; with `recycle` the tree goes to
+        the pool, if that takes any (PoolLimits) and it is fit for it.  `before` is called with the workspace when it is held for
+        the removal and nothing has been found that forbids that: what it leaves in the workspace is looked at as anything else.
+        None at level NONE, which has nothing to remove.
 
         Raises WouldLoseWork (exit code 3) with everything that would be lost, PersonNeeded if somebody locked it or it is
         not as we made it, WorkspaceBusy if another process or manager holds it (what this one has given out itself is its
@@ -818,11 +818,6 @@ class GitManager:
         Raises WorkspaceBusy if another process is at it.
         """
         return self._safe.empty_trash_at_leisure(seconds)
-
-    @property
-    def deferred(self) -> int:
-        """How many trees this manager has left to `empty_trash` since it was called last."""
-        return self._safe.deferred
 
     # -- how ------------------------------------------------------------------------------------------------------
 

@@ -63,7 +63,6 @@ class Safekeeping:
         self._holds = holds
         self._keeping = keeping
         self._emptier = Emptier(repository, registry, removals, keeping.days)
-        self.deferred = 0  # trees that removals have left to be deleted later
 
     # -- away -----------------------------------------------------------------------------------------------------
 
@@ -73,20 +72,22 @@ class Safekeeping:
         rescue: bool,
         reason: str,
         frees: bool = False,
-        later: bool = False,
+        later: bool | None = False,
         recycle: bool = False,
         before: Callable[[Record], object] | None = None,
     ) -> Removal:
         """Remove a workspace; the trash that need not be kept at all is deleted at once, unless `later`.
 
-        With `recycle` it goes to the pool instead, if it is fit for that and the pool takes any.  `before` is called with the
-        record of a workspace that can be removed as it stands, unless its directory is gone.
+        With None for that it is deleted at once where there is no room for it.  With `recycle` it goes to the pool instead, if it
+        is fit for that and the pool takes any.  `before` is called with the record of a workspace that can be removed as it stands,
+        unless its directory is gone.
         """
         pool = self._lifecycle.pool
         recycle = recycle and not record.adopted
         keeps = recycle and not rescue and pool.limits.keeps_ignored
         wish = Wish(rescue, reason, frees, keeps, self._keeping)
         retired: Retired | None = None
+        later = self._emptier.has_room(record) if later is None else later
         with self._held(record.task_id) as done:
             current = self._registry.find(record.task_id)
             if current is None:
@@ -107,7 +108,6 @@ class Safekeeping:
         pool.forget(record)
         if taken:
             return taken
-        self.deferred += later
         if not later and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
@@ -252,7 +252,6 @@ class Safekeeping:
         return tree if os.path.isdir(tree) else None
 
     def empty_trash(self, seconds: float | None, own: bool = True) -> bool:
-        self.deferred = 0
         return self._emptier.empty(seconds, own)
 
     def empty_trash_at_leisure(self, seconds: float) -> bool:

@@ -8,18 +8,16 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import stat
-import time
 
 from moderator.errors import EnvironmentProblem
 from moderator.git.contents import printable
+from moderator.git.deleting import FOLDER, delete_in
 from moderator.git.entries import entry_dir, is_elsewhere
 from moderator.git.mounts import mounts_in
 from moderator.git.registry import Record
 from moderator.git.repository import Repository
 
 _TRASH, _TRASH_ELSEWHERE = ".trash", ".moderator-trash"
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 GARBAGE = ".deleting"
 """How the name of something ends that is only waiting to be deleted."""
 
@@ -112,10 +110,9 @@ def delete(folder: str, deadline: float = math.inf) -> bool:
             os.unlink(folder)
         return not os.path.lexists(folder)
     with contextlib.suppress(OSError, RecursionError):
-        # By descriptors, never by names: a directory that becomes a link meanwhile is not entered.
-        above = os.open(os.path.dirname(folder), _FOLDER)
+        above = os.open(os.path.dirname(folder), FOLDER)
         try:
-            _delete_in(above, os.path.basename(folder), deadline)
+            delete_in(above, os.path.basename(folder), deadline)
         finally:
             os.close(above)
     return not os.path.lexists(folder)
@@ -130,37 +127,3 @@ def tidy_trash_beside(path: str) -> None:
 def leads_elsewhere(folder: str) -> bool:
     """Whether one of our folders, or the one that it is in, is a symbolic link."""
     return os.path.islink(folder) or os.path.islink(os.path.dirname(folder))
-
-
-def _delete_in(above: int, name: str, deadline: float) -> None:
-    """Delete a directory of an opened one with all that is in it, as far as it can be before the deadline."""
-    opened = _entered(above, name)
-    try:
-        with os.scandir(opened) as found:
-            entries = list(found)
-        for entry in entries:
-            if time.monotonic() > deadline:
-                return
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    _delete_in(opened, entry.name, deadline)
-                else:
-                    os.unlink(entry.name, dir_fd=opened)
-    finally:
-        os.close(opened)
-    os.rmdir(name, dir_fd=above)
-
-
-def _entered(above: int, name: str) -> int:
-    """Open a directory, made writable for its owner: read-only ones refuse the deletion of their files."""
-    try:
-        opened = os.open(name, _FOLDER, dir_fd=above)
-    except PermissionError:  # not even readable
-        if not stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
-            raise
-        os.chmod(name, 0o700, dir_fd=above)
-        opened = os.open(name, _FOLDER, dir_fd=above)
-    if os.fstat(opened).st_mode & 0o700 != 0o700:
-        with contextlib.suppress(OSError):
-            os.fchmod(opened, 0o700)
-    return opened
