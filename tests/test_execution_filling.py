@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from moderator.execution.filling import Filler
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
 from moderator.models import TaskResult
+from moderator.process.load import IdleCores
 from repos import git, make_repository
 from runs import Listening, shell
 from workspaces import context
@@ -27,10 +30,13 @@ class ListeningClosely(Listening):
         self.said.append(("attempt", backend, str(pause)))
 
 
-def filler(folder: Path, size: int, tasks: int, then: Listening | None = None) -> Filler:
+def filler(folder: Path, size: int, tasks: int, then: Listening | None = None, cores: float = 2.0) -> Filler:
     repo = make_repository(folder / "repo")
     git_manager = GitManager(repo, pool=PoolLimits(size))
-    return Filler(git_manager, str(folder / "checkouts"), git(repo, "rev-parse", "HEAD"), tasks, then or Listening())
+    then = then or Listening()
+    return Filler(
+        git_manager, str(folder / "checkouts"), git(repo, "rev-parse", "HEAD"), tasks, then, idle=lambda: float(cores)
+    )
 
 
 def ready(folder: Path) -> int:
@@ -72,7 +78,13 @@ def test_none_for_workspaces_that_come_back(tmp_path: Path) -> None:
     """Where removed workspaces become spares, only as many are made as tasks ended without giving one back."""
     git_manager = GitManager(make_repository(tmp_path / "repo"), pool=PoolLimits(4, recycle="pristine"))
     with Filler(
-        git_manager, str(tmp_path / "checkouts"), git(tmp_path / "repo", "rev-parse", "HEAD"), 9, Listening(), True
+        git_manager,
+        str(tmp_path / "checkouts"),
+        git(tmp_path / "repo", "rev-parse", "HEAD"),
+        9,
+        Listening(),
+        True,
+        lambda: 2.0,
     ) as told:
         assert told._wanted() == 0
         told.on_task_start(TASK)
@@ -98,3 +110,42 @@ def test_a_pool_that_cannot_be_filled_costs_speed_only(tmp_path: Path, caplog: p
     with caplog.at_level(logging.WARNING), filler(tmp_path, 1, 1):
         wait_until(lambda: caplog.records, "a warning")
     assert ["the pool of spares cannot be filled" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_none_while_every_core_is_busy(tmp_path: Path) -> None:
+    """Then each costs the tasks more than it gives them."""
+    asked = []
+
+    def busy() -> float:
+        asked.append(1)
+        return 0.4
+
+    told = filler(tmp_path, 4, 2)
+    told._idle = busy
+    with told:
+        wait_until(lambda: len(asked) > 4, "several looks")
+    assert ready(tmp_path) == 0
+
+
+def test_what_nobody_needs_any_more_is_not_finished(tmp_path: Path) -> None:
+    """A spare that is half made when the last task begins is taken away, and nobody waits for it."""
+    repo = make_repository(tmp_path / "repo", [("first", {"slow": "1\n", ".gitattributes": "slow filter=slow\n"})])
+    begun, pause = tmp_path / "begun", tmp_path / "pause"
+    os.mkfifo(pause)
+    git(repo, "config", "filter.slow.smudge", f"touch {begun}; cat {pause}")
+    told = Filler(
+        GitManager(repo, pool=PoolLimits(1)), str(tmp_path / "checkouts"), git(repo, "rev-parse", "HEAD"), 1, Listening(),
+        idle=lambda: 2.0,
+    )  # fmt: skip
+    with told:
+        wait_until(begun.exists, "a checkout")
+        told.on_task_start(TASK)
+    assert GitManager(repo).pool_status().spares == ()
+    assert os.listdir(repo / ".git/worktrees") == os.listdir(tmp_path / "checkouts/tasks") == []
+
+
+def test_cores_are_busy_or_idle() -> None:
+    """What is told is of this machine, since it was asked last: never more than it has."""
+    idle = IdleCores()
+    time.sleep(0.1)
+    assert 0 <= idle() <= (os.cpu_count() or 1) + 0.5  # ticks are 10 ms, and one may be over

@@ -1,8 +1,9 @@
 """Keep the pool of spares filled while a run goes on: the next task finds its worktree made.
 
-One thread of low priority that makes no more than the tasks that have not begun can use; making gives way to workspaces that a
-task waits for.  Where workspaces come back when they are removed, only those are made that did not: every checkout beyond costs
-the tasks more than it gives them.  A pool that cannot be filled costs speed, nothing else.
+One thread of low priority that makes no more than the tasks that have not begun can use, on cores that have nothing to do: a
+spare saves waiting, not work, so where all of them are busy each costs the tasks more than it gives them.  Making gives way to
+workspaces that a task waits for, and ends with the need for it.  Where workspaces come back when they are removed, only those are
+made that did not.  A pool that cannot be filled costs speed, nothing else.
 """
 
 from __future__ import annotations
@@ -10,23 +11,38 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from moderator.errors import ModeratorError, WorkspaceBusy
 from moderator.execution.base import ProgressCallback
 from moderator.git.manager import GitManager
 from moderator.models import Task, TaskResult
+from moderator.process.load import IdleCores
 
 log = logging.getLogger(__name__)
+
+_LOOK = 0.5  # seconds for which a core has to have nothing to do
 
 
 class Filler:
     """A progress callback that fills the pool as tasks begin, and passes everything on.  A context manager."""
 
     def __init__(
-        self, git: GitManager, root: str, commit: str, tasks: int, then: ProgressCallback, come_back: bool = False
+        self,
+        git: GitManager,
+        root: str,
+        commit: str,
+        tasks: int,
+        then: ProgressCallback,
+        come_back: bool = False,
+        idle: Callable[[], float] | None = None,
     ) -> None:
-        """`tasks` is how many are to begin; `come_back`: their workspaces are removed, and may be used again."""
+        """`tasks` is how many are to begin; `come_back`: their workspaces are removed, and may be used again.
+
+        `idle` tells how many cores have had nothing to do since it was asked last.
+        """
+        self._idle = idle or IdleCores()
         self._come_back = come_back and git.recycles
         self._git = git
         self._root = root
@@ -77,20 +93,22 @@ class Filler:
         with contextlib.suppress(ModeratorError, OSError):
             self._git.tidy_pool()
         while not self._is_over():
-            if problem := self._filled():
+            self._idle()
+            with self._changed:
+                self._changed.wait_for(self._is_over, _LOOK)
+            if (cores := round(self._idle())) and (problem := self._filled(cores)):
                 log.warning("the pool of spares cannot be filled: %s", problem)
                 return
-            with self._changed:
-                if not self._over:
-                    self._changed.wait(1.0)
 
-    def _filled(self) -> str:
-        """Make what is wanted now; return why that cannot be done."""
-        if (wanted := self._wanted()) <= 0:
+    def _filled(self, cores: int) -> str:
+        """Make what is wanted now, a spare for each core; return why that cannot be done."""
+        wanted = self._wanted()
+        if wanted <= 0:
             return ""
         try:
+            most = min(wanted, len(self._git.pool_status().spares) + cores)
             return self._git.fill_pool(
-                self._root, self._commit, wanted, stop=lambda: self._wanted() <= 0, look=False
+                self._root, self._commit, most, stop=lambda: self._wanted() <= 0, look=False
             ).problem
         except WorkspaceBusy:  # another process fills it
             return ""

@@ -221,10 +221,16 @@ _thread = threading.local()
 """What says, in a thread of `abreast`, that nobody waits for its commands any longer."""
 
 
-def abreast(function: Callable[..., _T], *arguments: Collection[Any], most: int) -> Iterator[_T]:
+def abreast(
+    function: Callable[..., _T],
+    *arguments: Collection[Any],
+    most: int,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[_T]:
     """Call a function that runs git for each, so many at once, and yield the answers in order.
 
-    Of whoever goes away meanwhile, by Ctrl-C say, the commands that still run are ended.
+    Of whoever goes away meanwhile, by Ctrl-C say, the commands that still run are ended, and so they are once `stopped` says so:
+    in the function, GitEnded is raised.
     """
     from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a quick command
 
@@ -232,7 +238,7 @@ def abreast(function: Callable[..., _T], *arguments: Collection[Any], most: int)
     around = getattr(_thread, "stopped", None)
 
     def one(*argument: Any) -> _T:
-        _thread.stopped = lambda: gone.is_set() or bool(around and around())
+        _thread.stopped = lambda: gone.is_set() or stopped() or bool(around and around())
         return function(*argument)
 
     with ThreadPoolExecutor(max(1, min(most, len(arguments[0])))) as threads:
@@ -242,6 +248,16 @@ def abreast(function: Callable[..., _T], *arguments: Collection[Any], most: int)
             gone.set()
             threads.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def to_the_end() -> Iterator[None]:
+    """Let the commands of this thread run to their end, even if nobody waits for them any longer: they tidy up."""
+    stopped, _thread.stopped = getattr(_thread, "stopped", None), None
+    try:
+        yield
+    finally:
+        _thread.stopped = stopped
 
 
 def _limits(

@@ -26,7 +26,7 @@ from moderator.git import leases, worktrees
 from moderator.git.branches import create_branch
 from moderator.git.carried import TakenOut, take_out
 from moderator.git.checkouts import Checkouts, wear_of
-from moderator.git.command import abreast
+from moderator.git.command import abreast, to_the_end
 from moderator.git.contents import Worktree
 from moderator.git.entries import (
     ASIDE,
@@ -123,6 +123,7 @@ class Pool:
         self._discard = discard
         self._rescue = rescue
         self._measuring = threading.Lock()
+        self._sizes: dict[tuple[str, str], int] = {}
         self._leases: dict[str, leases.Lease] = {}
         self.limits = self._limits = limits
         self.spares = Spares(repository)
@@ -268,9 +269,9 @@ class Pool:
         """Make spares of a commit for the workspaces in `home` until there are `size` (None: the limit); return what there is then.
 
         With `look`, those of other commits, that are too old or that somebody touched are given up first.  Never more
-        checkouts at once than cores, and none while workspaces are being made in this process.  `stop` is asked between two of
-        them.  What cannot be made is told in the status: on a full disk there are fewer.  Raises WorkspaceBusy if another process
-        is filling.
+        checkouts at once than cores, and none while workspaces are being made in this process.  `stop` is asked all the time: what
+        is half made then is taken away.  What cannot be made is told in the status: on a full disk there are fewer.  Raises
+        WorkspaceBusy if another process is filling.
         """
         wanted = self.size if size is None else size
         home = os.path.realpath(home)
@@ -298,10 +299,12 @@ class Pool:
             try:
                 self._make(home, commit, wanted)
             except (ModeratorError, OSError) as error:
+                if stop():
+                    return  # which is what ended it
                 cause = getattr(error, "cause", "")
                 problems.append(f"{error}{f': {cause}' if cause else ''}")
 
-        list(abreast(make, range(missing), most=2 * (os.cpu_count() or 1)))
+        list(abreast(make, range(missing), most=2 * (os.cpu_count() or 1), stopped=stop))
         return problems
 
     def _size(self) -> int:
@@ -320,7 +323,7 @@ class Pool:
                     worktrees.publish(self._repository, spare.record, lease, background=True)
                     self._enlist(self._sealed(spare))
             except BaseException:
-                with contextlib.suppress(ModeratorError, OSError):
+                with contextlib.suppress(ModeratorError, OSError), to_the_end():
                     self._take_away(spare, crashed=False)
                 raise
 
@@ -341,9 +344,12 @@ class Pool:
         time.sleep(max(0.0, _SAME_SECOND - (time.time() - os.stat(self._index(spare)).st_mtime)))
         if fault := self._fault(spare):
             raise EnvironmentProblem(f"a new worktree is not as its commit: {fault}", hint="moderator doctor")
-        from moderator.git.inspection import bytes_in  # only who fills a pool needs to know
+        alike = (spare.commit, spare.conversion)
+        if alike not in self._sizes:
+            from moderator.git.inspection import bytes_in  # only who fills a pool needs to know
 
-        return closed(self._repository, replace(spare, size=bytes_in(spare.path)))
+            self._sizes[alike] = bytes_in(spare.path)
+        return closed(self._repository, replace(spare, size=self._sizes[alike]))
 
     def _index(self, spare: Spare) -> str:
         return os.path.join(entry_dir(self._repository, spare.record), "index")
