@@ -13,12 +13,13 @@ import click
 from moderator.cli.options import json_option, repo_option
 from moderator.cli.output import page, paint, print_bytes, print_json, say, say_error
 from moderator.errors import EnvironmentProblem, StoreProblem, UnknownRevision, UnknownWorkspace, UsageError
-from moderator.git.manager import GitManager
+from moderator.git.inspection import Inspector
 from moderator.opening import opened
 from moderator.preparing.standing import SET_UP_FAILED, Standing, Standings, stage_of
 from moderator.reports import text
 
 if TYPE_CHECKING:
+    from moderator.git.manager import GitManager
     from moderator.git.values import Change, Commit, WorkspaceStatus
     from moderator.store import AttemptRecord, RunRecord, Store
 
@@ -38,15 +39,15 @@ _TAIL = 10  # lines of output that `show` ends with
 @repo_option
 def list_command(look: bool, as_json: bool, repo: str) -> int:
     """List the workspaces: state, branch, commits ahead and behind, changes, last outcome, age."""
-    git = GitManager(repo)
-    outlines, unreadable = git.overview()
+    inspector = Inspector.at(repo)
+    outlines, unreadable = inspector.overview()
     looking = look or len(outlines) <= LOOKED_INTO
-    attempts = _last_attempts(git) if outlines else {}
-    standings = Standings(git.state_root).of_all(status.task_id for status in outlines)
+    attempts = _last_attempts(inspector.state_root) if outlines else {}
+    standings = Standings(inspector.state_root).of_all(status.task_id for status in outlines)
     for problem in unreadable:
         say_error(problem)
     code = EnvironmentProblem.exit_code if unreadable else 0  # of one of them nobody knows
-    statuses = git.look_into(outlines) if looking else outlines
+    statuses = inspector.looked_into(outlines) if looking else outlines
     if as_json:
         ids = {status.task_id: (attempts.get(status.task_id), standings.get(status.task_id)) for status in outlines}
         print_json({"workspaces": [_described(status, *ids[status.task_id]) for status in statuses]})
@@ -94,7 +95,7 @@ def _row(
 @repo_option
 def show_command(task: str, as_json: bool, repo: str) -> None:
     """Show TASK's workspace, its last attempt, its commits and the files it changed."""
-    git = GitManager(repo)
+    git = _manager(repo)
     status, attempt = _status_of(git, task), _attempt_if_readable(git, task)
     if status is None and attempt is None:
         if _show_variants(git, task, as_json):
@@ -188,7 +189,7 @@ def _backend(attempt: AttemptRecord) -> str:
 @repo_option
 def diff_command(task: str, stat: bool, as_json: bool, repo: str) -> None:
     """Show what TASK changed since the fork, committed or not, as a patch that git apply takes."""
-    git = GitManager(repo)
+    git = _manager(repo)
     status, attempt = _status_of(git, task), _attempt_if_readable(git, task)
     if status is None and (attempt is None or not attempt.commit):
         git.find(task)
@@ -213,7 +214,7 @@ def diff_command(task: str, stat: bool, as_json: bool, repo: str) -> None:
 @repo_option
 def logs_command(task: str, follow: bool, only_path: bool, repo: str) -> None:
     """Print everything TASK's last attempt printed."""
-    git = GitManager(repo)
+    git = _manager(repo)
     attempt = _attempt_of(git, task)
     if attempt is None or not attempt.log:
         raise UnknownWorkspace(f"no run of task {task!r} is recorded here", hint="moderator history lists the runs")
@@ -251,8 +252,8 @@ def logs_command(task: str, follow: bool, only_path: bool, repo: str) -> None:
 @repo_option
 def history_command(run: str | None, limit: int, as_json: bool, repo: str) -> None:
     """List past runs, newest first; or the attempts of one RUN, by the beginning of its id."""
-    git = GitManager(repo)
-    store = _store(git)
+    git = _manager(repo)
+    store = _store(git.state_root)
     if store is None:
         if run:
             raise UsageError(f"no run's id begins with {run!r}", hint="no run has been recorded yet")
@@ -347,6 +348,12 @@ def _page_status(status: WorkspaceStatus, stage: str) -> None:
 # -- what is known of a task: its workspace, if it is there, and its last attempt, if one is recorded ------------------
 
 
+def _manager(repo: str) -> GitManager:
+    from moderator.git.manager import GitManager  # `list` has no need of most of it, and is asked again and again
+
+    return GitManager(repo)
+
+
 def _status_of(git: GitManager, task: str) -> WorkspaceStatus | None:
     try:
         return git.status(task, size=True)
@@ -355,7 +362,7 @@ def _status_of(git: GitManager, task: str) -> WorkspaceStatus | None:
 
 
 def _attempt_of(git: GitManager, task: str) -> AttemptRecord | None:
-    store = _store(git)
+    store = _store(git.state_root)
     if store is None:
         return None
     with suppress(UnknownWorkspace):
@@ -389,9 +396,9 @@ def _attempt_if_readable(git: GitManager, task: str) -> AttemptRecord | None:
         return None
 
 
-def _last_attempts(git: GitManager) -> dict[str, AttemptRecord]:
+def _last_attempts(state_root: str) -> dict[str, AttemptRecord]:
     try:
-        store = _store(git)
+        store = _store(state_root)
         if store is None:
             return {}
         with store:
@@ -401,15 +408,15 @@ def _last_attempts(git: GitManager) -> dict[str, AttemptRecord]:
         return {}
 
 
-def _store(git: GitManager) -> Store | None:
+def _store(state_root: str) -> Store | None:
     from moderator.store import Store, history_file
 
-    return Store.existing(history_file(git.state_root))
+    return Store.existing(history_file(state_root))
 
 
 def _goes_on(git: GitManager, attempt: AttemptRecord) -> tuple[bool, AttemptRecord | None]:
     """Return whether an attempt is still being made, and the one at the same task that the run has made or makes after it."""
-    store = _store(git)
+    store = _store(git.state_root)
     if store is None:
         return False, None
     with store:

@@ -10,20 +10,22 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from moderator.errors import ModeratorError
+from moderator.errors import EnvironmentProblem, ModeratorError
 from moderator.git import entries
 from moderator.git.broken import broken_filter
 from moderator.git.command import abreast
 from moderator.git.contents import Worktree, printable
 from moderator.git.distances import Between, Distance, distances
 from moderator.git.exact import files_in_index
-from moderator.git.looks import Before, Looks
 from moderator.git.registry import MAKING, READY, Record, Registry
-from moderator.git.repository import Repository
+from moderator.git.repository import Repository, require_git
 from moderator.git.values import Counts, WorkspaceStatus
+
+if TYPE_CHECKING:
+    from moderator.git.looks import Before, Looks
 
 _MOST_TREES, _MOST_FILES = 32, 20_000  # of which it is asked at once whether anything has happened: rows wait for that
 _YOUNG = 2.0  # seconds: git compares times in whole ones
@@ -35,6 +37,24 @@ class Inspector:
     def __init__(self, repository: Repository, registry: Registry) -> None:
         self._repository = repository
         self._registry = registry
+
+    @classmethod
+    def at(cls, directory: str) -> Inspector:
+        """Open the repository that a directory belongs to.  Raises what `GitManager` does."""
+        repository = Repository.open(directory)
+        require_git()
+        return cls(repository, Registry(repository.ours))
+
+    @property
+    def state_root(self) -> str:
+        """Where state that belongs to the repository is."""
+        return str(self._repository.ours)
+
+    def overview(self) -> tuple[list[WorkspaceStatus], list[EnvironmentProblem]]:
+        """Return the status of every workspace without changes, and what is wrong with records that cannot be read."""
+        everything = list(self._registry.everything())
+        records = [found for found in everything if isinstance(found, Record)]
+        return self.outlines(records), [one for one in everything if isinstance(one, EnvironmentProblem)]
 
     def outlines(self, records: Sequence[Record]) -> list[WorkspaceStatus]:
         """Return what can be told of records without looking into their trees: a few processes, however many there are."""
@@ -90,6 +110,10 @@ class Inspector:
         if len(outlines) < 2:
             yield from (self._look_into(outline) for outline in outlines)
             return
+        from concurrent.futures import ThreadPoolExecutor  # whoever looks at one has no need of these
+
+        from moderator.git.looks import Looks
+
         looks = Looks(self._repository)
         together = max(1, min(_MOST_TREES, _MOST_FILES // max(1, files_in_index(self._repository.common))))
         with ThreadPoolExecutor(cores) as ahead:
@@ -118,7 +142,8 @@ class Inspector:
 
         Nothing of those in which somebody works, or that are not whole.
         """
-        there, before = dict[str, Worktree](), dict[str, Before]()
+        there: dict[str, Worktree] = {}
+        before: dict[str, Before] = {}
         for outline in outlines:
             if (
                 outline.state == READY

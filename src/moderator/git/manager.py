@@ -482,9 +482,7 @@ class GitManager:
 
     def overview(self) -> tuple[list[WorkspaceStatus], list[EnvironmentProblem]]:
         """Return the status of every workspace without changes, and what is wrong with records that cannot be read."""
-        everything = list(self._registry.everything())
-        records = [found for found in everything if isinstance(found, Record)]
-        return self._inspector.outlines(records), [one for one in everything if isinstance(one, EnvironmentProblem)]
+        return self._inspector.overview()
 
     def look_into(self, statuses: Sequence[WorkspaceStatus]) -> Iterator[WorkspaceStatus]:
         """Yield statuses that are without changes with them, in this order, each as soon as it is known."""
