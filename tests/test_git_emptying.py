@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from commandline import document, moderator, wait_until
 from moderator.errors import WorkspaceBusy
-from moderator.git import leases
+from moderator.git import deleting, leases
 from moderator.git.deleting import FOLDER, delete_in
 from moderator.git.manager import GitManager
-from moderator.git.values import Keeping
+from moderator.git.values import Keeping, Removal
 from repos import make_repository
-from workspaces import context, listing, mounted
+from workspaces import context, mounted
 
 
 @pytest.fixture
@@ -77,52 +82,112 @@ def test_a_command_leaves_the_rest_to_a_process(tmp_path: Path, git_manager: Git
     wait_until(lambda: not (tmp_path / "repo/.git/moderator/leases/trash@all.lock").exists(), "the process's end")
 
 
+def remove_later(git_manager: GitManager, folder: Path, name: str) -> Removal:
+    git_manager.create_workspace(context(folder, name)).release()
+    removal = git_manager.remove_workspace(name, later=None)
+    assert removal is not None
+    return removal
+
+
 def test_what_waits_leaves_room(tmp_path: Path) -> None:
     """What tasks remove lies there until somebody has time, but never takes more than half of the space that there was."""
     git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {"large": b"x" * 700_000})]))
     with mounted(tmp_path / "checkouts", "size=4m"):
-        waiting = []
-        for number in range(12):  # together they are twice as large as the disk
-            name = f"t{number}"
-            git_manager.create_workspace(context(tmp_path, name)).release()
-            removal = git_manager.remove_workspace(name, later=None)
-            assert removal is not None
-            waiting.append(git_manager.trash_of(removal) is not None)
-        first = waiting.index(False)
-        assert (first >= 1, any(waiting[first:])) == (True, False)
+        # Together they are twice as large as the disk.
+        waiting = [
+            git_manager.trash_of(remove_later(git_manager, tmp_path, f"t{number}")) is not None for number in range(12)
+        ]
+        assert waiting[:2] == [True, True]
+        assert waiting.count(False) >= 3
         assert git_manager.empty_trash()
-        git_manager.create_workspace(context(tmp_path, "last")).release()
-        removal = git_manager.remove_workspace("last", later=None)
-        assert removal is not None
+
+
+def test_what_waits_is_in_no_tasks_way(tmp_path: Path) -> None:
+    """Where the tasks have filled the disk meanwhile, it goes before the next one begins."""
+    git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {"large": b"x" * 700_000})]))
+    with mounted(tmp_path / "checkouts", "size=4m"):
+        removal = remove_later(git_manager, tmp_path, "one")
         assert git_manager.trash_of(removal) is not None
+        with git_manager.create_workspace(context(tmp_path, "two")) as workspace:
+            Path(workspace.path, "build").write_bytes(b"x" * 1_300_000)
+            git_manager.create_workspace(context(tmp_path, "three")).release()
+            assert git_manager.trash_of(removal) is None
 
 
-@pytest.mark.parametrize(
-    "python", [sys.executable, "", "/nowhere/python"], ids=["another process", "none", "none there"]
-)
-def test_a_large_tree_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str) -> None:
-    """What is more than a few files is deleted by another process, by us where there can be none; links are not followed."""
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
+def large(tree: Path) -> Path:
+    """Make a tree of 4,000 files in folders that nobody may write to, with links to what is beside it."""
+    theirs = tree.parent / "theirs"
+    theirs.mkdir(parents=True, exist_ok=True)
     (theirs / "file").write_text("theirs")
-    before = listing(theirs)
-    tree = tmp_path / "a tree"
     for folder in range(40):
         (tree / f"d{folder}").mkdir(parents=True)
         for number in range(100):
             (tree / f"d{folder}/{number}").touch()
         (tree / f"d{folder}/link").symlink_to(theirs)
         (tree / f"d{folder}").chmod(0o500)
+    return tree
+
+
+@pytest.fixture
+def started() -> Iterator[list[str]]:
+    """The programs that this process starts to delete."""
+    programs: list[str] = []
+    listening = True
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if listening and event == "subprocess.Popen" and deleting.__file__ in map(str, arguments[1]):
+            programs.append(str(arguments[0]))
+
+    sys.addaudithook(note)  # which nobody can take away again
+    yield programs
+    listening = False
+
+
+@pytest.mark.parametrize(
+    ("python", "count"),
+    [(sys.executable, 1), ("", 0), ("/nowhere/python", 1), (str(shutil.which("false")), 1)],
+    ids=["another process", "none", "none there", "one that fails"],
+)
+def test_a_large_tree_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[str], python: str, count: int
+) -> None:
+    """What is more than a few files is deleted by another process, by us where there can be none; links are not followed."""
+    tree = large(tmp_path / "a tree")
     monkeypatch.setattr(sys, "executable", python)
     above = os.open(tmp_path, FOLDER)
     try:
-        with pytest.raises(OSError, match="not empty"):
-            delete_in(above, tree.name, time.monotonic())
-        assert len(os.listdir(tree)) > 30
+        for deadline, stopped in ((time.monotonic(), lambda: False), (math.inf, lambda: True)):
+            with pytest.raises(OSError, match="not empty"):
+                delete_in(above, tree.name, deadline, stopped)
+        assert (len(os.listdir(tree)), started) == (40, [])
         delete_in(above, tree.name)
     finally:
         os.close(above)
-    assert (os.listdir(tmp_path), listing(theirs)) == (["theirs"], before)
+    assert (os.listdir(tmp_path), started) == (["theirs"], [python] * count)
+    assert os.listdir(tmp_path / "theirs") == ["file"]
+
+
+def test_the_other_process_empties_what_it_is_given(tmp_path: Path) -> None:
+    """Until its time is over, and no longer."""
+    tree = large(tmp_path / "tree")
+    opened = os.open(tree, FOLDER)
+    try:
+        for seconds, left in (("-1", 40), ("60", 0)):
+            command = [sys.executable, "-I", "-S", deleting.__file__, str(opened), seconds]
+            subprocess.run(command, pass_fds=[opened], check=True)
+            assert len(os.listdir(tree)) == left
+    finally:
+        os.close(opened)
+
+
+def test_no_time_no_process(tmp_path: Path, git_manager: GitManager, started: list[str]) -> None:
+    """Where much waits to be deleted and there is no time, nothing is begun."""
+    folder = tmp_path / "repo/.git/moderator/trash"
+    trees = [large(folder / f"tree{number}.deleting") for number in range(3)]
+    assert not git_manager.empty_trash(0.0)
+    assert ([len(os.listdir(tree)) for tree in trees], started) == ([40] * 3, [])
+    assert git_manager.empty_trash()
+    assert (os.listdir(folder), len(started)) == (["theirs"], 3)
 
 
 def test_who_deletes_has_the_directory_and_not_its_name(tmp_path: Path) -> None:

@@ -172,3 +172,75 @@ def test_a_look_that_cannot_be_kept_is_made_again(settled: Path) -> None:
     os.rmdir(known(settled))
     looked(manager, settled, 3)
     looked(manager, settled, 0)
+
+
+def many_ignored(tree: Path) -> None:
+    (tree / "deps/deep").mkdir(parents=True)
+    for number in range(2_001):
+        (tree / f"deps/deep/{number}").touch()
+
+
+def own_settings(tree: Path) -> None:
+    git(tree, "config", "extensions.worktreeConfig", "true")
+    git(tree, "config", "--worktree", "core.excludesFile", "/nowhere")
+
+
+ALWAYS_ASKED: dict[str, Callable[[Path], object]] = {
+    "on another branch": lambda tree: git(tree, "switch", "--quiet", "-c", f"other-{tree.name}"),
+    "a nested repository": lambda tree: make_repository(tree / "inner"),
+    "much that git ignores": many_ignored,
+    "settings of its own": own_settings,
+    "a split index": lambda tree: git(tree, "update-index", "--split-index"),
+}
+
+
+def test_what_hangs_on_more_is_always_asked(tmp_path: Path) -> None:
+    """On what is elsewhere and leaves no trace here; or where git is done sooner than every file is looked at."""
+    manager = GitManager(make_repository(tmp_path / "sample", [("first", FILES)]))
+    (tmp_path / "sample/.git/info/exclude").write_text("deps/\ncache/\n")
+    cases = [(level, what) for level in (FULL, DIRECTORY) for what in ALWAYS_ASKED]
+    for number, (level, what) in enumerate(cases):
+        manager.create_workspace(context(tmp_path, f"t{number}", level)).release()
+        ALWAYS_ASKED[what](Path(manager.find(f"t{number}").path))
+    manager.create_workspace(context(tmp_path, "ordinary")).release()
+    cache = Path(manager.find("ordinary").path, "cache")
+    cache.mkdir()
+    (cache / "few").touch()
+    time.sleep(_SETTLED)
+    for asked in (len(cases) + 1, len(cases) + 1, len(cases), len(cases)):
+        looked(manager, tmp_path, asked)
+    (cache / "more").touch()
+    looked(manager, tmp_path, len(cases) + 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("includeIf.onbranch:main.path", "/nowhere"),
+        ("includeIf.gitdir:/nowhere/.path", "nowhere"),
+        ("core.excludesFile", "nowhere"),
+        ("core.attributesFile", "../nowhere"),
+    ],
+)
+def test_settings_that_differ_from_tree_to_tree_are_always_asked(settled: Path, key: str, value: str) -> None:
+    """What a relative path leads to, or a branch switches on, is not the same for each."""
+    git(settled / "sample", "config", key, value)
+    try:
+        for _ in range(3):
+            looked(GitManager(settled / "sample"), settled, 3)
+    finally:
+        git(settled / "sample", "config", "--unset", key)
+
+
+def test_a_file_of_settings_that_may_hold_in_a_worktree_counts(settled: Path, tmp_path: Path) -> None:
+    """Whatever its condition, and whether or not it holds for the repository itself."""
+    included = tmp_path / "included"
+    git(settled / "sample", "config", "includeIf.gitdir:/nowhere/.path", str(included))
+    try:
+        for text, asked in (("", 3), ("", 0), ("[core]\n\tfileMode = false\n", 3), (None, 3), (None, 0)):
+            included.unlink(missing_ok=True)
+            if text is not None:
+                included.write_text(text)
+            looked(GitManager(settled / "sample"), settled, asked)
+    finally:
+        git(settled / "sample", "config", "--unset", "includeIf.gitdir:/nowhere/.path")

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from moderator.errors import ModeratorError, WorkspaceBusy
 from moderator.execution.base import ProgressCallback
+from moderator.git.entries import TASKS
 from moderator.git.manager import GitManager
 from moderator.models import Task, TaskResult
 from moderator.process.load import IdleCores
@@ -102,11 +104,12 @@ class Filler:
 
     def _filled(self, cores: int) -> str:
         """Make what is wanted now, a spare for each core; return why that cannot be done."""
-        wanted = self._wanted()
-        if wanted <= 0:
-            return ""
+        home = os.path.realpath(os.path.join(self._root, TASKS))
         try:
-            most = min(wanted, len(self._git.pool_status().spares) + cores)
+            there = sum(spare.home == home for spare in self._git.pool_status().spares)
+            most = min(self._wanted(), there + cores)
+            if there >= most:
+                return ""
             return self._git.fill_pool(
                 self._root, self._commit, most, stop=lambda: self._wanted() <= 0, look=False
             ).problem

@@ -250,6 +250,12 @@ def abreast(
             raise
 
 
+def is_stopped() -> bool:
+    """Whether nobody waits any longer for what this thread of `abreast` does."""
+    stopped = getattr(_thread, "stopped", None)
+    return bool(stopped and stopped())
+
+
 @contextlib.contextmanager
 def to_the_end() -> Iterator[None]:
     """Let the commands of this thread run to their end, even if nobody waits for them any longer: they tidy up."""

@@ -15,17 +15,22 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _MANY = 3_000
 """Files from which another process is worth its start."""
+_GLANCE = 0.1  # seconds between looks whether it is to end
 
 
 class Deletion:
-    """Deletes until a deadline of `time.monotonic`, and no more than so many files."""
+    """Deletes until a deadline of `time.monotonic`, or until `stopped` says so, and no more than so many files."""
 
-    def __init__(self, deadline: float = math.inf, most: float = math.inf) -> None:
+    def __init__(
+        self, deadline: float = math.inf, stopped: Callable[[], bool] = lambda: False, most: float = math.inf
+    ) -> None:
         self._deadline = deadline
+        self._stopped = stopped
         self._left = most
 
     def empty(self, opened: int) -> bool:
@@ -36,7 +41,7 @@ class Deletion:
         with os.scandir(opened) as found:
             entries = list(found)
         for entry in entries:
-            if self._left <= 0 or time.monotonic() > self._deadline:
+            if self._left <= 0 or time.monotonic() > self._deadline or self._stopped():
                 return False
             with contextlib.suppress(OSError):
                 if not entry.is_dir(follow_symlinks=False):
@@ -57,24 +62,28 @@ class Deletion:
         return whole
 
 
-def delete_in(above: int, name: str, deadline: float = math.inf) -> None:
-    """Delete a directory of an opened one until a deadline of `time.monotonic`; most of a large one by another process.
+def delete_in(above: int, name: str, deadline: float = math.inf, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Delete a directory of an opened one, as far as a `Deletion` goes; most of a large one by another process.
 
     Raises OSError, also where not all of it could be deleted; RecursionError.
     """
     opened = _entered(above, name)
     try:
-        if not Deletion(deadline, _MANY).empty(opened):
-            seconds = max(0.0, deadline - time.monotonic())
-            if not _emptied_apart(opened, seconds):
-                Deletion(deadline).empty(opened)
+        whole = Deletion(deadline, stopped, _MANY).empty(opened)
+        if (
+            not whole
+            and time.monotonic() < deadline
+            and not stopped()
+            and not _emptied_apart(opened, deadline, stopped)
+        ):
+            Deletion(deadline, stopped).empty(opened)
     finally:
         os.close(opened)
     os.rmdir(name, dir_fd=above)
 
 
-def _emptied_apart(opened: int, seconds: float) -> bool:
-    """Let another process delete what is in an opened directory; return whether there was one that did.
+def _emptied_apart(opened: int, deadline: float, stopped: Callable[[], bool]) -> bool:
+    """Let another process delete what is in an opened directory; return whether there was one that went as far as it was let.
 
     It has the directory itself, not its name: should it outlive us, it deletes nothing that comes to be there later.
     """
@@ -84,11 +93,15 @@ def _emptied_apart(opened: int, seconds: float) -> bool:
 
     if not sys.executable or os.name != "posix":
         return False
-    command = [sys.executable, "-I", "-S", __file__, str(opened), str(seconds)]
+    command = [sys.executable, "-I", "-S", __file__, str(opened), str(deadline - time.monotonic())]
     try:
         with helper(command, subprocess.DEVNULL, (opened,)) as process:
-            process.communicate()
-            return process.returncode == 0
+            while process.poll() is None:
+                if stopped():
+                    return True
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_GLANCE)
+            return process.returncode <= 0  # somebody ended it: Ctrl-C reaches it too
     except OSError:
         return False
 

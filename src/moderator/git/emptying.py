@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import shutil
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from moderator.errors import EnvironmentProblem, WorkspaceBusy
 from moderator.git import leases
-from moderator.git.command import abreast
+from moderator.git.command import abreast, is_stopped
 from moderator.git.registry import Record, Registry
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
@@ -50,8 +51,9 @@ class Emptier:
         self._removals = removals
         self._days = days
         self._free_at_first: dict[int, tuple[int, int]] = {}
+        self._making_room = threading.Lock()
 
-    def has_room(self, record: Record) -> bool:
+    def may_wait(self, record: Record) -> bool:
         """Whether the tree of a workspace may lie in the trash until nobody works.
 
         Not once what lies there, or whatever else has come since it was emptied last, takes more than half of the space, or of the
@@ -61,8 +63,19 @@ class Emptier:
             device, free = os.lstat(record.path).st_dev, _free(os.path.dirname(record.path))
         except OSError:
             return False
-        first = self._free_at_first.setdefault(device, free)
-        return all(2 * now >= then for now, then in zip(free, first, strict=True))
+        return _is_half(free, self._free_at_first.setdefault(device, free))
+
+    def make_room(self, folder: str) -> None:
+        """Delete what waits, if it has waited so long that there is no room for it any more where a folder is to be made."""
+        while not os.path.isdir(folder) and folder != os.path.dirname(folder):
+            folder = os.path.dirname(folder)
+        with contextlib.suppress(OSError):
+            first = self._free_at_first.get(os.stat(folder).st_dev)
+            if first and not _is_half(_free(folder), first) and self._making_room.acquire(blocking=False):
+                try:
+                    self.empty(None, own=False)
+                finally:
+                    self._making_room.release()
 
     def empty(self, seconds: float | None, own: bool) -> bool:
         """Delete what may go; return whether all of that is gone.
@@ -164,10 +177,14 @@ class Emptier:
         except OSError:
             return True
         paths = [os.path.join(folder, name) for name in names]
-        gone = all([*abreast(partial(delete, deadline=deadline), paths, most=os.cpu_count() or 1)])
+        gone = all([*abreast(partial(delete, deadline=deadline, stopped=is_stopped), paths, most=os.cpu_count() or 1)])
         with contextlib.suppress(OSError):  # only if nothing else is in it
             os.rmdir(folder)
         return gone
+
+
+def _is_half(now: tuple[int, int], first: tuple[int, int]) -> bool:
+    return all(2 * free >= then for free, then in zip(now, first, strict=True))
 
 
 def _free(folder: str) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""A program that looks at files for us or deletes them, and does not outlive the moment: git is started elsewhere (`command`)."""
+"""A program that looks at files for us or deletes them, and does not outlive the moment, unless we are killed.
+
+Git is started elsewhere (`command`).
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from moderator.errors import EnvironmentProblem, ModeratorError
@@ -22,7 +23,7 @@ from moderator.git.distances import Between, Distance, distances
 from moderator.git.exact import files_in_index
 from moderator.git.registry import MAKING, READY, Record, Registry
 from moderator.git.repository import Repository, require_git
-from moderator.git.values import Counts, WorkspaceStatus
+from moderator.git.values import WorkspaceStatus
 
 if TYPE_CHECKING:
     from moderator.git.looks import Before, Looks
@@ -106,45 +107,24 @@ class Inspector:
         Of several, those in which nothing has happened since the last look are as they were then (`looks`).  As many are looked
         into at once as there are cores, some more, since git waits for the disk.
         """
-        cores = os.cpu_count() or 1
         if len(outlines) < 2:
-            yield from (self._look_into(outline) for outline in outlines)
+            yield from map(self._look_into, outlines)
             return
-        from concurrent.futures import ThreadPoolExecutor  # whoever looks at one has no need of these
+        from moderator.git.looks import Looks  # whoever looks at one has no need of these
 
-        from moderator.git.looks import Looks
-
-        looks = Looks(self._repository)
-        together = max(1, min(_MOST_TREES, _MOST_FILES // max(1, files_in_index(self._repository.common))))
-        with ThreadPoolExecutor(cores) as ahead:
-            parts = [
-                ahead.submit(self._remembered, looks, outlines[first : first + together])
-                for first in range(0, len(outlines), together)
-            ]
-
-            def look(number: int) -> WorkspaceStatus:
-                before, found = parts[number // together].result()
-                outline = outlines[number]
-                if counts := found.get(outline.task_id):
-                    return replace(outline, counts=counts)
-                return self._look_into(outline, looks, before.get(outline.task_id))
-
-            try:
-                yield from abreast(look, range(len(outlines)), most=2 * cores)
-            finally:
-                ahead.shutdown(wait=False, cancel_futures=True)
+        looks, most = Looks(self._repository), 2 * (os.cpu_count() or 1)
+        few = _MOST_FILES // max(1, files_in_index(self._repository.common))
+        together = max(1, min(_MOST_TREES, few, len(outlines) // most))
+        parts = [outlines[first : first + together] for first in range(0, len(outlines), together)]
+        for part in abreast(partial(self._look_into_some, looks), parts, most=most):
+            yield from part
         looks.keep()
 
-    def _remembered(
-        self, looks: Looks, outlines: Sequence[WorkspaceStatus]
-    ) -> tuple[dict[str, Before], dict[str, Counts]]:
-        """Return what a look into each of these hangs on, and what the last one found where nothing has happened since; by task.
-
-        Nothing of those in which somebody works, or that are not whole.
-        """
+    def _look_into_some(self, looks: Looks, outlines: Sequence[WorkspaceStatus]) -> list[WorkspaceStatus]:
         there: dict[str, Worktree] = {}
         before: dict[str, Before] = {}
         for outline in outlines:
+            # Somebody works in one that is held: what he does at this moment is what is wanted.
             if (
                 outline.state == READY
                 and outline.lease is None
@@ -154,7 +134,13 @@ class Inspector:
                 worktree = entries.worktree_of(self._repository, record)
                 if now := looks.before(worktree, outline.tip):
                     there[outline.task_id], before[outline.task_id] = worktree, now
-        return before, looks.find(there, before)
+        found = looks.find(there, before)
+        return [
+            replace(outline, counts=found[outline.task_id])
+            if outline.task_id in found
+            else self._look_into(outline, looks, before.get(outline.task_id))
+            for outline in outlines
+        ]
 
     def _record_of(self, outline: WorkspaceStatus) -> Record | None:
         with contextlib.suppress(ModeratorError):
@@ -172,7 +158,8 @@ class Inspector:
         try:
             refresh = _is_unsettled(worktree.git_dir, record) and self._registry.holder(record) is None
             contents = worktree.contents(refresh=refresh)
-            expected = record.branch is None or (contents.branch, contents.head) == (record.branch, outline.tip)
+            # Whose tip is that of another branch, which may move where nobody sees it, is looked into again.
+            expected = contents.branch == record.branch and (record.branch is None or contents.head == outline.tip)
             if looks and before and expected:
                 looks.note(worktree, before, contents)
             return replace(outline, state=state, counts=contents.counts)

@@ -6,7 +6,9 @@ kept in one file, with what these were before git looked: the times that nobody 
 still as they were, many trees at once, the others are compared.  It was noted as of two seconds before, so whatever happened
 since then, while git looked too, is younger.
 
-Yes is certain, no is not.  Good for being shown; whether work would be lost is never told from this.  Losing the file costs time.
+Yes is certain, but for what is written through a mapping of a file that was written through before; no is not.
+What hangs on more than that is always asked of git, and so is what git answers sooner than every file is looked at.  Good for being
+shown; whether work would be lost is never told from this.  Losing the file costs time.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 
 from moderator.errors import ModeratorError
@@ -35,6 +37,9 @@ _VERSION = 1
 _MARGIN = (
     2 * 10**9
 )  # nanoseconds by which times of files may be behind the clock: some file systems count in whole seconds
+_MOST_IGNORED = (
+    2_000  # entries of ignored directories: git does not look into these, where times are asked of everything
+)
 _GITLINK = (0o160000).to_bytes(4, "big")
 """The mode of a submodule in an index, gitformat-index(5); elsewhere in one these bytes are rare."""
 
@@ -64,8 +69,9 @@ class Looks:
         self._repository = repository
         self._file = repository.ours / "looks.json"
         self._at, self._ahead = time.time_ns() - _MARGIN, ahead_of_all()
-        now = replace(repository)  # as it is configured at this moment
-        self._settings = "" if any(key.startswith("includeif.onbranch:") for key in now.settings) else _settings(now)
+        self._settings = ""
+        with contextlib.suppress(OSError, ModeratorError):
+            self._settings = _settings(replace(repository))  # as it is configured at this moment
         self._known = self._read() if self._settings else {}
         self._still = dict[str, _Look]()
         self._dated = dict[tuple[str, int], bool]()
@@ -77,7 +83,8 @@ class Looks:
             where = (os.path.dirname(worktree.tree), tree.st_dev)
             if where not in self._dated:
                 self._dated[where] = self._dates(*where)
-            if self._settings and self._dated[where]:
+            own = os.path.lexists(os.path.join(worktree.git_dir, "config.worktree"))  # may lead to any other file
+            if self._settings and self._dated[where] and not own:
                 place = (worktree.tree, tree.st_dev, tree.st_ino)
                 told = (self._settings, place, sorted(notes_of(worktree.git_dir).items()))
                 return Before(tip or "", hashlib.sha256(json.dumps(told).encode()).hexdigest())
@@ -101,14 +108,15 @@ class Looks:
         return found
 
     def note(self, worktree: Worktree, before: Before, contents: Contents) -> None:
-        """Note what git found in a worktree that was as `before`; not where that hangs on what is elsewhere."""
-        submodules = (
-            os.path.lexists(os.path.join(worktree.git_dir, "modules")) or contents.gitlinks or contents.warnings
-        )
+        """Note what git found in a worktree that was as `before`; not where that hangs on what is elsewhere, or is found sooner."""
+        if contents.gitlinks or contents.nested or contents.warnings:
+            return
         with contextlib.suppress(OSError):
-            if not submodules and _GITLINK not in content(os.path.join(worktree.git_dir, "index")):
-                look = _Look(before, self._at, self._ahead, contents.counts)
-                self._still[_key(worktree)] = look
+            if any(name == "modules" or name.startswith("sharedindex.") for name in os.listdir(worktree.git_dir)):
+                return
+            folders = [os.path.join(worktree.tree, path) for path in contents.ignored if path.endswith("/")]
+            if _has_few(folders) and _GITLINK not in content(os.path.join(worktree.git_dir, "index")):
+                self._still[_key(worktree)] = _Look(before, self._at, self._ahead, contents.counts)
 
     def keep(self) -> None:
         """Write down what is known, but of worktrees that are gone; somebody who writes at this moment goes first."""
@@ -143,12 +151,15 @@ class Looks:
     def _dates(self, folder: str, device: int) -> bool:
         """Whether times of change tell all that happens in a tree in this folder."""
         ours = self._repository.ours
-        return (
-            os.lstat(ours).st_dev == device
-            and is_local(folder)
-            and not mounts_in(folder)
-            and dates_changes(str(ours), device)
-        )
+        if os.lstat(ours).st_dev != device or not is_local(folder) or mounts_in(folder):
+            return False
+        trash = ours / "trash"  # where what a killed process leaves is deleted
+        trash.mkdir(exist_ok=True)
+        try:
+            return dates_changes(str(trash), device)
+        finally:
+            with contextlib.suppress(OSError):
+                trash.rmdir()
 
 
 def _key(worktree: Worktree) -> str:
@@ -162,7 +173,35 @@ def _look(tip: str, digest: str, at: int, ahead: int, *counts: int) -> _Look:
     return _Look(Before(tip, digest), at, ahead, Counts(*counts))
 
 
+def _has_few(folders: list[str]) -> bool:
+    """Whether there is not much in some directories.  Raises OSError."""
+    seen = 0
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > _MOST_IGNORED:
+                    return False
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+    return True
+
+
 def _settings(repository: Repository) -> str:
-    """Return a digest of all that decides what git finds in a tree, beside what is in it."""
-    told: Sequence[object] = [conversion_of(repository), sorted(repository.settings.items())]
+    """Return a digest of all that decides what git finds in a tree, beside what is in it; "" where that differs from tree to tree.
+
+    A file that is included on a condition counts whether or not that holds here: it may in a worktree.  Raises OSError, GitFailed.
+    """
+    files = [repository.setting(key) for key in ("core.excludesfile", "core.attributesfile")]
+    for key, values in repository.settings.items():
+        if key.startswith("includeif.onbranch:"):
+            return ""
+        if key.startswith("includeif."):
+            files += values
+    if not all(not name or os.path.isabs(os.path.expanduser(name)) for name in files):
+        return ""
+    told: list[object] = [conversion_of(repository), sorted(repository.settings.items())]
+    for name in filter(None, files):
+        with contextlib.suppress(FileNotFoundError):
+            told.append(hashlib.sha256(content(os.path.expanduser(name))).hexdigest())
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()

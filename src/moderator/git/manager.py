@@ -243,6 +243,7 @@ class GitManager:
                 "this context belongs to no task",
                 hint="derive one with ExecutionContext.create_isolated_context",
             )
+        self._safe.make_room(context.working_directory)
         lease_path = self._registry.lease_path(key_of(context.task_id))
         with self._holds.turn(lease_path):
             hold = self._holds.take(lease_path, f"the workspace of task {context.task_id!r}", task_id=context.task_id)

@@ -65,6 +65,7 @@ from moderator.git.unsaved import settle
 from moderator.git.users import processes_using
 
 _SAME_SECOND = 1.05  # seconds after which git can tell a file that was written before its index from one written after
+_GLANCE = 0.05  # seconds between looks whether what is waited for is so
 _A_LOOK = 0.5  # seconds to wait for a spare that somebody looks at: it costs less than a checkout
 _DAY = 86400.0  # seconds
 _MANY = 2000  # files from which a checkout is worth not waiting for
@@ -297,7 +298,7 @@ class Pool:
             if stop() or problems:
                 return
             try:
-                self._make(home, commit, wanted)
+                self._make(home, commit, wanted, stop)
             except (ModeratorError, OSError) as error:
                 if stop():
                     return  # which is what ended it
@@ -310,7 +311,7 @@ class Pool:
     def _size(self) -> int:
         return sum(spare.size for spare in self.spares)
 
-    def _make(self, home: str, commit: str, wanted: int) -> None:
+    def _make(self, home: str, commit: str, wanted: int, stop: Callable[[], bool]) -> None:
         self._refuse_larger(max((spare.size for spare in self.spares), default=0))  # as large as the largest, say
         entry, conversion = new_entry_id(SPARE), conversion_of(replace(self._repository))
         spare = Spare(entry, place_of(home, entry), commit, time.time(), conversion)
@@ -321,7 +322,7 @@ class Pool:
                     self.spares.drop(spare.entry)
                 else:
                     worktrees.publish(self._repository, spare.record, lease, background=True)
-                    self._enlist(self._sealed(spare))
+                    self._enlist(self._sealed(spare, stop))
             except BaseException:
                 with contextlib.suppress(ModeratorError, OSError), to_the_end():
                     self._take_away(spare, crashed=False)
@@ -338,10 +339,11 @@ class Pool:
         if largest is not None and self._size() + more > largest:
             raise EnvironmentProblem(f"more than {largest / 1e6:g} megabytes of spares are not wanted (pool: max_size)")
 
-    def _sealed(self, spare: Spare) -> Spare:
+    def _sealed(self, spare: Spare, stop: Callable[[], bool]) -> Spare:
         """Look at every file of a spare that was just made, and close it."""
         # Files of the very second in which the index was written would be read anew by every look from then on.
-        time.sleep(max(0.0, _SAME_SECOND - (time.time() - os.stat(self._index(spare)).st_mtime)))
+        while 0 <= time.time() - os.stat(self._index(spare)).st_mtime < _SAME_SECOND and not stop():
+            time.sleep(_GLANCE)
         if fault := self._fault(spare):
             raise EnvironmentProblem(f"a new worktree is not as its commit: {fault}", hint="moderator doctor")
         alike = (spare.commit, spare.conversion)

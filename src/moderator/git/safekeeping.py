@@ -87,7 +87,7 @@ class Safekeeping:
         keeps = recycle and not rescue and pool.limits.keeps_ignored
         wish = Wish(rescue, reason, frees, keeps, self._keeping)
         retired: Retired | None = None
-        later = self._emptier.has_room(record) if later is None else later
+        waits = self._emptier.may_wait(record) if later is None else later
         with self._held(record.task_id) as done:
             current = self._registry.find(record.task_id)
             if current is None:
@@ -108,9 +108,11 @@ class Safekeeping:
         pool.forget(record)
         if taken:
             return taken
-        if not later and removal.kept_until is None and (found := self._removals.find(removal.id)):
+        if not waits and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
+        if later is None:
+            self.make_room(os.path.dirname(record.path))
         return removal
 
     def _taken_by_pool(self, retired: Retired, record: Record) -> Removal | None:
@@ -253,6 +255,10 @@ class Safekeeping:
 
     def empty_trash(self, seconds: float | None, own: bool = True) -> bool:
         return self._emptier.empty(seconds, own)
+
+    def make_room(self, folder: str) -> None:
+        """Delete what removals have left for later, if there is no room for it any more where a folder is to be made."""
+        self._emptier.make_room(folder)
 
     def empty_trash_at_leisure(self, seconds: float) -> bool:
         return self._emptier.empty_at_leisure(seconds)

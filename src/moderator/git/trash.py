@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import time
+from collections.abc import Callable
 
 from moderator.errors import EnvironmentProblem
 from moderator.git.contents import printable
@@ -96,15 +98,16 @@ def rename_into(source: str, target: str) -> None:
                 raise
 
 
-def delete(folder: str, deadline: float = math.inf) -> bool:
+def delete(folder: str, deadline: float = math.inf, stopped: Callable[[], bool] = lambda: False) -> bool:
     """Delete what was proven to hold nothing of its own; return whether all of it is gone.
 
-    What cannot be deleted stays, and so does what is left at `deadline`, a time of `time.monotonic`: the rest can go later.
+    What cannot be deleted stays, and so does what is left at `deadline`, a time of `time.monotonic`, or when `stopped` says so: the
+    rest can go later.
     Nothing is deleted through a symbolic link that took the place of one of our folders, nor where something is mounted: these
     lead to somebody else's files.
     """
-    if leads_elsewhere(os.path.dirname(folder)) or mounts_in(folder):
-        return False
+    if time.monotonic() > deadline or leads_elsewhere(os.path.dirname(folder)) or mounts_in(folder):
+        return not os.path.lexists(folder)
     if os.path.islink(folder) or not os.path.isdir(folder):
         with contextlib.suppress(OSError):
             os.unlink(folder)
@@ -112,7 +115,7 @@ def delete(folder: str, deadline: float = math.inf) -> bool:
     with contextlib.suppress(OSError, RecursionError):
         above = os.open(os.path.dirname(folder), FOLDER)
         try:
-            delete_in(above, os.path.basename(folder), deadline)
+            delete_in(above, os.path.basename(folder), deadline, stopped)
         finally:
             os.close(above)
     return not os.path.lexists(folder)

@@ -63,12 +63,17 @@ def younger_among(trees: Sequence[str], at: int, programs: str = os.defpath) -> 
         return {tree for tree in trees if _may_be_younger(tree, at, programs)}
     known = {os.fsencode(tree): tree for tree in trees}
     pointers = {os.path.join(name, b".git") for name in known}
-    found = set()
+    found, last = set[str](), b"\0"
     for path in told:
-        if path not in pointers:
-            while path not in known and path != os.path.dirname(path):
-                path = os.path.dirname(path)
-            found.add(known[path])
+        if path in pointers or path.startswith(last):  # of one tree there may be many
+            continue
+        name = path
+        while name not in known and name != os.path.dirname(name):
+            name = os.path.dirname(name)
+        if name not in known:
+            return set(trees)
+        found.add(known[name])
+        last = os.path.join(name, b"")
     return found
 
 

@@ -22,9 +22,16 @@ class IdleCores:
         before, since = self._idle, self._at
         self._at, self._idle = time.monotonic(), _idle_seconds()
         if before is None or self._idle is None:
-            cores = os.cpu_count() or 1
-            return max(0.0, cores - os.getloadavg()[0]) if hasattr(os, "getloadavg") else cores
-        return (self._idle - before) / max(self._at - since, 1e-9)
+            return max(0.0, (os.cpu_count() or 1) - _load())
+        return max(0.0, self._idle - before) / max(self._at - since, 1e-9)  # some counters may go back, proc(5)
+
+
+def _load() -> float:
+    """Return how many processes ran or waited for a core, on the average; 0 where nobody tells."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0
 
 
 def _idle_seconds() -> float | None:
