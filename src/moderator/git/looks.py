@@ -153,13 +153,9 @@ class Looks:
         ours = self._repository.ours
         if os.lstat(ours).st_dev != device or not is_local(folder) or mounts_in(folder):
             return False
-        trash = ours / "trash"  # where what a killed process leaves is deleted
-        trash.mkdir(exist_ok=True)
-        try:
-            return dates_changes(str(trash), device)
-        finally:
-            with contextlib.suppress(OSError):
-                trash.rmdir()
+        staging = ours / "staging"  # where `doctor` finds what a killed process leaves
+        staging.mkdir(exist_ok=True)
+        return dates_changes(str(staging), device)
 
 
 def _key(worktree: Worktree) -> str:
