@@ -123,14 +123,9 @@ class Inspector:
     def _look_into_some(self, looks: Looks, outlines: Sequence[WorkspaceStatus]) -> list[WorkspaceStatus]:
         there: dict[str, Worktree] = {}
         before: dict[str, Before] = {}
-        for outline in outlines:
-            # Somebody works in one that is held: what he does at this moment is what is wanted.
-            if (
-                outline.state == READY
-                and outline.lease is None
-                and (record := self._record_of(outline))
-                and record.path
-            ):
+        # Somebody works in one that is held: what he does at this moment is what is wanted.
+        for outline in (one for one in outlines if one.state == READY and one.lease is None):
+            if (record := self._record_of(outline)) and record.path:
                 worktree = entries.worktree_of(self._repository, record)
                 if now := looks.before(worktree, outline.tip):
                     there[outline.task_id], before[outline.task_id] = worktree, now
@@ -158,7 +153,7 @@ class Inspector:
         try:
             refresh = _is_unsettled(worktree.git_dir, record) and self._registry.holder(record) is None
             contents = worktree.contents(refresh=refresh)
-            # Whose tip is that of another branch, which may move where nobody sees it, is looked into again.
+            # Another branch than its own may move where nobody sees it.
             expected = contents.branch == record.branch and (record.branch is None or contents.head == outline.tip)
             if looks and before and expected:
                 looks.note(worktree, before, contents)

@@ -6,9 +6,9 @@ kept in one file, with what these were before git looked: the times that nobody 
 still as they were, many trees at once, the others are compared.  It was noted as of two seconds before, so whatever happened
 since then, while git looked too, is younger.
 
-Yes is certain, but for what is written through a mapping of a file that was written through before; no is not.
-What hangs on more than that is always asked of git, and so is what git answers sooner than every file is looked at.  Good for being
-shown; whether work would be lost is never told from this.  Losing the file costs time.
+Yes is certain, but for what is written through a mapping of a file that was written through before; no is not.  What hangs on
+more than that is always asked of git, and so is what git answers sooner than every file is looked at.  Good for being shown;
+whether work would be lost is never told from this.  Losing the file costs time.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ from moderator.git.younger import younger_among
 from moderator.opening import content
 
 _VERSION = 1
-_MARGIN = (
-    2 * 10**9
-)  # nanoseconds by which times of files may be behind the clock: some file systems count in whole seconds
-_MOST_IGNORED = (
-    2_000  # entries of ignored directories: git does not look into these, where times are asked of everything
-)
+_MARGIN = 2 * 10**9
+"""Nanoseconds by which times of files may be behind the clock: some file systems count in whole seconds."""
+_MOST_IGNORED = 2_000
+"""Entries of ignored directories: git does not look into these, but everything is looked at for its time of change."""
 _GITLINK = (0o160000).to_bytes(4, "big")
 """The mode of a submodule in an index, gitformat-index(5); elsewhere in one these bytes are rare."""
 
