@@ -31,6 +31,7 @@ from moderator.git.younger import is_anything_younger
 
 _STRAGGLER = "what was written into it after its removal"
 _REMEMBERED = 200  # removals of which nothing but commits is kept
+_MOST_WAITING = 8  # trees that a run leaves to be deleted when its tasks have ended
 _STEP = 0.5  # seconds of deletion between two looks whether somebody works
 _PAUSE = 1.0  # seconds between looks while somebody does
 _CLOCK_TICK = 0.01  # seconds by which times of files may be behind the clock
@@ -51,31 +52,38 @@ class Emptier:
         self._removals = removals
         self._days = days
         self._free_at_first: dict[int, tuple[int, int]] = {}
-        self._making_room = threading.Lock()
+        self._trees = 0
+        self._waiting, self._making_room = threading.Lock(), threading.Lock()
 
     def may_wait(self, record: Record) -> bool:
-        """Whether the tree of a workspace may lie in the trash until nobody works.
+        """Whether the tree of a workspace may lie in the trash until nobody works; if so, it counts as waiting.
 
-        Not once what lies there, or whatever else has come since it was emptied last, takes more than half of the space, or of the
-        files, that the file system still had.
+        A few only: where trees are deleted while others are made, these get memory and room that were just given back.  And none once
+        what lies there, or whatever else has come meanwhile, takes more than half of what the file system still had at first.
         """
         try:
             device, free = os.lstat(record.path).st_dev, _free(os.path.dirname(record.path))
         except OSError:
             return False
-        return _is_half(free, self._free_at_first.setdefault(device, free))
+        with self._waiting:
+            may = self._trees < _MOST_WAITING and _is_half(free, self._free_at_first.setdefault(device, free))
+            self._trees += may
+        return may
 
     def make_room(self, folder: str) -> None:
-        """Delete what waits, if it has waited so long that there is no room for it any more where a folder is to be made."""
+        """Delete what waits, if there is no room for it any more where a folder is to be made; others wait for that."""
         while not os.path.isdir(folder) and folder != os.path.dirname(folder):
             folder = os.path.dirname(folder)
         with contextlib.suppress(OSError):
-            first = self._free_at_first.get(os.stat(folder).st_dev)
-            if first and not _is_half(_free(folder), first) and self._making_room.acquire(blocking=False):
-                try:
-                    self.empty(None, own=False)
-                finally:
-                    self._making_room.release()
+            device = os.stat(folder).st_dev
+            if self._is_short(device, folder):
+                with self._making_room:
+                    if self._is_short(device, folder):
+                        self.empty(None, own=False)
+
+    def _is_short(self, device: int, folder: str) -> bool:
+        first = self._free_at_first.get(device)
+        return first is not None and not _is_half(_free(folder), first)
 
     def empty(self, seconds: float | None, own: bool) -> bool:
         """Delete what may go; return whether all of that is gone.
@@ -83,7 +91,9 @@ class Emptier:
         `own`: also what only the trash has of removals that were written down here, in this process.
         """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
-        self._free_at_first.clear()
+        with self._waiting:
+            self._free_at_first.clear()
+            self._trees = 0
         found = list(self._removals)
         for removal, record in found:
             if own or removal.kept_until is None or removal.id not in self._removals.own:

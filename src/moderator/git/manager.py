@@ -698,8 +698,8 @@ class GitManager:
 
         Without `rescue` it refuses unless everything is in commits reachable from refs.  With it, what is not is put into a
         rescue first, and what no commit holds (ignored files, sockets, files over the limit) stays in the trash for its time.
-        `later` leaves the deletion to `empty_trash`, None does for as long as there is room enough; with `recycle` the tree goes to
-        the pool, if that takes any (PoolLimits) and it is fit for it.  `before` is called with the workspace when it is held for
+        `later` leaves the deletion to `empty_trash`, None does so for a few, as long as there is room; with `recycle` the tree goes
+        to the pool, if that takes any (PoolLimits) and it is fit for it.  `before` is called with the workspace when it is held for
         the removal and nothing has been found that forbids that: what it leaves in the workspace is looked at as anything else.
         None at level NONE, which has nothing to remove.
 

@@ -78,7 +78,7 @@ class Safekeeping:
     ) -> Removal:
         """Remove a workspace; the trash that need not be kept at all is deleted at once, unless `later`.
 
-        With None for that it is deleted at once where there is no room for it.  With `recycle` it goes to the pool instead, if it
+        With None for that a few wait, as long as there is room.  With `recycle` it goes to the pool instead, if it
         is fit for that and the pool takes any.  `before` is called with the record of a workspace that can be removed as it stands,
         unless its directory is gone.
         """
@@ -111,8 +111,6 @@ class Safekeeping:
         if not waits and removal.kept_until is None and (found := self._removals.find(removal.id)):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
-        if later is None:
-            self.make_room(os.path.dirname(record.path))
         return removal
 
     def _taken_by_pool(self, retired: Retired, record: Record) -> Removal | None:
