@@ -58,7 +58,7 @@ class Emptier:
     def may_wait(self, record: Record) -> bool:
         """Whether the tree of a workspace may lie in the trash until nobody works; if so, it counts as waiting.
 
-        A few only: where trees are deleted while others are made, these get memory and room that were just given back.  And none once
+        A few only: where trees are deleted while others are made, these get memory and room just given back.  And none once
         what lies there, or whatever else has come meanwhile, takes more than half of what the file system still had at first.
         """
         try:
