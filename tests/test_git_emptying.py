@@ -143,6 +143,7 @@ def started() -> Iterator[list[str]]:
     listening = False
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("python", "count"),
     [(sys.executable, 1), ("", 0), ("/nowhere/python", 1), (str(shutil.which("false")), 1)],

@@ -81,6 +81,7 @@ def test_what_has_happened_is_seen(tmp_path: Path) -> None:
     assert len([status for status in seen if status.dirty]) > len(changed) // 2
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     "change",
     {
@@ -144,6 +145,7 @@ def test_what_is_gone_is_forgotten(tmp_path: Path) -> None:
     assert [status.dirty for status in looked(manager, tmp_path, 1)] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_submodule_is_always_asked(tmp_path: Path) -> None:
     """What happens in one leaves no trace in the tree that it is in."""
     inner = make_repository(tmp_path / "inner", [("first", {"i": "1\n"}), ("second", {"i": "2\n"})])
@@ -213,6 +215,7 @@ def test_what_hangs_on_more_is_always_asked(tmp_path: Path) -> None:
     looked(manager, tmp_path, len(cases) + 1)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     ("key", "value"),
     [

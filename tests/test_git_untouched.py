@@ -32,6 +32,7 @@ def holds(untouched: Untouched | None, workspace: Workspace) -> bool:
     return untouched.holds(worktree(workspace), f"refs/heads/{workspace.branch}", workspace.base)
 
 
+@pytest.mark.some(8)
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_is_seen(workspace: Workspace, change: str) -> None:
     """However soon after the worktree was handed out, and whatever was done to hide it."""

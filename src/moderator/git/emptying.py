@@ -187,7 +187,8 @@ class Emptier:
         except OSError:
             return True
         paths = [os.path.join(folder, name) for name in names]
-        gone = all([*abreast(partial(delete, deadline=deadline, stopped=is_stopped), paths, most=os.cpu_count() or 1)])
+        away = partial(delete, deadline=deadline, stopped=is_stopped)
+        gone = all([*(abreast(away, paths, most=os.cpu_count() or 1) if len(paths) > 1 else map(away, paths))])
         with contextlib.suppress(OSError):  # only if nothing else is in it
             os.rmdir(folder)
         return gone
