@@ -20,6 +20,7 @@ from moderator.errors import WorkspaceBusy
 from moderator.git import deleting, leases
 from moderator.git.deleting import FOLDER, delete_in
 from moderator.git.manager import GitManager
+from moderator.git.trash import delete
 from moderator.git.values import Keeping, Removal
 from repos import make_repository
 from workspaces import context, mounted
@@ -223,3 +224,18 @@ def test_who_deletes_has_the_directory_and_not_its_name(tmp_path: Path) -> None:
         for folder in range(80):
             (tree / f"d{folder}").rmdir()
         tree.rmdir()
+
+
+def test_a_deep_tree_goes(tmp_path: Path) -> None:
+    """Hundreds of folders in each other too, deeper than a path can name."""
+    tree = tmp_path / "deep.deleting"
+    tree.mkdir()
+    opened = os.open(tree, FOLDER)
+    for _ in range(700):
+        os.mkdir("d", dir_fd=opened)
+        inside = os.open("d", FOLDER, dir_fd=opened)
+        os.close(opened)
+        opened = inside
+    os.close(opened)
+    assert delete(str(tree))
+    assert not tree.exists()

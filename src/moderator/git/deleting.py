@@ -47,19 +47,16 @@ class Deletion:
                 if not entry.is_dir(follow_symlinks=False):
                     self._left -= 1
                     os.unlink(entry.name, dir_fd=opened)
-                elif not self._delete(opened, entry.name):
+                    continue
+                inside = _entered(opened, entry.name)  # one call for each level: there may be hundreds
+                try:
+                    whole = self.empty(inside)
+                finally:
+                    os.close(inside)
+                if not whole:
                     return False
+                os.rmdir(entry.name, dir_fd=opened)
         return True
-
-    def _delete(self, above: int, name: str) -> bool:
-        opened = _entered(above, name)
-        try:
-            whole = self.empty(opened)
-        finally:
-            os.close(opened)
-        if whole:
-            os.rmdir(name, dir_fd=above)
-        return whole
 
 
 def delete_in(above: int, name: str, deadline: float = math.inf, stopped: Callable[[], bool] = lambda: False) -> None:
