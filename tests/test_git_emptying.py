@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from commandline import document, moderator, wait_until
-from moderator.errors import WorkspaceBusy
+from moderator.errors import EnvironmentProblem, WorkspaceBusy
 from moderator.git import deleting, leases
 from moderator.git.deleting import FOLDER, delete_in
 from moderator.git.manager import GitManager
-from moderator.git.trash import delete
+from moderator.git.trash import delete, into_garbage
 from moderator.git.values import Keeping, Removal
-from repos import make_repository
+from repos import git, make_repository
 from workspaces import context, mounted
 
 
@@ -69,7 +69,8 @@ def test_one_at_once_and_to_the_end(tmp_path: Path, git_manager: GitManager) -> 
             git_manager.empty_trash_at_leisure(1.0)
         assert moderator(tmp_path / "repo", "rescue", "tidy", "--quietly").returncode == 0
         assert tree.exists()
-    git_manager.empty_trash(0.0)  # renamed, and no time is left
+    into_garbage(str(tree))  # as it begins
+    git_manager.empty_trash(0.0)
     assert (tree.exists(), os.listdir(tree.parent)) == (False, [f"{tree.name}.deleting"])
     assert document(moderator(tmp_path / "repo", "rescue", "tidy", "--json"))["all_gone"] is True
     assert not tree.parent.exists()
@@ -83,9 +84,9 @@ def test_a_command_leaves_the_rest_to_a_process(tmp_path: Path, git_manager: Git
     wait_until(lambda: not (tmp_path / "repo/.git/moderator/leases/trash@all.lock").exists(), "the process's end")
 
 
-def remove_later(git_manager: GitManager, folder: Path, name: str) -> Removal:
-    git_manager.create_workspace(context(folder, name)).release()
-    removal = git_manager.remove_workspace(name, later=None)
+def remove_later(git_manager: GitManager, folder: Path, name: str, base: str | None = None) -> Removal:
+    git_manager.create_workspace(context(folder, name), base).release()
+    removal = git_manager.remove_workspace(name, later=True)
     assert removal is not None
     return removal
 
@@ -113,6 +114,50 @@ def test_what_waits_is_in_no_tasks_way(tmp_path: Path) -> None:
             Path(workspace.path, "build").write_bytes(b"x" * 1_300_000)
             git_manager.create_workspace(context(tmp_path, "three")).release()
             assert git_manager.trash_of(removal) is None
+
+
+def test_what_waits_makes_room_for_what_is_larger_than_the_rest(tmp_path: Path) -> None:
+    """Where a workspace does not find room beside what waits, that goes, and the workspace is made."""
+    repo = make_repository(tmp_path / "repo", [("first", {"large": os.urandom(700_000)})])
+    git_manager = GitManager(repo)
+    git(repo, "checkout", "-q", "-b", "larger")
+    (repo / "large").write_bytes(os.urandom(2_000_000))
+    git(repo, "commit", "-qam", "larger")
+    with mounted(tmp_path / "checkouts", "size=4m"):
+        trees = [git_manager.trash_of(remove_later(git_manager, tmp_path, name, "main")) for name in ("one", "two")]
+        (tmp_path / "checkouts/other").write_bytes(b"x" * 1_000_000)
+        git_manager.create_workspace(context(tmp_path, "three"), "larger").release()
+        assert [os.path.exists(str(tree)) for tree in trees] == [False, False]
+
+
+def test_where_nothing_waits_there_is_no_more_room(tmp_path: Path) -> None:
+    """Then a disk that is too small is told at once."""
+    git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {"large": os.urandom(700_000)})]))
+    with mounted(tmp_path / "checkouts", "size=512k"), pytest.raises(EnvironmentProblem, match="could not write"):
+        git_manager.create_workspace(context(tmp_path, "one"))
+
+
+def test_making_room_ends_where_nothing_is_won(tmp_path: Path) -> None:
+    """What cannot be deleted keeps no task from beginning."""
+    git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {"large": os.urandom(700_000)})]))
+    with mounted(tmp_path / "checkouts", "size=4m"):
+        tree = git_manager.trash_of(remove_later(git_manager, tmp_path, "one"))
+        assert tree
+        (Path(tree) / "theirs").mkdir()
+        with mounted(Path(tree) / "theirs", "size=1m"):  # nothing is deleted where something is mounted
+            (tmp_path / "checkouts/other").write_bytes(b"x" * 2_000_000)
+            git_manager.create_workspace(context(tmp_path, "two")).release()
+            assert os.path.exists(f"{tree}/large") or os.path.exists(f"{tree}.deleting/large")
+
+
+def test_deletion_beside_tasks_stops_when_it_is_told_to(tmp_path: Path, git_manager: GitManager) -> None:
+    """Before its next tree, and within one; what only the trash has of this run stays even then."""
+    bare, secret = remove(tmp_path, git_manager, "bare"), remove(tmp_path, git_manager, "secret", secret=True)
+    begun = large(tmp_path / "checkouts/tasks/.trash/begun.deleting")
+    git_manager.empty_trash_meanwhile(60.0, 2, lambda: True)
+    assert (bare.exists(), len(os.listdir(begun))) == (True, 40)
+    git_manager.empty_trash_meanwhile(60.0, 2, lambda: False)
+    assert (bare.exists(), begun.exists(), (secret / ".env").read_text()) == (False, False, "secret")
 
 
 def large(tree: Path) -> Path:

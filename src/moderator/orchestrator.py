@@ -30,7 +30,7 @@ from moderator.errors import (
 )
 from moderator.execution.base import LocalExecutor, ProgressCallback, new_run_id
 from moderator.execution.environment import reserver
-from moderator.execution.filling import Filler
+from moderator.execution.housekeeping import Housekeeper
 from moderator.execution.parallel import ParallelTaskExecutor
 from moderator.execution.pipeline import tidy
 from moderator.execution.recording import Recorder
@@ -356,10 +356,10 @@ class Orchestrator:
                 executor = self._executor(plan, run_id, notes)
                 waiting = len(plan.to_run) if plan.level.isolates_directory else 0
                 root = plan.base_context.working_directory
-                come_back = plan.keep != "always"
-                with Filler(self.git, root, plan.base_commit, waiting, recorder, come_back) as filler:
+                removes = plan.keep != "always"
+                with Housekeeper(self.git, root, plan.base_commit, waiting, recorder, removes) as keeper:
                     try:
-                        ran = executor.execute_tasks([one.task for one in plan.to_run], plan.base_context, filler)
+                        ran = executor.execute_tasks([one.task for one in plan.to_run], plan.base_context, keeper)
                     except AggregateExecutionError as error:
                         ran = list(error.failed_tasks)
             except BaseException:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,14 +23,23 @@ from moderator.git.registry import Record, Registry
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.retiring import tidy_trash
-from moderator.git.trash import GARBAGE, delete, into_garbage, is_in_trash, leads_elsewhere, retired_of, trash_of
+from moderator.git.room import Room
+from moderator.git.trash import (
+    GARBAGE,
+    delete,
+    into_garbage,
+    is_in_trash,
+    leads_elsewhere,
+    retired_of,
+    trash_beside,
+    trash_of,
+)
 from moderator.git.users import processes_in, writers_in
 from moderator.git.values import Removal
 from moderator.git.younger import is_anything_younger
 
 _STRAGGLER = "what was written into it after its removal"
 _REMEMBERED = 200  # removals of which nothing but commits is kept
-_MOST_WAITING = 8  # trees that a run leaves to be deleted when its tasks have ended
 _STEP = 0.5  # seconds of deletion between two looks whether somebody works
 _PAUSE = 1.0  # seconds between looks while somebody does
 _CLOCK_TICK = 0.01  # seconds by which times of files may be behind the clock
@@ -51,64 +59,86 @@ class Emptier:
         self._registry = registry
         self._removals = removals
         self._days = days
-        self._free_at_first: dict[int, tuple[int, int]] = {}
-        self._trees = 0
-        self._waiting, self._making_room = threading.Lock(), threading.Lock()
+        self.room = Room(lambda seconds: self.empty(seconds, own=False))
+        """Where trees wait to be deleted until nobody works."""
 
     def may_wait(self, record: Record) -> bool:
-        """Whether the tree of a workspace may lie in the trash until nobody works; if so, it counts as waiting.
+        """Whether what a removal has put into the trash may wait there; if so, it counts as waiting."""
+        return self.room.may_wait(trash_beside(record.path))
 
-        A few only: where trees are deleted while others are made, these get memory and room just given back.  And none once
-        what lies there, or whatever else has come meanwhile, takes more than half of what the file system still had at first.
-        """
-        try:
-            device, free = os.lstat(record.path).st_dev, _free(os.path.dirname(record.path))
-        except OSError:
-            return False
-        with self._waiting:
-            may = self._trees < _MOST_WAITING and _is_half(free, self._free_at_first.setdefault(device, free))
-            self._trees += may
-        return may
-
-    def make_room(self, folder: str) -> None:
-        """Delete what waits, if there is no room for it any more where a folder is to be made; others wait for that."""
-        while not os.path.isdir(folder) and folder != os.path.dirname(folder):
-            folder = os.path.dirname(folder)
-        with contextlib.suppress(OSError):
-            device = os.stat(folder).st_dev
-            if self._is_short(device, folder):
-                with self._making_room:
-                    if self._is_short(device, folder):
-                        self.empty(None, own=False)
-
-    def _is_short(self, device: int, folder: str) -> bool:
-        first = self._free_at_first.get(device)
-        return first is not None and not _is_half(_free(folder), first)
-
-    def empty(self, seconds: float | None, own: bool) -> bool:
-        """Delete what may go; return whether all of that is gone.
+    def empty(
+        self,
+        seconds: float | None,
+        own: bool,
+        stopped: Callable[[], bool] = lambda: False,
+        cores: int | None = None,
+    ) -> bool:
+        """Delete what may go, on so many cores, until that is `stopped`; return whether all of it is gone.
 
         `own`: also what only the trash has of removals that were written down here, in this process.
         """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
-        with self._waiting:
-            self._free_at_first.clear()
-            self._trees = 0
+        came = self.room.came
         found = list(self._removals)
-        for removal, record in found:
-            if own or removal.kept_until is None or removal.id not in self._removals.own:
-                self.release(removal, record)
-        # What was all in commits can be brought back for as long as anybody remembers it, and no longer.
-        bare = [
-            removal for removal, record in found if removal.rescue is None and not is_in_trash(self._repository, record)
+        self._forget(found)
+
+        def is_over() -> bool:
+            return time.monotonic() > deadline or stopped() or is_stopped()
+
+        def let_go(removal: Removal, record: Record) -> bool:
+            if is_over():
+                return False
+            self.release(removal, record)
+            gone = [away(path + GARBAGE) for path in self._places_of(record)]
+            return all(gone)
+
+        away = partial(delete, deadline=deadline, stopped=is_over)
+        folders = self._folders(found)
+        work = [partial(away, path) for folder in folders for path in _garbage_in(folder)]
+        work += [
+            partial(let_go, removal, record)
+            for removal, record in found
+            if own or removal.kept_until is None or removal.id not in self._removals.own
+            if self._is_due(removal, record)
         ]
-        for removal in bare[:-_REMEMBERED]:
-            self._removals.drop(removal.id)
+        most = min(cores or os.cpu_count() or 1, len(work))
+        gone = all([*(abreast(_call, work, most=most) if most > 1 else map(_call, work))])
+        for folder in folders:
+            if not leads_elsewhere(folder):
+                with contextlib.suppress(OSError):  # only if nothing else is in it
+                    os.rmdir(folder)
+        if gone:
+            self.room.is_empty(came)
+        return gone
+
+    def _folders(self, found: list[tuple[Removal, Record]]) -> set[str]:
+        """Return where something may wait for its deletion."""
         folders = {str(self._repository.ours / "trash")}
         folders |= {os.path.dirname(trash_of(record)) for _, record in found if record.path}
-        folders |= {os.path.dirname(trash_of(record)) for record in self._registry if record.path}
-        done = [self._delete_garbage(folder, deadline) for folder in folders]
-        return all(done)
+        return folders | {os.path.dirname(trash_of(record)) for record in self._registry if record.path}
+
+    def _forget(self, found: list[tuple[Removal, Record]]) -> None:
+        """Forget the removals of which nothing is kept but commits, once they are old, or many."""
+        bare = [(removal, record) for removal, record in found if not is_in_trash(self._repository, record)]
+        for removal, _ in bare:
+            if time.time() > removal.removed_at + self._days * 86400:
+                self._removals.drop(removal.id)
+        # What was all in commits can be brought back for as long as anybody remembers it, and no longer.
+        for removal in [removal for removal, _ in bare if removal.rescue is None][:-_REMEMBERED]:
+            self._removals.drop(removal.id)
+
+    def _places_of(self, record: Record) -> list[str]:
+        """Return what a removal puts into the trash."""
+        return [
+            *([trash_of(record)] if record.path else []),
+            *([retired_of(self._repository, record)] if record.entry else []),
+        ]
+
+    def _is_due(self, removal: Removal, record: Record) -> bool:
+        """Whether the trash has something of a removal whose time has come."""
+        return (removal.kept_until is None or time.time() >= removal.kept_until) and any(
+            map(os.path.lexists, self._places_of(record))
+        )
 
     def empty_at_leisure(self, seconds: float) -> bool:
         """Delete what may go, but never while a workspace is held: whoever works goes first.  Return whether all of it is gone.
@@ -130,16 +160,11 @@ class Emptier:
         return False
 
     def release(self, removal: Removal, record: Record) -> None:
-        """Give what a removal left to deletion, if its time has come; forget the removal when nothing can be kept of it."""
+        """Give what a removal left to deletion, if its time has come."""
         now = time.time()
-        tree, entry = trash_of(record) if record.path else "", retired_of(self._repository, record)
-        present = bool(record.path) and (os.path.lexists(tree) or os.path.lexists(entry))
-        if not present:
-            if now > removal.removed_at + self._days * 86400:
-                self._removals.drop(removal.id)
+        if not record.path or not self._is_due(removal, record):
             return
-        if removal.kept_until is not None and now < removal.kept_until:
-            return
+        tree, entry = trash_of(record), retired_of(self._repository, record)
         lock = trash_lock(self._repository, removal.id)
         # Somebody brings it back at this moment, or the disk is full: it can go later.
         with contextlib.suppress(WorkspaceBusy, EnvironmentProblem), leases.held(lock, "the trash", 0.0) as lease:
@@ -170,40 +195,24 @@ class Emptier:
 
     def delete_garbage_of(self, record: Record) -> None:
         """Delete what waits for it of one removal."""
-        for path in (
-            trash_of(record) if record.path else "",
-            retired_of(self._repository, record) if record.entry else "",
-        ):
-            if path:
-                delete(path + GARBAGE)
+        for path in self._places_of(record):
+            delete(path + GARBAGE)
         if record.path:
             tidy_trash(record)
 
-    def _delete_garbage(self, folder: str, deadline: float) -> bool:
-        if leads_elsewhere(folder):
-            return True
-        try:
-            names = [name for name in os.listdir(folder) if name.endswith(GARBAGE)]
-        except OSError:
-            return True
-        paths = [os.path.join(folder, name) for name in names]
-        away = partial(delete, deadline=deadline, stopped=is_stopped)
-        gone = all([*(abreast(away, paths, most=os.cpu_count() or 1) if len(paths) > 1 else map(away, paths))])
-        with contextlib.suppress(OSError):  # only if nothing else is in it
-            os.rmdir(folder)
-        return gone
+
+def _call(work: Callable[[], bool]) -> bool:
+    return work()
 
 
-def _is_half(now: tuple[int, int], first: tuple[int, int]) -> bool:
-    return all(2 * free >= then for free, then in zip(now, first, strict=True))
-
-
-def _free(folder: str) -> tuple[int, int]:
-    """Return how many bytes, and how many files, a file system still has room for.  Raises OSError."""
-    if not hasattr(os, "statvfs"):
-        return shutil.disk_usage(folder).free, 0
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize, found.f_favail
+def _garbage_in(folder: str) -> list[str]:
+    """Return what a folder of the trash holds that is only waiting to be deleted."""
+    if leads_elsewhere(folder):
+        return []
+    try:
+        return [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(GARBAGE)]
+    except OSError:
+        return []
 
 
 def _known_until(removal: Removal) -> float:

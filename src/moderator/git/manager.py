@@ -243,7 +243,6 @@ class GitManager:
                 "this context belongs to no task",
                 hint="derive one with ExecutionContext.create_isolated_context",
             )
-        self._safe.make_room(context.working_directory)
         lease_path = self._registry.lease_path(key_of(context.task_id))
         with self._holds.turn(lease_path):
             hold = self._holds.take(lease_path, f"the workspace of task {context.task_id!r}", task_id=context.task_id)
@@ -251,8 +250,10 @@ class GitManager:
             try:
                 if level is IsolationLevel.BRANCH:  # first, for where it cannot be had nothing must be made
                     release = self._with_checkout(context, release)
-                record = self._lifecycle.make(
-                    context, base, hold.lease, fresh, directories, self.furnishing if furnishing is None else furnishing
+                wanted = self.furnishing if furnishing is None else furnishing
+                record = self._safe.emptier.room.with_room(
+                    context.working_directory,
+                    lambda: self._lifecycle.make(context, base, hold.lease, fresh, directories, wanted),
                 )
                 self._refill(record)
                 if fresh and record.path:
@@ -690,7 +691,7 @@ class GitManager:
         *,
         rescue: bool = False,
         reason: str = "removed",
-        later: bool | None = False,
+        later: bool = False,
         recycle: bool = False,
         before: Before | None = None,
     ) -> Removal | None:
@@ -698,10 +699,10 @@ class GitManager:
 
         Without `rescue` it refuses unless everything is in commits reachable from refs.  With it, what is not is put into a
         rescue first, and what no commit holds (ignored files, sockets, files over the limit) stays in the trash for its time.
-        `later` leaves the deletion to `empty_trash`, None does so for a few, as long as there is room; with `recycle` the tree goes
-        to the pool, if that takes any (PoolLimits) and it is fit for it.  `before` is called with the workspace when it is held for
-        the removal and nothing has been found that forbids that: what it leaves in the workspace is looked at as anything else.
-        None at level NONE, which has nothing to remove.
+        `later` leaves the deletion to `empty_trash`, as long as there is room; with `recycle` the tree goes to the pool, if that
+        takes any (PoolLimits) and it is fit for it.  `before` is called with the workspace when it is held for the removal and
+        nothing has been found that forbids that: what it leaves in the workspace is looked at as anything else.  None at level
+        NONE, which has nothing to remove.
 
         Raises WouldLoseWork (exit code 3) with everything that would be lost, PersonNeeded if somebody locked it or it is
         not as we made it, WorkspaceBusy if another process or manager holds it (what this one has given out itself is its
@@ -802,7 +803,16 @@ class GitManager:
 
         `own=False`: what only the trash has of this manager's own removals stays, however short its time is.
         """
-        return self._safe.empty_trash(seconds, own)
+        return self._safe.emptier.empty(seconds, own)
+
+    def empty_trash_meanwhile(self, seconds: float, cores: int, stop: Callable[[], bool]) -> None:
+        """Delete what this manager has removed `later`, on so many cores, for some seconds or until `stop` says so."""
+        if self._safe.emptier.room.has_waiting:
+            self._safe.emptier.empty(seconds, False, stop, cores)
+
+    def make_room(self, folder: str, stop: Callable[[], bool] = lambda: False) -> None:
+        """Delete of that as much as leaves room again where a folder is, or will be: half of what there was at first."""
+        self._safe.emptier.room.make(folder, stop)
 
     def tidy_trash(self, seconds: float) -> None:
         """End a command: delete for some seconds what nobody can want, and leave the rest to a process of low priority."""
@@ -816,7 +826,7 @@ class GitManager:
 
         Raises WorkspaceBusy if another process is at it.
         """
-        return self._safe.empty_trash_at_leisure(seconds)
+        return self._safe.emptier.empty_at_leisure(seconds)
 
     # -- how ------------------------------------------------------------------------------------------------------
 

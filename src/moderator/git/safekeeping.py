@@ -72,13 +72,14 @@ class Safekeeping:
         rescue: bool,
         reason: str,
         frees: bool = False,
-        later: bool | None = False,
+        later: bool = False,
         recycle: bool = False,
         before: Callable[[Record], object] | None = None,
     ) -> Removal:
-        """Remove a workspace; the trash that need not be kept at all is deleted at once, unless `later`.
+        """Remove a workspace; the trash that need not be kept at all is deleted at once, or `later` as long
+        as there is room.
 
-        With None for that a few wait, as long as there is room.  With `recycle` it goes to the pool instead, if it
+        With `recycle` it goes to the pool instead, if it
         is fit for that and the pool takes any.  `before` is called with the record of a workspace that can be removed as it stands,
         unless its directory is gone.
         """
@@ -87,7 +88,6 @@ class Safekeeping:
         keeps = recycle and not rescue and pool.limits.keeps_ignored
         wish = Wish(rescue, reason, frees, keeps, self._keeping)
         retired: Retired | None = None
-        waits = self._emptier.may_wait(record) if later is None else later
         with self._held(record.task_id) as done:
             current = self._registry.find(record.task_id)
             if current is None:
@@ -108,7 +108,9 @@ class Safekeeping:
         pool.forget(record)
         if taken:
             return taken
-        if not waits and removal.kept_until is None and (found := self._removals.find(removal.id)):
+        if removal.kept_until is not None or (later and self._emptier.may_wait(record)):
+            return removal
+        if found := self._removals.find(removal.id):
             self._emptier.release(*found)
             self._emptier.delete_garbage_of(record)
         return removal
@@ -251,15 +253,10 @@ class Safekeeping:
         tree = trash_of(found[1]) if found and found[1].path else ""
         return tree if os.path.isdir(tree) else None
 
-    def empty_trash(self, seconds: float | None, own: bool = True) -> bool:
-        return self._emptier.empty(seconds, own)
-
-    def make_room(self, folder: str) -> None:
-        """Delete what removals have left for later, if there is no room for it any more where a folder is to be made."""
-        self._emptier.make_room(folder)
-
-    def empty_trash_at_leisure(self, seconds: float) -> bool:
-        return self._emptier.empty_at_leisure(seconds)
+    @property
+    def emptier(self) -> Emptier:
+        """Who empties the trash."""
+        return self._emptier
 
     def drop(self, rescue: Rescue) -> None:
         """Forget a rescue for good, and let go what the trash holds for it."""

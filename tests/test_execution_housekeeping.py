@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from commandline import wait_until
-from moderator.execution.filling import Filler
+from moderator.execution.housekeeping import Housekeeper
 from moderator.git.manager import GitManager
 from moderator.git.pool import PoolLimits
 from moderator.models import TaskResult
 from moderator.process.load import IdleCores
 from repos import git, make_repository
 from runs import Listening, shell
-from workspaces import context
+from workspaces import context, mounted
 
 TASK = shell("one")
 RESULT = TaskResult(TASK, 0, "", "", 0.1)
@@ -30,11 +33,11 @@ class ListeningClosely(Listening):
         self.said.append(("attempt", backend, str(pause)))
 
 
-def filler(folder: Path, size: int, tasks: int, then: Listening | None = None, cores: float = 2.0) -> Filler:
+def housekeeper(folder: Path, size: int, tasks: int, then: Listening | None = None, cores: float = 2.0) -> Housekeeper:
     repo = make_repository(folder / "repo")
     git_manager = GitManager(repo, pool=PoolLimits(size))
     then = then or Listening()
-    return Filler(
+    return Housekeeper(
         git_manager, str(folder / "checkouts"), git(repo, "rev-parse", "HEAD"), tasks, then, idle=lambda: float(cores)
     )
 
@@ -43,7 +46,7 @@ def ready(folder: Path) -> int:
     return GitManager(folder / "repo").pool_status().ready
 
 
-def tell_everything(told: Filler) -> None:
+def tell_everything(told: Housekeeper) -> None:
     told.on_task_start(TASK)
     if tell := getattr(told, "on_attempt_end", None):
         tell(RESULT, "shell", 0.5)
@@ -54,7 +57,7 @@ def tell_everything(told: Filler) -> None:
 def test_every_callback_is_passed_on(tmp_path: Path) -> None:
     """What a run tells of its tasks and attempts reaches who listens, in the same order."""
     listening = ListeningClosely()
-    with filler(tmp_path, 0, 1, listening) as told:
+    with housekeeper(tmp_path, 0, 1, listening) as told:
         tell_everything(told)
     assert [kind for kind, *_ in listening.said] == ["start", "attempt", "complete", "error"]
 
@@ -62,14 +65,14 @@ def test_every_callback_is_passed_on(tmp_path: Path) -> None:
 def test_who_does_not_care_for_attempts_is_spared_them(tmp_path: Path) -> None:
     """Somebody without a word for attempts is told of the rest."""
     listening = Listening()
-    with filler(tmp_path, 0, 1, listening) as told:
+    with housekeeper(tmp_path, 0, 1, listening) as told:
         tell_everything(told)
     assert [kind for kind, *_ in listening.said] == ["start", "complete", "error"]
 
 
 def test_as_many_spares_as_tasks_wait(tmp_path: Path) -> None:
     """No more are made than tasks have yet to begin, nor than the pool may hold."""
-    with filler(tmp_path, 4, 2):
+    with housekeeper(tmp_path, 4, 2):
         wait_until(lambda: ready(tmp_path) == 2, "a spare for each task")
     assert ready(tmp_path) == 2
 
@@ -77,7 +80,7 @@ def test_as_many_spares_as_tasks_wait(tmp_path: Path) -> None:
 def test_none_for_workspaces_that_come_back(tmp_path: Path) -> None:
     """Where removed workspaces become spares, only as many are made as tasks ended without giving one back."""
     git_manager = GitManager(make_repository(tmp_path / "repo"), pool=PoolLimits(4, recycle="pristine"))
-    with Filler(
+    with Housekeeper(
         git_manager,
         str(tmp_path / "checkouts"),
         git(tmp_path / "repo", "rev-parse", "HEAD"),
@@ -97,9 +100,69 @@ def test_none_for_workspaces_that_come_back(tmp_path: Path) -> None:
     assert ready(tmp_path) == 1
 
 
+def removing(folder: Path, git_manager: GitManager, idle: Callable[[], float]) -> Housekeeper:
+    """A run of nine tasks that removes what they made, on a disk of its own."""
+    return Housekeeper(git_manager, str(folder / "checkouts"), "main", 9, Listening(), True, idle)
+
+
+def removed(folder: Path, git_manager: GitManager, task_id: str) -> Path:
+    git_manager.create_workspace(context(folder, task_id)).release()
+    removal = git_manager.remove_workspace(task_id, later=True)
+    assert removal is not None
+    return Path(str(git_manager.trash_of(removal)))
+
+
+def test_what_was_removed_goes_while_cores_are_idle(tmp_path: Path) -> None:
+    """The run goes on meanwhile."""
+    git_manager = GitManager(make_repository(tmp_path / "repo"))
+    with removing(tmp_path, git_manager, lambda: 1.0) as told:
+        tree = removed(tmp_path, git_manager, "one")
+        wait_until(lambda: not tree.parent.exists(), "an empty trash")
+        told.on_task_start(TASK)
+
+
+def test_deletion_stops_when_a_task_begins(tmp_path: Path) -> None:
+    """At the very next file; once more begins no task, it goes on."""
+    git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {f"{number}": "" for number in range(9)})]))
+    told = removing(tmp_path, git_manager, lambda: 1.0)
+    waiting = f"{removed(tmp_path, git_manager, 'one')}.deleting"
+    gone: list[str] = []
+    listening = True
+
+    def begin_a_task(event: str, arguments: tuple[Any, ...]) -> None:
+        if listening and event == "os.remove" and str(arguments[0]).isdigit():
+            gone.append(str(arguments[0]))
+            told.on_task_start(TASK)
+
+    sys.addaudithook(begin_a_task)  # which nobody can take away again
+    told._delete(1)
+    assert (len(gone), len([name for name in os.listdir(waiting) if name.isdigit()])) == (1, 8)
+    listening = False
+    told._delete(1)
+    assert not os.path.exists(waiting)
+
+
+def test_what_was_removed_waits_while_cores_are_busy_and_there_is_room(tmp_path: Path) -> None:
+    """Where there is none any more it goes at once: a task may need it."""
+    git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {"large": b"x" * 700_000})]))
+    looks = []
+
+    def busy() -> float:
+        looks.append(1)
+        return 0.4
+
+    with mounted(tmp_path / "checkouts", "size=4m"), removing(tmp_path, git_manager, busy):
+        tree = removed(tmp_path, git_manager, "one")
+        seen = len(looks)
+        wait_until(lambda: len(looks) > seen + 4, "some looks")
+        assert tree.exists()
+        (tmp_path / "checkouts/build").write_bytes(b"x" * 2_000_000)
+        wait_until(lambda: not tree.exists(), "room")
+
+
 def test_no_pool_no_thread(tmp_path: Path) -> None:
     """Where no spares are wanted nothing is made, and nothing is waited for."""
-    with filler(tmp_path, 0, 5) as told:
+    with housekeeper(tmp_path, 0, 5) as told:
         assert told._thread is None
     assert ready(tmp_path) == 0
 
@@ -107,7 +170,7 @@ def test_no_pool_no_thread(tmp_path: Path) -> None:
 def test_a_pool_that_cannot_be_filled_costs_speed_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A place that cannot be written to is told once, and the run goes on."""
     (tmp_path / "checkouts").write_text("a file")
-    with caplog.at_level(logging.WARNING), filler(tmp_path, 1, 1):
+    with caplog.at_level(logging.WARNING), housekeeper(tmp_path, 1, 1):
         wait_until(lambda: caplog.records, "a warning")
     assert ["the pool of spares cannot be filled" in record.getMessage() for record in caplog.records] == [True]
 
@@ -120,7 +183,7 @@ def test_none_while_every_core_is_busy(tmp_path: Path) -> None:
         asked.append(1)
         return 0.4
 
-    told = filler(tmp_path, 4, 2)
+    told = housekeeper(tmp_path, 4, 2)
     told._idle = busy
     with told:
         wait_until(lambda: len(asked) > 4, "several looks")
@@ -133,7 +196,7 @@ def test_what_nobody_needs_any_more_is_not_finished(tmp_path: Path) -> None:
     begun, pause = tmp_path / "begun", tmp_path / "pause"
     os.mkfifo(pause)
     git(repo, "config", "filter.slow.smudge", f"touch {begun}; cat {pause}")
-    told = Filler(
+    told = Housekeeper(
         GitManager(repo, pool=PoolLimits(1)), str(tmp_path / "checkouts"), git(repo, "rev-parse", "HEAD"), 1, Listening(),
         idle=lambda: 2.0,
     )  # fmt: skip

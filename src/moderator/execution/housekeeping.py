@@ -1,9 +1,9 @@
-"""Keep the pool of spares filled while a run goes on: the next task finds its worktree made.
+"""What a run does beside its tasks, on cores that have nothing to do: fill the pool of spares, delete what removals have left.
 
-One thread of low priority that makes no more than the tasks that have not begun can use, on cores that have nothing to do: a
-spare saves waiting, not work, so where all of them are busy each costs the tasks more than it gives them.  Making gives way to
-workspaces that a task waits for, and ends with the need for it.  Where workspaces come back when they are removed, only those are
-made that did not.  A pool that cannot be filled costs speed, nothing else.
+Both take as long whenever they are done, so where all cores are busy each would cost the tasks more than it gives them.  No more
+spares are made than the tasks that have not begun can use; where workspaces come back when they are removed, only those that did
+not.  Making one gives way to workspaces that a task waits for, and ends with the need for it; deletion stops when a task begins.
+Only where it leaves no room is something deleted at once.  What cannot be done costs speed, nothing else.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from moderator.process.load import IdleCores
 log = logging.getLogger(__name__)
 
 _LOOK = 0.5  # seconds for which a core has to have nothing to do
+_STEP = 0.5  # seconds of deletion between two looks
 
 
-class Filler:
-    """A progress callback that fills the pool as tasks begin, and passes everything on.  A context manager."""
+class Housekeeper:
+    """A progress callback that hears how far a run is, and passes everything on.  A context manager."""
 
     def __init__(
         self,
@@ -37,19 +38,21 @@ class Filler:
         commit: str,
         tasks: int,
         then: ProgressCallback,
-        come_back: bool = False,
+        removes: bool = False,
         idle: Callable[[], float] | None = None,
     ) -> None:
-        """`tasks` is how many are to begin; `come_back`: their workspaces are removed, and may be used again.
+        """`tasks` is how many are to begin; `removes`: some of their workspaces are removed.
 
         `idle` tells how many cores have had nothing to do since it was asked last.
         """
         self._idle = idle or IdleCores()
-        self._come_back = come_back and git.recycles
+        self._removes = removes
+        self._come_back = removes and git.recycles
         self._git = git
         self._root = root
         self._commit = commit
         self._waiting = tasks
+        self._begun = 0
         self._ended = 0
         self._then = then
         self._over = False
@@ -57,10 +60,10 @@ class Filler:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Filler:
+    def __enter__(self) -> Housekeeper:
         self._git.refills = False  # this is who fills, for as long as the run goes on
-        if self._git.pool_size:
-            self._thread = threading.Thread(target=self._fill, name="moderator-pool", daemon=True)
+        if self._git.pool_size or self._removes:
+            self._thread = threading.Thread(target=self._keep, name="moderator-housekeeping", daemon=True)
             self._thread.start()
         return self
 
@@ -75,6 +78,7 @@ class Filler:
     def on_task_start(self, task: Task) -> None:
         with self._changed:
             self._waiting -= 1
+            self._begun += 1
             self._changed.notify()
         self._then.on_task_start(task)
 
@@ -90,23 +94,29 @@ class Filler:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._then, name)  # whatever else a callback may have
 
-    def _fill(self) -> None:
+    def _keep(self) -> None:
         # Nothing is looked at closely: who looks at a spare keeps it from the tasks that begin at this very moment.
         with contextlib.suppress(ModeratorError, OSError):
             self._git.tidy_pool()
-        while not self._is_over():
+        fills = True
+        while not self._over and (self._removes or (fills and self._spares_may_be_wanted())):
             self._idle()
             with self._changed:
-                self._changed.wait_for(self._is_over, _LOOK)
-            if (cores := round(self._idle())) and (problem := self._filled(cores)):
+                self._changed.wait_for(lambda: self._over, _LOOK)
+            with contextlib.suppress(ModeratorError, OSError):
+                self._git.make_room(self._root, lambda: self._over)
+            cores = round(self._idle())
+            if cores and fills and (problem := self._filled(cores)):
                 log.warning("the pool of spares cannot be filled: %s", problem)
-                return
+                fills = False
+            elif cores:
+                self._delete(cores)
 
     def _filled(self, cores: int) -> str:
         """Make what is wanted now, a spare for each core; return why that cannot be done."""
         home = os.path.realpath(os.path.join(self._root, TASKS))
         try:
-            there = sum(spare.home == home for spare in self._git.pool_status().spares)
+            there = sum(spare.home == home for spare in self._git.pool_status().spares) if self._wanted() > 0 else 0
             most = min(self._wanted(), there + cores)
             if there >= most:
                 return ""
@@ -118,11 +128,16 @@ class Filler:
         except (ModeratorError, OSError) as error:
             return str(error)
 
-    def _is_over(self) -> bool:
-        return self._over or self._waiting <= 0 or self._git.pool_size <= 0
+    def _delete(self, cores: int) -> None:
+        begun = self._begun
+        with contextlib.suppress(ModeratorError, OSError):
+            self._git.empty_trash_meanwhile(_STEP, cores, lambda: self._over or self._begun != begun)
+
+    def _spares_may_be_wanted(self) -> bool:
+        return self._waiting > 0 and self._git.pool_size > 0
 
     def _wanted(self) -> int:
-        if self._is_over():
+        if self._over or not self._spares_may_be_wanted():
             return 0
         did_not_come_back = self._ended - self._git.came_back if self._come_back else self._waiting
         return min(self._git.pool_size, self._waiting, did_not_come_back)
