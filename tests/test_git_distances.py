@@ -32,7 +32,7 @@ def commit(repository: Path, *parents: str) -> str:
     )
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_they_are_as_git_counts_them(tmp_path: Path, data: st.DataObject) -> None:
     """In every history, merges, several roots and tips that were put elsewhere included."""

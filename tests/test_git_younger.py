@@ -58,6 +58,7 @@ NONE = ("nothing", "its own .git", "where a link leads")
 
 @pytest.mark.parametrize("change", list(CHANGES))
 @pytest.mark.parametrize("alone", [_NEVER, _AT_ONCE], ids=["Python", "find"])
+@pytest.mark.some(11)
 def test_what_was_changed_is_younger(tree: Path, alone: int, change: str) -> None:
     """Of all that is below a tree but its own `.git`; where links lead is none of its."""
     at = later(tree)

@@ -138,7 +138,7 @@ def accepts(data: dict[str, Any]) -> bool | None:
     return True
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.sampled_from([*every_key(), "gear3", "gear3.parallel", "pool", "commit", "x", "pool.x"]), VALUES)
 @example("gear3.parallel.max_workers", 32)
 @example("gear3.parallel.max_workers", 33)
@@ -230,7 +230,7 @@ class Listing:
         return b"a\n"
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     st.sampled_from([key for key in SHAPES if key != "prompt_file"]),
     TASK_VALUES,

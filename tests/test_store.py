@@ -269,7 +269,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield store
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(texts=st.lists(any_text, min_size=9, max_size=9), notes=st.lists(any_text))
 def test_text_survives_whatever_it_holds(shared: Store, texts: list[str], notes: list[str]) -> None:
     """Names of files are bytes: lone surrogates, NUL and all else come back as they were, and can be asked for."""

@@ -52,12 +52,11 @@ class Housekeeper:
         self._root = root
         self._commit = commit
         self._waiting = tasks
-        self._begun = 0
         self._ended = 0
         self._then = then
-        self._over = False
+        self._over = threading.Event()
         self._refilled = git.refills
-        self._changed = threading.Condition()
+        self._counting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Housekeeper:
@@ -69,23 +68,18 @@ class Housekeeper:
 
     def __exit__(self, *_: object) -> None:
         self._git.refills = self._refilled
-        with self._changed:
-            self._over = True
-            self._changed.notify()
+        self._over.set()
         if self._thread:
             self._thread.join()
 
     def on_task_start(self, task: Task) -> None:
-        with self._changed:
+        with self._counting:
             self._waiting -= 1
-            self._begun += 1
-            self._changed.notify()
         self._then.on_task_start(task)
 
     def on_task_complete(self, result: TaskResult) -> None:
-        with self._changed:
+        with self._counting:
             self._ended += 1
-            self._changed.notify()
         self._then.on_task_complete(result)
 
     def on_task_error(self, task: Task, error: Exception) -> None:
@@ -95,16 +89,16 @@ class Housekeeper:
         return getattr(self._then, name)  # whatever else a callback may have
 
     def _keep(self) -> None:
-        # Nothing is looked at closely: who looks at a spare keeps it from the tasks that begin at this very moment.
-        with contextlib.suppress(ModeratorError, OSError):
-            self._git.tidy_pool()
-        fills = True
-        while not self._over and (self._removes or (fills and self._spares_may_be_wanted())):
-            self._idle()
-            with self._changed:
-                self._changed.wait_for(lambda: self._over, _LOOK)
+        if fills := self._git.pool_size > 0:
+            # Nothing is looked at closely: who looks at a spare keeps it from the tasks that begin at this very moment.
             with contextlib.suppress(ModeratorError, OSError):
-                self._git.make_room(self._root, lambda: self._over)
+                self._git.tidy_pool()
+        while self._removes or (fills and self._spares_may_be_wanted()):
+            self._idle()
+            if self._over.wait(_LOOK):
+                return
+            with contextlib.suppress(ModeratorError, OSError):
+                self._git.make_room(self._root, self._over.is_set)
             cores = round(self._idle())
             if cores and fills and (problem := self._filled(cores)):
                 log.warning("the pool of spares cannot be filled: %s", problem)
@@ -129,15 +123,15 @@ class Housekeeper:
             return str(error)
 
     def _delete(self, cores: int) -> None:
-        begun = self._begun
+        waiting = self._waiting
         with contextlib.suppress(ModeratorError, OSError):
-            self._git.empty_trash_meanwhile(_STEP, cores, lambda: self._over or self._begun != begun)
+            self._git.empty_trash_meanwhile(_STEP, cores, lambda: self._over.is_set() or self._waiting < waiting)
 
     def _spares_may_be_wanted(self) -> bool:
         return self._waiting > 0 and self._git.pool_size > 0
 
     def _wanted(self) -> int:
-        if self._over or not self._spares_may_be_wanted():
+        if self._over.is_set() or not self._spares_may_be_wanted():
             return 0
         did_not_come_back = self._ended - self._git.came_back if self._come_back else self._waiting
         return min(self._git.pool_size, self._waiting, did_not_come_back)
