@@ -118,7 +118,9 @@ def test_what_was_removed_goes_while_cores_are_idle(tmp_path: Path) -> None:
     with removing(tmp_path, git_manager, lambda: 1.0) as told:
         tree = removed(tmp_path, git_manager, "one")
         wait_until(lambda: not tree.parent.exists(), "an empty trash")
+        assert git_manager.deletes_later
         told.on_task_start(TASK)
+    assert not git_manager.deletes_later
 
 
 def test_deletion_stops_when_a_task_begins(tmp_path: Path) -> None:

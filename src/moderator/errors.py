@@ -19,7 +19,8 @@ Must not know anything else of this package: every room may raise these.
     │   ├── CheckoutNotClean          3  a level that runs in the base checkout found changes there
     │   ├── NotTrusted                3  commands of a repository's own configuration that nobody has agreed to
     │   └── CannotCommit              3  the workspace is in a state no commit should be made of
-    ├── EnvironmentProblem            4  the machine: git too old, disk full, not writable
+    ├── EnvironmentProblem            4  the machine: git too old, not writable
+    │   ├── NoRoom                    4  the disk is full, or a quota used up
     │   ├── GitFailed                 4  a git command failed for no reason we have a better word for
     │   ├── StoreProblem              4  the record of runs is damaged, newer, or cannot be written
     │   └── BackendUnavailable        4  nothing that could do a task is there, or logged in; lists each and why
@@ -161,6 +162,10 @@ class EnvironmentProblem(ModeratorError):
     """The machine does not provide what is needed: a newer git, room on the disk, permission to write."""
 
     exit_code = 4
+
+
+class NoRoom(EnvironmentProblem):
+    """The disk is full, or a quota used up."""
 
 
 class GitFailed(EnvironmentProblem):

@@ -356,7 +356,7 @@ class Orchestrator:
                 executor = self._executor(plan, run_id, notes)
                 waiting = len(plan.to_run) if plan.level.isolates_directory else 0
                 root = plan.base_context.working_directory
-                removes = plan.keep != "always"
+                removes = plan.keep != "always" and plan.level.isolates_directory
                 with Housekeeper(self.git, root, plan.base_commit, waiting, recorder, removes) as keeper:
                     try:
                         ran = executor.execute_tasks([one.task for one in plan.to_run], plan.base_context, keeper)

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _LOOK = 0.5  # seconds for which a core has to have nothing to do
 _STEP = 0.5  # seconds of deletion between two looks
+_COSTS_SPEED = (ModeratorError, OSError, RuntimeError)  # RuntimeError: no thread more can be started
 
 
 class Housekeeper:
@@ -60,14 +61,15 @@ class Housekeeper:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Housekeeper:
-        self._git.refills = False  # this is who fills, for as long as the run goes on
+        # This is who does both, for as long as the run goes on.
+        self._git.refills, self._git.deletes_later = False, self._removes
         if self._git.pool_size or self._removes:
             self._thread = threading.Thread(target=self._keep, name="moderator-housekeeping", daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._git.refills = self._refilled
+        self._git.refills, self._git.deletes_later = self._refilled, False
         self._over.set()
         if self._thread:
             self._thread.join()
@@ -91,20 +93,21 @@ class Housekeeper:
     def _keep(self) -> None:
         if fills := self._git.pool_size > 0:
             # Nothing is looked at closely: who looks at a spare keeps it from the tasks that begin at this very moment.
-            with contextlib.suppress(ModeratorError, OSError):
+            with contextlib.suppress(*_COSTS_SPEED):
                 self._git.tidy_pool()
         while self._removes or (fills and self._spares_may_be_wanted()):
             self._idle()
             if self._over.wait(_LOOK):
                 return
-            with contextlib.suppress(ModeratorError, OSError):
+            with contextlib.suppress(*_COSTS_SPEED):
                 self._git.make_room(self._root, self._over.is_set)
-            cores = round(self._idle())
-            if cores and fills and (problem := self._filled(cores)):
+            if not (cores := round(self._idle())):
+                continue
+            if self._git.has_trash_waiting:  # first: where it lies there may be no room for spares
+                self._delete(cores)
+            elif fills and (problem := self._filled(cores)):
                 log.warning("the pool of spares cannot be filled: %s", problem)
                 fills = False
-            elif cores:
-                self._delete(cores)
 
     def _filled(self, cores: int) -> str:
         """Make what is wanted now, a spare for each core; return why that cannot be done."""
@@ -119,12 +122,12 @@ class Housekeeper:
             ).problem
         except WorkspaceBusy:  # another process fills it
             return ""
-        except (ModeratorError, OSError) as error:
+        except _COSTS_SPEED as error:
             return str(error)
 
     def _delete(self, cores: int) -> None:
         waiting = self._waiting
-        with contextlib.suppress(ModeratorError, OSError):
+        with contextlib.suppress(*_COSTS_SPEED):
             self._git.empty_trash_meanwhile(_STEP, cores, lambda: self._over.is_set() or self._waiting < waiting)
 
     def _spares_may_be_wanted(self) -> bool:

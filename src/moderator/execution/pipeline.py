@@ -195,12 +195,12 @@ def _removed(
     """Remove a workspace that holds nothing but commits, what git ignores and what a set-up left; return notes about these."""
     workspace = git.of_task(task_id)
     try:
-        git.remove_workspace(workspace, recycle=True, later=True, before=before)
+        git.remove_workspace(workspace, recycle=True, later=git.deletes_later, before=before)
     except WouldLoseWork as error:
         others = [finding for finding in error.findings if not finding.startswith(IGNORED)]
         if others and not (left_out and _is_only(git.check_removal(workspace, rescue=True), left_out)):
             raise
-        git.remove_workspace(workspace, rescue=True, reason=reason, later=True, before=before)
+        git.remove_workspace(workspace, rescue=True, reason=reason, later=git.deletes_later, before=before)
         ignored = [finding for finding in error.findings if finding not in others]
         notes = [f"what the set-up left was rescued: {'; '.join(others)}"] if others else []
         if ignored:

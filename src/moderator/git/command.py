@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
 from moderator import interruption
-from moderator.errors import EnvironmentProblem, GitFailed, NotARepository
+from moderator.errors import EnvironmentProblem, GitFailed, NoRoom, NotARepository
 from moderator.git import pipes
 from moderator.git.broken import broken_filter
 from moderator.opening import content
@@ -486,9 +486,9 @@ def _failure(arguments: Sequence[str], cwd: str, answer: Answer) -> Exception:
             cause=cause,
         )
     if "No space left on device" in said or "Disk quota exceeded" in said:
-        return EnvironmentProblem(f"{what} ran out of disk space", hint="free some space and try again", cause=cause)
+        return NoRoom(f"{what} ran out of disk space", hint="free some space and try again", cause=cause)
     if "unable to write file" in said:  # while checking out; git does not say why
-        return EnvironmentProblem(f"{what} could not write its files", hint="look for free space there", cause=cause)
+        return NoRoom(f"{what} could not write its files", hint="look for free space there", cause=cause)
     if "Read-only file system" in said or "Permission denied" in said:
         return EnvironmentProblem(f"{what} was not allowed to write", hint="check who owns the directory", cause=cause)
     if _verb(arguments) not in ("fetch", "push") and (broken := broken_filter(said)):

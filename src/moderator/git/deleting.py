@@ -14,7 +14,6 @@ import math
 import os
 import stat
 import sys
-import time
 from collections.abc import Callable
 
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -24,12 +23,9 @@ _GLANCE = 0.1  # seconds between looks whether it is to end
 
 
 class Deletion:
-    """Deletes until a deadline of `time.monotonic`, or until `stopped` says so, and no more than so many files."""
+    """Deletes until `stopped` says so, and no more than so many files."""
 
-    def __init__(
-        self, deadline: float = math.inf, stopped: Callable[[], bool] = lambda: False, most: float = math.inf
-    ) -> None:
-        self._deadline = deadline
+    def __init__(self, stopped: Callable[[], bool] = lambda: False, most: float = math.inf) -> None:
         self._stopped = stopped
         self._left = most
 
@@ -41,7 +37,7 @@ class Deletion:
         with os.scandir(opened) as found:
             entries = list(found)
         for entry in entries:
-            if self._left <= 0 or time.monotonic() > self._deadline or self._stopped():
+            if self._left <= 0 or self._stopped():
                 return False
             with contextlib.suppress(OSError):
                 if not entry.is_dir(follow_symlinks=False):
@@ -59,30 +55,25 @@ class Deletion:
         return True
 
 
-def delete_in(above: int, name: str, deadline: float = math.inf, stopped: Callable[[], bool] = lambda: False) -> None:
+def delete_in(above: int, name: str, stopped: Callable[[], bool] = lambda: False) -> None:
     """Delete a directory of an opened one, as far as a `Deletion` goes; most of a large one by another process.
 
     Raises OSError, also where not all of it could be deleted; RecursionError.
     """
     opened = _entered(above, name)
     try:
-        whole = Deletion(deadline, stopped, _MANY).empty(opened)
-        if (
-            not whole
-            and time.monotonic() < deadline
-            and not stopped()
-            and not _emptied_apart(opened, deadline, stopped)
-        ):
-            Deletion(deadline, stopped).empty(opened)
+        whole = Deletion(stopped, _MANY).empty(opened)
+        if not whole and not stopped() and not _emptied_apart(opened, stopped):
+            Deletion(stopped).empty(opened)
     finally:
         os.close(opened)
     os.rmdir(name, dir_fd=above)
 
 
-def _emptied_apart(opened: int, deadline: float, stopped: Callable[[], bool]) -> bool:
+def _emptied_apart(opened: int, stopped: Callable[[], bool]) -> bool:
     """Let another process delete what is in an opened directory; return whether there was one that went as far as it was let.
 
-    It has the directory itself, not its name: should it outlive us, it deletes nothing that comes to be there later.
+    It has the directory itself, not its name, and ends when we do: what comes to be there later is not its business.
     """
     import subprocess
 
@@ -90,7 +81,7 @@ def _emptied_apart(opened: int, deadline: float, stopped: Callable[[], bool]) ->
 
     if not sys.executable or os.name != "posix":
         return False
-    command = [sys.executable, "-I", "-S", __file__, str(opened), str(deadline - time.monotonic())]
+    command = [sys.executable, "-I", "-S", __file__, str(opened), str(os.getpid())]
     try:
         with helper(command, subprocess.DEVNULL, (opened,)) as process:
             while process.poll() is None:
@@ -119,4 +110,4 @@ def _entered(above: int, name: str) -> int:
 
 
 if __name__ == "__main__":
-    Deletion(time.monotonic() + float(sys.argv[2])).empty(int(sys.argv[1]))
+    Deletion(lambda: os.getppid() != int(sys.argv[2])).empty(int(sys.argv[1]))

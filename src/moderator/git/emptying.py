@@ -11,7 +11,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from moderator.git.retiring import tidy_trash
 from moderator.git.room import Room
 from moderator.git.trash import (
     GARBAGE,
+    TAKEN_OUT,
     delete,
     into_garbage,
     is_in_trash,
@@ -38,6 +39,8 @@ from moderator.git.users import processes_in, writers_in
 from moderator.git.values import Removal
 from moderator.git.younger import is_anything_younger
 
+_Work = Callable[[Callable[[], bool]], bool]
+"""Deletes something, until what it is given says that it is to stop; returns whether it is gone."""
 _STRAGGLER = "what was written into it after its removal"
 _REMEMBERED = 200  # removals of which nothing but commits is kept
 _STEP = 0.5  # seconds of deletion between two looks whether somebody works
@@ -52,64 +55,65 @@ def trash_lock(repository: Repository, name: str) -> Path:
 
 
 class Emptier:
-    """Empties the trash of one repository for at most `seconds`."""
+    """Empties the trash of one repository; `stopped` says that nobody waits any more for what that makes room for."""
 
-    def __init__(self, repository: Repository, registry: Registry, removals: Removals, days: float) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        registry: Registry,
+        removals: Removals,
+        days: float,
+        stopped: Callable[[], bool] | None = None,
+    ) -> None:
         self._repository = repository
         self._registry = registry
         self._removals = removals
         self._days = days
-        self.room = Room(lambda seconds: self.empty(seconds, own=False))
-        """Where trees wait to be deleted until nobody works."""
+        self.room: Room[tuple[Removal, Record]] = Room(
+            lambda removed, is_over: self._let_go(*removed, is_over), stopped or (lambda: False)
+        )
+        """Where what this process removed waits until nobody works."""
 
-    def may_wait(self, record: Record) -> bool:
-        """Whether what a removal has put into the trash may wait there; if so, it counts as waiting."""
-        return self.room.may_wait(trash_beside(record.path))
+    def may_wait(self, removal: Removal, record: Record) -> bool:
+        """Whether what a removal has put into the trash may wait there; if so, it does."""
+        return bool(record.path) and self.room.takes((removal, record), trash_beside(record.path))
 
-    def empty(
-        self,
-        seconds: float | None,
-        own: bool,
-        stopped: Callable[[], bool] = lambda: False,
-        cores: int | None = None,
-    ) -> bool:
-        """Delete what may go, on so many cores, until that is `stopped`; return whether all of it is gone.
+    def empty(self, seconds: float | None, own: bool) -> bool:
+        """Delete what may go, for so many seconds; return whether all of it is gone.
 
         `own`: also what only the trash has of removals that were written down here, in this process.
         """
-        deadline = math.inf if seconds is None else time.monotonic() + seconds
-        came = self.room.came
+        work, folders = self._work(own)
+        gone = _worked_off(work, math.inf if seconds is None else seconds)
+        _tidy(folders)
+        return all(gone)
+
+    def _work(self, own: bool) -> tuple[list[_Work], set[str]]:
+        """Return what there is to do, each of which tells whether it is done, and the folders that may be empty then."""
         found = list(self._removals)
         self._forget(found)
-
-        def is_over() -> bool:
-            return time.monotonic() > deadline or stopped() or is_stopped()
-
-        def let_go(removal: Removal, record: Record) -> bool:
-            if is_over():
-                return False
-            self.release(removal, record)
-            gone = [away(path + GARBAGE) for path in self._places_of(record)]
-            return all(gone)
-
-        away = partial(delete, deadline=deadline, stopped=is_over)
         folders = self._folders(found)
-        work = [partial(away, path) for folder in folders for path in _garbage_in(folder)]
+        work: list[_Work] = [
+            partial(delete, path) for folder in folders for path in _garbage_in(folder) if not self._is_borrowed(path)
+        ]
         work += [
-            partial(let_go, removal, record)
+            partial(self._let_go, removal, record)
             for removal, record in found
             if own or removal.kept_until is None or removal.id not in self._removals.own
             if self._is_due(removal, record)
         ]
-        most = min(cores or os.cpu_count() or 1, len(work))
-        gone = all([*(abreast(_call, work, most=most) if most > 1 else map(_call, work))])
-        for folder in folders:
-            if not leads_elsewhere(folder):
-                with contextlib.suppress(OSError):  # only if nothing else is in it
-                    os.rmdir(folder)
-        if gone:
-            self.room.is_empty(came)
-        return gone
+        return work, folders
+
+    def _let_go(self, removal: Removal, record: Record, is_over: Callable[[], bool]) -> bool:
+        self.release(removal, record)
+        return self.delete_garbage_of(record, is_over)
+
+    def _is_borrowed(self, garbage: str) -> bool:
+        """Whether something that bears the name of garbage may be put back still."""
+        name = os.path.basename(garbage)
+        return name.endswith(TAKEN_OUT) and bool(
+            leases.holder(trash_lock(self._repository, name.removesuffix(TAKEN_OUT)))
+        )
 
     def _folders(self, found: list[tuple[Removal, Record]]) -> set[str]:
         """Return where something may wait for its deletion."""
@@ -148,16 +152,19 @@ class Emptier:
         deadline = time.monotonic() + seconds
         with leases.held(trash_lock(self._repository, "all"), "the trash", 0.0) as alone:
             try:
-                while (began := time.monotonic()) < deadline:
+                work, folders = self._work(own=True)
+                gone = True
+                while work and time.monotonic() < deadline:
                     if any(self._registry.holder(record) for record in self._registry):
                         time.sleep(_PAUSE)
-                    elif self.empty(_STEP, own=True):
-                        return True
-                    elif time.monotonic() < began + _STEP:  # what is left cannot be deleted
-                        return False
+                        continue
+                    done = _worked_off(work, _STEP)
+                    gone = gone and False not in done
+                    work = [one for one, told in zip(work, done, strict=True) if told is None]
+                    _tidy(folders)
+                return gone and not work
             finally:
                 alone.forget()
-        return False
 
     def release(self, removal: Removal, record: Record) -> None:
         """Give what a removal left to deletion, if its time has come."""
@@ -193,16 +200,36 @@ class Emptier:
         known = math.nextafter(youngest, math.inf)
         return replace(removal, left=left, kept_until=youngest + self._days * 86400, renamed_at=known)
 
-    def delete_garbage_of(self, record: Record) -> None:
-        """Delete what waits for it of one removal."""
-        for path in self._places_of(record):
-            delete(path + GARBAGE)
+    def delete_garbage_of(self, record: Record, is_over: Callable[[], bool] = lambda: False) -> bool:
+        """Delete what waits for it of one removal; return whether that is gone."""
+        gone = [delete(path + GARBAGE, is_over) for path in self._places_of(record)]
         if record.path:
             tidy_trash(record)
+        return all(gone)
 
 
-def _call(work: Callable[[], bool]) -> bool:
-    return work()
+def _worked_off(work: list[_Work], seconds: float) -> list[bool | None]:
+    """Do what there is to do, for so many seconds; return of each whether it is done, None if there was no time for it."""
+    deadline = time.monotonic() + seconds
+
+    def is_over() -> bool:
+        return time.monotonic() > deadline or is_stopped()
+
+    def done(one: _Work) -> bool | None:
+        if is_over():
+            return None
+        return one(is_over) or (None if is_over() else False)
+
+    most = min(os.cpu_count() or 1, len(work))
+    return list(abreast(done, work, most=most) if most > 1 else map(done, work))
+
+
+def _tidy(folders: Iterable[str]) -> None:
+    """Take the folders of the trash away that are empty."""
+    for folder in folders:
+        if not leads_elsewhere(folder):
+            with contextlib.suppress(OSError):  # only if nothing else is in it
+                os.rmdir(folder)
 
 
 def _garbage_in(folder: str) -> list[str]:

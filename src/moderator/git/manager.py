@@ -111,10 +111,12 @@ class GitManager:
         limits = pool or PoolLimits()
         self._lifecycle = Lifecycle(self._repository, self._registry, self._removals, keeping, limits)
         self._safe = Safekeeping(
-            self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping
+            self._repository, self._registry, self._removals, self._lifecycle, self._holds, keeping, self._style.stopped
         )
         self._fingerprint: Fingerprint | None = None
         self.refills = limits.refill
+        self.deletes_later = False
+        """Whether somebody keeps house: then tasks leave what they remove to him."""
         self._refilled = -math.inf
         self._untouched: dict[str, Untouched] = {}
 
@@ -806,12 +808,16 @@ class GitManager:
         return self._safe.emptier.empty(seconds, own)
 
     def empty_trash_meanwhile(self, seconds: float, cores: int, stop: Callable[[], bool]) -> None:
-        """Delete what this manager has removed `later`, on so many cores, for some seconds or until `stop` says so."""
-        if self._safe.emptier.room.has_waiting:
-            self._safe.emptier.empty(seconds, False, stop, cores)
+        """Delete of what this manager has removed `later`, on so many cores, for some seconds or until `stop` says so."""
+        self._safe.emptier.room.empty(seconds, cores, stop)
+
+    @property
+    def has_trash_waiting(self) -> bool:
+        """Whether anything that this manager has removed `later` is still to be deleted."""
+        return self._safe.emptier.room.has_waiting
 
     def make_room(self, folder: str, stop: Callable[[], bool] = lambda: False) -> None:
-        """Delete of that as much as leaves room again where a folder is, or will be: half of what there was at first."""
+        """Delete of what this manager has removed `later` as much as leaves room where a folder is to be made, see `Room`."""
         self._safe.emptier.room.make(folder, stop)
 
     def tidy_trash(self, seconds: float) -> None:

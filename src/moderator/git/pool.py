@@ -60,7 +60,7 @@ from moderator.git.spares import (
     why_no_spares,
 )
 from moderator.git.survey import Seen
-from moderator.git.trash import GARBAGE, delete, rename_into, retired_of, tidy_trash_beside, trash_of
+from moderator.git.trash import TAKEN_OUT, delete, rename_into, retired_of, tidy_trash_beside, trash_of
 from moderator.git.unsaved import settle
 from moderator.git.users import processes_using
 
@@ -413,7 +413,7 @@ class Pool:
                     raise EnvironmentProblem("the pool is full")
                 there = worktrees.enter(now, spare.record, was.index, was.written_at)
                 # What was carried is brought anew to whoever gets the spare; so it goes, and nothing may be left of it.
-                carried = take_out(tree, retired, replace(there, tree=tree), f"{tree}.carried{GARBAGE}")
+                carried = take_out(tree, retired, replace(there, tree=tree), tree + TAKEN_OUT)
                 if carried is None:
                     raise EnvironmentProblem("what was carried into it is not as it was")
                 wear = wear_of(now, replace(there, tree=tree), was, commit, keeps, int(since * 1e9), seen)

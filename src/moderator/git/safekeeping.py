@@ -55,6 +55,7 @@ class Safekeeping:
         lifecycle: Lifecycle,
         holds: Holds,
         keeping: Keeping,
+        stopped: Callable[[], bool] | None = None,
     ) -> None:
         self._repository = repository
         self._registry = registry
@@ -62,7 +63,7 @@ class Safekeeping:
         self._lifecycle = lifecycle
         self._holds = holds
         self._keeping = keeping
-        self._emptier = Emptier(repository, registry, removals, keeping.days)
+        self._emptier = Emptier(repository, registry, removals, keeping.days, stopped)
 
     # -- away -----------------------------------------------------------------------------------------------------
 
@@ -108,7 +109,7 @@ class Safekeeping:
         pool.forget(record)
         if taken:
             return taken
-        if removal.kept_until is not None or (later and self._emptier.may_wait(record)):
+        if removal.kept_until is not None or (later and self._emptier.may_wait(removal, record)):
             return removal
         if found := self._removals.find(removal.id):
             self._emptier.release(*found)

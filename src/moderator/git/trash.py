@@ -6,9 +6,7 @@ A rename inside one file system is instant, whole and can be undone; a deletion 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import time
 from collections.abc import Callable
 
 from moderator.errors import EnvironmentProblem
@@ -22,6 +20,8 @@ from moderator.git.repository import Repository
 _TRASH, _TRASH_ELSEWHERE = ".trash", ".moderator-trash"
 GARBAGE = ".deleting"
 """How the name of something ends that is only waiting to be deleted."""
+TAKEN_OUT = ".carried" + GARBAGE
+"""The same for what is taken out of a tree while that comes back to the pool, and is put back if it does not."""
 
 
 def trash_of(record: Record) -> str:
@@ -98,15 +98,14 @@ def rename_into(source: str, target: str) -> None:
                 raise
 
 
-def delete(folder: str, deadline: float = math.inf, stopped: Callable[[], bool] = lambda: False) -> bool:
+def delete(folder: str, stopped: Callable[[], bool] = lambda: False) -> bool:
     """Delete what was proven to hold nothing of its own; return whether all of it is gone.
 
-    What cannot be deleted stays, and so does what is left at `deadline`, a time of `time.monotonic`, or when `stopped` says so: the
-    rest can go later.
+    What cannot be deleted stays, and so does what is left when `stopped` says so: the rest can go later.
     Nothing is deleted through a symbolic link that took the place of one of our folders, nor where something is mounted: these
     lead to somebody else's files.
     """
-    if time.monotonic() > deadline or leads_elsewhere(os.path.dirname(folder)) or mounts_in(folder):
+    if stopped() or leads_elsewhere(os.path.dirname(folder)) or mounts_in(folder):
         return not os.path.lexists(folder)
     if os.path.islink(folder) or not os.path.isdir(folder):
         with contextlib.suppress(OSError):
@@ -115,7 +114,7 @@ def delete(folder: str, deadline: float = math.inf, stopped: Callable[[], bool] 
     with contextlib.suppress(OSError, RecursionError):
         above = os.open(os.path.dirname(folder), FOLDER)
         try:
-            delete_in(above, os.path.basename(folder), deadline, stopped)
+            delete_in(above, os.path.basename(folder), stopped)
         finally:
             os.close(above)
     return not os.path.lexists(folder)
