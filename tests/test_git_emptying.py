@@ -75,6 +75,20 @@ def test_one_at_once_and_to_the_end(tmp_path: Path, git_manager: GitManager) -> 
     assert not tree.parent.exists()
 
 
+def test_what_comes_meanwhile_goes_too(tmp_path: Path, git_manager: GitManager) -> None:
+    """Whoever has waited for somebody's work to end deletes what that has left, and nobody else would; nothing is tried twice."""
+    working = remove(tmp_path, git_manager, "working")
+    with subprocess.Popen(["sleep", "60"], cwd=working) as somebody:  # so this one stays
+        with git_manager.create_workspace(context(tmp_path, "busy")):
+            emptying = threading.Thread(target=git_manager.empty_trash_at_leisure, args=(60.0,))
+            emptying.start()
+            wait_until((tmp_path / "repo/.git/moderator/leases/trash@all.lock").exists, "its beginning")
+            late = remove(tmp_path, GitManager(tmp_path / "repo"), "late")
+        emptying.join()
+        assert (working.exists(), late.exists()) == (True, False)
+        somebody.kill()
+
+
 def test_a_command_leaves_the_rest_to_a_process(tmp_path: Path, git_manager: GitManager) -> None:
     """What a command has no time for is deleted after it has ended, and nothing of that process stays."""
     tree = remove(tmp_path, git_manager, "t")

@@ -84,24 +84,21 @@ class Emptier:
         `own`: also what only the trash has of removals that were written down here, in this process.
         """
         work, folders = self._work(own)
-        gone = _worked_off(work, math.inf if seconds is None else seconds)
+        gone = _worked_off(list(work.values()), math.inf if seconds is None else seconds)
         _tidy(folders)
         return all(gone)
 
-    def _work(self, own: bool) -> tuple[list[_Work], set[str]]:
-        """Return what there is to do, each of which tells whether it is done, and the folders that may be empty then."""
+    def _work(self, own: bool) -> tuple[dict[str, _Work], set[str]]:
+        """Return what there is to do, by what it is about, and the folders that may be empty then."""
         found = list(self._removals)
         self._forget(found)
         folders = self._folders(found)
-        work: list[_Work] = [
-            partial(delete, path) for folder in folders for path in _garbage_in(folder) if not self._is_borrowed(path)
-        ]
-        work += [
-            partial(self._let_go, removal, record)
-            for removal, record in found
-            if own or removal.kept_until is None or removal.id not in self._removals.own
-            if self._is_due(removal, record)
-        ]
+        garbage = [path for folder in folders for path in _garbage_in(folder) if not self._is_borrowed(path)]
+        work: dict[str, _Work] = {path: partial(delete, path) for path in garbage}
+        for removal, record in found:
+            may_go = own or removal.kept_until is None or removal.id not in self._removals.own
+            if may_go and self._is_due(removal, record):
+                work[removal.id] = partial(self._let_go, removal, record)
         return work, folders
 
     def _let_go(self, removal: Removal, record: Record, is_over: Callable[[], bool]) -> bool:
@@ -152,19 +149,24 @@ class Emptier:
         deadline = time.monotonic() + seconds
         with leases.held(trash_lock(self._repository, "all"), "the trash", 0.0) as alone:
             try:
-                work, folders = self._work(own=True)
-                gone = True
-                while work and time.monotonic() < deadline:
+                work, seen, gone = dict[str, _Work](), set[str](), True
+                while time.monotonic() < deadline:
                     if any(self._registry.holder(record) for record in self._registry):
                         time.sleep(_PAUSE)
                         continue
-                    done = _worked_off(work, _STEP)
+                    if not work:  # what others have removed meanwhile too, but nothing twice
+                        found, folders = self._work(own=True)
+                        work = {about: one for about, one in found.items() if about not in seen}
+                        seen |= set(work)
+                    if not work:
+                        return gone
+                    done = _worked_off(list(work.values()), _STEP)
                     gone = gone and False not in done
-                    work = [one for one, told in zip(work, done, strict=True) if told is None]
+                    work = {about: one for (about, one), told in zip(work.items(), done, strict=True) if told is None}
                     _tidy(folders)
-                return gone and not work
             finally:
                 alone.forget()
+        return False
 
     def release(self, removal: Removal, record: Record) -> None:
         """Give what a removal left to deletion, if its time has come."""

@@ -63,7 +63,7 @@ class Safekeeping:
         self._lifecycle = lifecycle
         self._holds = holds
         self._keeping = keeping
-        self._emptier = Emptier(repository, registry, removals, keeping.days, stopped)
+        self.emptier = Emptier(repository, registry, removals, keeping.days, stopped)
 
     # -- away -----------------------------------------------------------------------------------------------------
 
@@ -109,11 +109,11 @@ class Safekeeping:
         pool.forget(record)
         if taken:
             return taken
-        if removal.kept_until is not None or (later and self._emptier.may_wait(removal, record)):
+        if removal.kept_until is not None or (later and self.emptier.may_wait(removal, record)):
             return removal
         if found := self._removals.find(removal.id):
-            self._emptier.release(*found)
-            self._emptier.delete_garbage_of(record)
+            self.emptier.release(*found)
+            self.emptier.delete_garbage_of(record)
         return removal
 
     def _taken_by_pool(self, retired: Retired, record: Record) -> Removal | None:
@@ -253,11 +253,6 @@ class Safekeeping:
         found = self._removals.find(removal.id)
         tree = trash_of(found[1]) if found and found[1].path else ""
         return tree if os.path.isdir(tree) else None
-
-    @property
-    def emptier(self) -> Emptier:
-        """Who empties the trash."""
-        return self._emptier
 
     def drop(self, rescue: Rescue) -> None:
         """Forget a rescue for good, and let go what the trash holds for it."""
