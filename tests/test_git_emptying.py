@@ -8,17 +8,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commandline import document, moderator, wait_until
-from moderator.errors import EnvironmentProblem, WorkspaceBusy
+from moderator.errors import EnvironmentProblem, NoRoom, WorkspaceBusy
 from moderator.git import deleting, leases
 from moderator.git.deleting import FOLDER, delete_in
 from moderator.git.manager import GitManager
+from moderator.git.room import Room
 from moderator.git.trash import delete, into_garbage
 from moderator.git.values import Keeping, Removal
 from repos import git, make_repository
@@ -141,6 +142,58 @@ def test_what_waits_makes_room_for_what_is_larger_than_the_rest(tmp_path: Path) 
         (tmp_path / "checkouts/other").write_bytes(b"x" * 1_000_000)
         git_manager.create_workspace(context(tmp_path, "three"), "larger").release()
         assert [os.path.exists(str(tree)) for tree in trees] == [False, False]
+
+
+def test_nothing_waits_on_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
+    """A tenth of it is not for that."""
+    git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {"large": b"x" * 700_000})]))
+    with mounted(tmp_path / "checkouts", "size=4m"):
+        (tmp_path / "checkouts/other").write_bytes(b"x" * 3_200_000)
+        assert git_manager.trash_of(remove_later(git_manager, tmp_path, "one")) is None
+
+
+def full(calls: list[int], before: Callable[[], object] = lambda: None) -> str:
+    """Find no room at the first call."""
+    calls.append(1)
+    if len(calls) == 1:
+        before()
+        raise NoRoom("the disk is full")
+    return "made"
+
+
+def test_room_that_another_has_made_counts(tmp_path: Path) -> None:
+    """Of two that find none at once the slower one is tried again too, though nothing waits any more."""
+    room: Room[str] = Room(lambda *_: None, lambda: False)
+    assert room.takes("one", str(tmp_path))
+    calls: list[int] = []
+    assert room.with_room(str(tmp_path), lambda: full(calls, lambda: room.empty(60.0))) == "made"
+
+
+def test_nobody_makes_room_for_what_is_not_wanted_any_more(tmp_path: Path) -> None:
+    """After Ctrl-C the error stands as it is."""
+    room: Room[str] = Room(lambda *_: None, lambda: True)
+    assert room.takes("one", str(tmp_path))
+    calls: list[int] = []
+    with pytest.raises(NoRoom):
+        room.with_room(str(tmp_path), lambda: full(calls))
+    assert (len(calls), room.has_waiting) == (1, True)
+
+
+def test_where_a_step_wins_nothing_there_is_no_other(tmp_path: Path) -> None:
+    """Where it is found out only after its time that something must not go, that is not asked for ever."""
+    asked = []
+
+    def busy(one: str, is_over: Callable[[], bool]) -> None:
+        asked.append(one)
+        while not is_over():
+            time.sleep(0.01)
+
+    room: Room[str] = Room(busy, lambda: False)
+    with mounted(tmp_path / "disk", "size=4m"):
+        assert room.takes("one", str(tmp_path / "disk"))
+        (tmp_path / "disk/other").write_bytes(b"x" * 3_000_000)
+        room.make(str(tmp_path / "disk"))
+    assert (asked, room.has_waiting) == (["one"], True)
 
 
 def test_only_want_of_room_is_a_reason_to_try_again(tmp_path: Path) -> None:
