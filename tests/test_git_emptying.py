@@ -16,7 +16,7 @@ import pytest
 
 from commandline import document, moderator, wait_until
 from moderator.errors import EnvironmentProblem, NoRoom, WorkspaceBusy
-from moderator.git import deleting, leases
+from moderator.git import deleting, emptying, leases
 from moderator.git.deleting import FOLDER, delete_in
 from moderator.git.manager import GitManager
 from moderator.git.room import Room
@@ -327,6 +327,16 @@ def test_no_time_no_process(tmp_path: Path, git_manager: GitManager, started: li
     assert ([len(os.listdir(tree)) for tree in trees], started) == ([40] * 2, [])
     assert git_manager.empty_trash()
     assert (os.listdir(folder), len(started)) == (["theirs"], 2)
+
+
+def test_a_tree_may_take_several_steps(
+    tmp_path: Path, git_manager: GitManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What there was no time for in one is gone on with in the next."""
+    monkeypatch.setattr(emptying, "_STEP", 0.02)
+    tree = large(tmp_path / "repo/.git/moderator/trash/tree.deleting")
+    assert git_manager.empty_trash_at_leisure(60.0)
+    assert not tree.exists()
 
 
 @pytest.mark.some(1)
