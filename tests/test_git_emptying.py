@@ -19,7 +19,7 @@ from moderator.errors import EnvironmentProblem, NoRoom, WorkspaceBusy
 from moderator.git import deleting, emptying, leases
 from moderator.git.deleting import FOLDER, delete_in
 from moderator.git.manager import GitManager
-from moderator.git.room import Room
+from moderator.git.room import Room, Size
 from moderator.git.trash import delete, into_garbage
 from moderator.git.values import Keeping, Removal
 from repos import git, make_repository
@@ -106,15 +106,14 @@ def remove_later(git_manager: GitManager, folder: Path, name: str, base: str | N
 
 
 def test_what_waits_leaves_room(tmp_path: Path) -> None:
-    """What tasks remove lies there until somebody has time, but never takes more than half of the space that there was."""
+    """What tasks remove lies there until somebody has time, but no more than has four times as much free beside it."""
     git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {"large": b"x" * 700_000})]))
-    with mounted(tmp_path / "checkouts", "size=4m"):
-        # Together they are twice as large as the disk.
+    with mounted(tmp_path / "checkouts", "size=8m"):
+        # Together they are as large as the disk.
         waiting = [
             git_manager.trash_of(remove_later(git_manager, tmp_path, f"t{number}")) is not None for number in range(12)
         ]
-        assert waiting[:2] == [True, True]
-        assert waiting.count(False) >= 3
+        assert waiting == [True, True, *[False] * 10]
         assert git_manager.empty_trash()
 
 
@@ -130,26 +129,75 @@ def test_what_waits_is_in_no_tasks_way(tmp_path: Path) -> None:
             assert git_manager.trash_of(removal) is None
 
 
-def test_what_waits_makes_room_for_what_is_larger_than_the_rest(tmp_path: Path) -> None:
-    """Where a workspace does not find room beside what waits, that goes, and the workspace is made."""
+@pytest.mark.parametrize("own", [True, False])
+def test_what_waits_makes_room_for_what_is_larger_than_the_rest(tmp_path: Path, own: bool) -> None:
+    """Where a workspace does not find room beside what waits, whoever removed that, it goes, and the workspace is made."""
     repo = make_repository(tmp_path / "repo", [("first", {"large": os.urandom(700_000)})])
     git_manager = GitManager(repo)
     git(repo, "checkout", "-q", "-b", "larger")
-    (repo / "large").write_bytes(os.urandom(2_000_000))
+    (repo / "large").write_bytes(os.urandom(3_600_000))
     git(repo, "commit", "-qam", "larger")
     with mounted(tmp_path / "checkouts", "size=4m"):
-        trees = [git_manager.trash_of(remove_later(git_manager, tmp_path, name, "main")) for name in ("one", "two")]
-        (tmp_path / "checkouts/other").write_bytes(b"x" * 1_000_000)
-        git_manager.create_workspace(context(tmp_path, "three"), "larger").release()
-        assert [os.path.exists(str(tree)) for tree in trees] == [False, False]
+        tree = git_manager.trash_of(remove_later(git_manager, tmp_path, "small", "main"))
+        assert tree
+        whoever = git_manager if own else GitManager(repo)
+        whoever.create_workspace(context(tmp_path, "large"), "larger").release()
+        assert not os.path.exists(tree)
 
 
 def test_nothing_waits_on_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
-    """A tenth of it is not for that."""
+    """What somebody may want to write goes first."""
     git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {"large": b"x" * 700_000})]))
     with mounted(tmp_path / "checkouts", "size=4m"):
         (tmp_path / "checkouts/other").write_bytes(b"x" * 3_200_000)
         assert git_manager.trash_of(remove_later(git_manager, tmp_path, "one")) is None
+
+
+def test_files_are_counted_too(tmp_path: Path) -> None:
+    """A file system may have bytes left and no place for a file more."""
+    room: Room[str] = Room(lambda *_: True, lambda _: False, lambda: False)
+    with mounted(tmp_path / "disk", "size=4m,nr_inodes=100"):
+        assert not room.takes("one", str(tmp_path / "disk"), Size(1, 30))
+        assert room.takes("two", str(tmp_path / "disk"), Size(1, 20))
+        assert not room.takes("three", str(tmp_path / "disk"), Size(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("opening", "writing", "stays"),
+    [
+        ("f = open('a.txt', 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close(); m[:1] = b'B'", "m[:1] = b'X'", True),
+        ("f = open('a.txt', 'r+b', 0)", "f.write(b'X')", True),
+        ("f = os.open('deep', os.O_RDONLY)", "open('new', 'w', opener=lambda p, how: os.open(p, how, dir_fd=f))", True),
+        ("f = open('a.txt', 'rb')", "f.read()", False),
+    ],
+    ids=["a mapping", "a file", "a directory", "a file to read"],
+)
+def test_who_can_write_without_a_path_is_heeded(
+    tmp_path: Path, git_manager: GitManager, opening: str, writing: str, stays: bool
+) -> None:
+    """What somebody writes into a tree that waits, and is gone before that is looked at, stays."""
+    made = git_manager.create_workspace(context(tmp_path, "t"))
+    made.release()
+    script = f"import mmap, os\n{opening}\nos.chdir('/')\nprint(flush=True)\ninput()\n{writing}\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=made.path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as somebody:
+        assert somebody.stdout
+        somebody.stdout.readline()
+        if "'B'" in opening:  # was written through the mapping, so that it is dirty, and is committed
+            git(made.path, "commit", "-qam", "work")
+        removal = git_manager.remove_workspace("t", later=True)
+        assert removal is not None
+        assert git_manager.has_trash_waiting != stays
+        somebody.communicate("\n")
+    git_manager.empty_trash(own=False)
+    tree = git_manager.trash_of(removal)
+    assert (tree is not None) == stays
+    if tree and "deep" not in opening:  # there it is found out when that is looked at again
+        told = moderator(tmp_path / "repo", "rescue", "list")
+        assert told.stdout.startswith(f"in the trash, of t: what was written into it after its removal; {tree} until 2")
+        (kept,) = document(moderator(tmp_path / "repo", "rescue", "list", "--json"))["in_trash"]
+        assert (kept["task_id"], kept["path"]) == ("t", tree)
 
 
 def full(calls: list[int], before: Callable[[], object] = lambda: None) -> str:
@@ -163,16 +211,16 @@ def full(calls: list[int], before: Callable[[], object] = lambda: None) -> str:
 
 def test_room_that_another_has_made_counts(tmp_path: Path) -> None:
     """Of two that find none at once the slower one is tried again too, though nothing waits any more."""
-    room: Room[str] = Room(lambda *_: None, lambda: False)
-    assert room.takes("one", str(tmp_path))
+    room: Room[str] = Room(lambda *_: True, lambda _: False, lambda: False)
+    assert room.takes("one", str(tmp_path), Size(1, 1))
     calls: list[int] = []
     assert room.with_room(str(tmp_path), lambda: full(calls, lambda: room.empty(60.0))) == "made"
 
 
 def test_nobody_makes_room_for_what_is_not_wanted_any_more(tmp_path: Path) -> None:
     """After Ctrl-C the error stands as it is."""
-    room: Room[str] = Room(lambda *_: None, lambda: True)
-    assert room.takes("one", str(tmp_path))
+    room: Room[str] = Room(lambda *_: True, lambda _: True, lambda: True)
+    assert room.takes("one", str(tmp_path), Size(1, 1))
     calls: list[int] = []
     with pytest.raises(NoRoom):
         room.with_room(str(tmp_path), lambda: full(calls))
@@ -183,14 +231,15 @@ def test_where_a_step_wins_nothing_there_is_no_other(tmp_path: Path) -> None:
     """Where it is found out only after its time that something must not go, that is not asked for ever."""
     asked = []
 
-    def busy(one: str, is_over: Callable[[], bool]) -> None:
+    def busy(one: str, is_over: Callable[[], bool]) -> bool:
         asked.append(one)
         while not is_over():
             time.sleep(0.01)
+        return False
 
-    room: Room[str] = Room(busy, lambda: False)
+    room: Room[str] = Room(busy, lambda _: False, lambda: False)
     with mounted(tmp_path / "disk", "size=4m"):
-        assert room.takes("one", str(tmp_path / "disk"))
+        assert room.takes("one", str(tmp_path / "disk"), Size(700_000, 1))
         (tmp_path / "disk/other").write_bytes(b"x" * 3_000_000)
         room.make(str(tmp_path / "disk"))
     assert (asked, room.has_waiting) == (["one"], True)

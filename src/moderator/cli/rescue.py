@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -35,14 +36,32 @@ def rescue_command() -> None:
 def list_rescues(as_json: bool, repo: str) -> None:
     """List everything that was rescued, and what the trash keeps of it, oldest first."""
     git, _ = opened(repo)
-    removals = {removal.rescue: removal for removal in git.removals() if removal.rescue and git.trash_of(removal)}
+    in_trash = [removal for removal in git.removals() if git.trash_of(removal)]
+    removals = {removal.rescue: removal for removal in in_trash if removal.rescue}
+    alone = [removal for removal in in_trash if removal.left and not removal.rescue]
     rescues = git.rescues()
     if as_json:
-        print_json({"rescues": [_described(rescue, removals.get(rescue.id)) for rescue in rescues]})
+        kept = [
+            {
+                "task_id": one.task_id,
+                "left": list(one.left),
+                "in_trash_until": one.kept_until,
+                "path": git.trash_of(one),
+            }
+            for one in alone
+        ]
+        print_json({"rescues": [_described(rescue, removals.get(rescue.id)) for rescue in rescues], "in_trash": kept})
         return
-    if not rescues:
+    if rescues:
+        _page_rescues(rescues, removals)
+    elif not alone:
         say("none", "nothing has been rescued here")
-        return
+    for removal in alone:
+        left = text.shortened(", ".join(map(printable, removal.left)), 60)
+        page(f"in the trash, of {text.one_line(removal.task_id)}: {left}; {_trash(git, removal)}")
+
+
+def _page_rescues(rescues: Sequence[Rescue], removals: Mapping[str, Removal]) -> None:
     now = time.time()
     rows = [
         (

@@ -23,7 +23,7 @@ from moderator.git.registry import Record, Registry
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.retiring import tidy_trash
-from moderator.git.room import Room
+from moderator.git.room import Room, Size
 from moderator.git.trash import (
     GARBAGE,
     TAKEN_OUT,
@@ -35,7 +35,7 @@ from moderator.git.trash import (
     trash_beside,
     trash_of,
 )
-from moderator.git.users import processes_in, writers_in
+from moderator.git.users import hands_in, processes_in
 from moderator.git.values import Removal
 from moderator.git.younger import is_anything_younger
 
@@ -70,13 +70,29 @@ class Emptier:
         self._removals = removals
         self._days = days
         self.room: Room[tuple[Removal, Record]] = Room(
-            lambda removed, is_over: self._let_go(*removed, is_over), stopped or (lambda: False)
+            lambda removed, is_over: self._let_go(*removed, is_over), self._clear, stopped or (lambda: False)
         )
         """Where what this process removed waits until nobody works."""
 
-    def may_wait(self, removal: Removal, record: Record) -> bool:
-        """Whether what a removal has put into the trash may wait there; if so, it does."""
-        return bool(record.path) and self.room.takes((removal, record), trash_beside(record.path))
+    def may_wait(self, removal: Removal, record: Record, size: Size) -> bool:
+        """Whether what a removal has put into the trash may wait there; if so, it does.
+
+        Not if somebody can write in it without leaving a time of change, and be gone when it is looked for.
+        """
+        if not record.path or any(hands_in(trash_of(record))):
+            return False
+        lock = trash_lock(self._repository, removal.id)
+        with contextlib.suppress(WorkspaceBusy, EnvironmentProblem), leases.held(lock, "the trash", 0.0):
+            # The lock is there from now on: when it goes, there may be no room for one.
+            return self.room.takes((removal, record), trash_beside(record.path), size)
+        return False
+
+    def _clear(self, stopped: Callable[[], bool]) -> bool:
+        """Delete all that may go; return whether anything went."""
+        work, folders = self._work(own=False)
+        gone = _worked_off(list(work.values()), math.inf, stopped)
+        _tidy(folders)
+        return True in gone
 
     def empty(self, seconds: float | None, own: bool) -> bool:
         """Delete what may go, for so many seconds; return whether all of it is gone.
@@ -102,8 +118,8 @@ class Emptier:
         return work, folders
 
     def _let_go(self, removal: Removal, record: Record, is_over: Callable[[], bool]) -> bool:
-        self.release(removal, record)
-        return self.delete_garbage_of(record, is_over)
+        decided = self.release(removal, record)
+        return self.delete_garbage_of(record, is_over) and decided
 
     def _is_borrowed(self, garbage: str) -> bool:
         """Whether something that bears the name of garbage may be put back still."""
@@ -168,33 +184,36 @@ class Emptier:
                 alone.forget()
         return False
 
-    def release(self, removal: Removal, record: Record) -> None:
-        """Give what a removal left to deletion, if its time has come."""
+    def release(self, removal: Removal, record: Record) -> bool:
+        """Give what a removal left to deletion, if its time has come; return whether that is decided, one way or the other."""
         now = time.time()
         if not record.path or not self._is_due(removal, record):
-            return
+            return True
         tree, entry = trash_of(record), retired_of(self._repository, record)
         lock = trash_lock(self._repository, removal.id)
         # Somebody brings it back at this moment, or the disk is full: it can go later.
         with contextlib.suppress(WorkspaceBusy, EnvironmentProblem), leases.held(lock, "the trash", 0.0) as lease:
             now_known = self._removals.find(removal.id)
             if now_known is None or now_known[0] != removal or self._removals.stands(removal, record):
-                return
-            if next(processes_in(tree), None):
-                return
-            if next(writers_in(tree), None):  # what is written through a mapping may leave no time of change
+                return True
+            has_folder, writes = hands_in(tree)
+            if writes:  # what is written through a mapping may leave no time of change
                 self._removals.write(self._kept_on(removal, now), record)
-                return
+                return True
+            if has_folder or next(processes_in(tree), None):
+                return True
             since = _known_until(removal)
             if _may_be_younger(tree, since) and (youngest := _youngest(tree)) >= since:
                 if youngest < now - _CLOCK_TICK:  # otherwise more may come that looks as old; later there is no doubt
                     self._removals.write(self._kept_on(removal, youngest), record)
-                return
+                return True
             for path in (tree, entry):
                 if not leads_elsewhere(os.path.dirname(path)):
                     with contextlib.suppress(OSError):
                         into_garbage(path)
             lease.forget()
+            return True
+        return False
 
     def _kept_on(self, removal: Removal, youngest: float) -> Removal:
         """Return the removal of a tree that was written to: it has its time anew from then on, and no other reason to stay."""
@@ -210,12 +229,12 @@ class Emptier:
         return all(gone)
 
 
-def _worked_off(work: list[_Work], seconds: float) -> list[bool | None]:
+def _worked_off(work: list[_Work], seconds: float, stopped: Callable[[], bool] = lambda: False) -> list[bool | None]:
     """Do what there is to do, for so many seconds; return of each whether it is done, None if there was no time for it."""
     deadline = time.monotonic() + seconds
 
     def is_over() -> bool:
-        return time.monotonic() > deadline or is_stopped()
+        return time.monotonic() > deadline or stopped() or is_stopped()
 
     def done(one: _Work) -> bool | None:
         if is_over():

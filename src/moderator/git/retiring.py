@@ -33,6 +33,7 @@ from moderator.git.registry import Record
 from moderator.git.removals import Removals
 from moderator.git.repository import Repository
 from moderator.git.rescuing import Rescuable, make_rescue, sort_out
+from moderator.git.room import Size
 from moderator.git.survey import Seen, Watch, stamp
 from moderator.git.trash import (
     enter_again,
@@ -75,10 +76,11 @@ class Wish:
 
 @dataclass(frozen=True)
 class Retired:
-    """A removal; with what was seen in the tree on the way, where that can be relied on later."""
+    """A removal; with what was seen in the tree on the way, where that can be relied on later, and how large that was."""
 
     removal: Removal
     seen: Seen | None = None
+    size: Size | None = None
 
 
 def undo_retiring(record: Record) -> None:
@@ -147,7 +149,8 @@ def retire(repository: Repository, removals: Removals, record: Record, wish: Wis
     except BaseException:
         undo_retiring(record)
         raise
-    return Retired(removal, Seen(again.survey, watch) if watch and again.survey else None)
+    seen = Seen(again.survey, watch) if watch and again.survey else None
+    return Retired(removal, seen, Size(again.survey.size, len(again.survey.stamps)) if again.survey else None)
 
 
 def _watched_look(repository: Repository, record: Record, wish: Wish) -> tuple[Unsaved, _Notes, Watch | None]:

@@ -1,7 +1,6 @@
 """Whether there is room for what was removed and waits to be deleted, and making some where something else wants it.
 
-What waits takes nobody's time, but space, and files.  So it goes at once where less than half of what the file system had left is
-left of that, or less than a tenth of all that it has.
+What waits takes nobody's time, but space, and files: never more than a quarter of what the file system has left beside it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from moderator.errors import EnvironmentProblem, NoRoom
@@ -20,23 +20,38 @@ from moderator.git.command import abreast, is_stopped
 
 _STEP = 0.5  # seconds of deletion between two looks whether there is room
 _GLANCE = 0.2  # seconds between looks whether room is still wanted
-_LEAST = 10  # of all that a file system has, this part is not for what waits
+_BESIDE = 4  # times what waits has to be free beside it
 _W = TypeVar("_W")
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Size:
+    """What something takes of a file system, or may take: bytes, and files of any kind."""
+
+    bytes: int
+    files: int
 
 
 class Room(Generic[_W]):
     """Knows what waits.
 
-    `delete` is called with something that does, and with what tells it when to stop; `stopped` says that nobody waits any more for
-    room.
+    `delete` is called with something that does, and with what tells it when to stop; it returns whether that need not wait any
+    more, being gone, or to be kept.  `clear` deletes all that may go, whoever removed it, and returns whether that was anything.
+    `stopped` says that nobody waits any more for room.
     """
 
-    def __init__(self, delete: Callable[[_W, Callable[[], bool]], object], stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        delete: Callable[[_W, Callable[[], bool]], bool],
+        clear: Callable[[Callable[[], bool]], bool],
+        stopped: Callable[[], bool],
+    ) -> None:
         self._delete = delete
+        self._clear = clear
         self._stopped = stopped
-        self._waiting: list[_W] = []
-        self._free_at_first: dict[int, tuple[int, int]] = {}  # by device: when the first of what waits came
+        self._waiting: dict[int, tuple[_W, int, Size]] = {}  # in the order in which it came; with the device
+        self._came = 0
         self._changing, self._making = threading.Lock(), threading.Lock()
 
     @property
@@ -44,16 +59,15 @@ class Room(Generic[_W]):
         """Whether anything waits."""
         return bool(self._waiting)
 
-    def takes(self, removed: _W, folder: str) -> bool:
+    def takes(self, removed: _W, folder: str, size: Size) -> bool:
         """Whether what was removed, and lies in a folder, may wait there; if so, it does."""
         try:
             device = os.stat(folder).st_dev
             with self._changing:
-                if not self._waiting:
-                    self._free_at_first.clear()
-                if not self._is_enough(folder, self._free_at_first.setdefault(device, _free(folder))):
+                if not self._is_enough(folder, device, size):
                     return False
-                self._waiting.append(removed)
+                self._came += 1
+                self._waiting[self._came] = removed, device, size
         except OSError:
             return False
         return True
@@ -65,14 +79,11 @@ class Room(Generic[_W]):
         def is_over() -> bool:
             return time.monotonic() > deadline or stop() or is_stopped()
 
-        def away(one: _W) -> None:
-            if is_over():
-                return
-            self._delete(one, is_over)
-            # What is still there though there was time cannot be deleted now, or must not: that is for others to see.
-            if not is_over():
-                with self._changing, contextlib.suppress(ValueError):
-                    self._waiting.remove(one)
+        def away(number: int) -> None:
+            one = self._waiting.get(number)
+            if one and not is_over() and self._delete(one[0], is_over):
+                with self._changing:
+                    self._waiting.pop(number, None)
 
         waiting = list(self._waiting)
         most = min(cores or os.cpu_count() or 1, len(waiting))
@@ -90,12 +101,13 @@ class Room(Generic[_W]):
         with self._alone(stop), contextlib.suppress(OSError):
             won = True
             while won and self._is_short(there) and not self._is_over(stop):
-                before = _free(there)
+                waiting, free = len(self._waiting), _free(there)
                 self.empty(_STEP, stop=lambda: self._is_over(stop))
-                won = any(now > then for now, then in zip(_free(there), before, strict=True))
+                now = _free(there)
+                won = len(self._waiting) < waiting or now.bytes > free.bytes or now.files > free.files
 
     def with_room(self, folder: str, make: Callable[[], _T]) -> _T:
-        """Call what makes something in a folder, with room made for it; once more without all that waits, if it found none.
+        """Call what makes something in a folder, with room made for it; once more without all that may go, if it found none.
 
         It may be larger than what is free, and quotas are told nowhere.
         """
@@ -104,12 +116,11 @@ class Room(Generic[_W]):
         try:
             return make()
         except EnvironmentProblem as error:
-            if not (waited or self.has_waiting) or not _is_for_want_of_room(error):
+            if not _is_for_want_of_room(error):
                 raise
             with self._alone():
-                while self.has_waiting and not self._stopped():
-                    self.empty(_STEP, stop=self._stopped)
-            if self._stopped():
+                went = self._clear(self._stopped)
+            if self._stopped() or not (waited or went):
                 raise
         return make()
 
@@ -132,15 +143,18 @@ class Room(Generic[_W]):
         if not self._waiting:
             return False
         try:
-            first = self._free_at_first.get(os.stat(folder).st_dev)
-            return first is not None and not self._is_enough(folder, first)
+            device = os.stat(folder).st_dev
+            with self._changing:
+                return not self._is_enough(folder, device)
         except OSError:
             return False
 
-    def _is_enough(self, folder: str, first: tuple[int, int]) -> bool:
-        return all(
-            2 * free >= then and _LEAST * free >= whole
-            for free, then, whole in zip(_free(folder), first, _whole(folder), strict=True)
+    def _is_enough(self, folder: str, device: int, more: Size = Size(0, 0)) -> bool:
+        """Whether there is room beside what waits on a device, and more of that.  Raises OSError."""
+        sizes = [more, *(size for _, where, size in self._waiting.values() if where == device)]
+        free = _free(folder)
+        return _BESIDE * sum(size.bytes for size in sizes) <= free.bytes and (
+            free.files < 0 or _BESIDE * sum(size.files for size in sizes) <= free.files
         )
 
 
@@ -161,17 +175,9 @@ def _nearest(folder: str) -> str:
     return folder
 
 
-def _free(folder: str) -> tuple[int, int]:
-    """Return how many bytes, and how many files, a file system still has room for.  Raises OSError."""
+def _free(folder: str) -> Size:
+    """Return what a file system still has room for; -1 for files where it does not count them.  Raises OSError."""
     if not hasattr(os, "statvfs"):
-        return shutil.disk_usage(folder).free, 0
+        return Size(shutil.disk_usage(folder).free, -1)
     found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize, found.f_favail
-
-
-def _whole(folder: str) -> tuple[int, int]:
-    """Return how many bytes, and how many files, it has room for in all; some tell of no files.  Raises OSError."""
-    if not hasattr(os, "statvfs"):
-        return shutil.disk_usage(folder).total, 0
-    found = os.statvfs(folder)
-    return found.f_blocks * found.f_frsize, found.f_files
+    return Size(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else -1)

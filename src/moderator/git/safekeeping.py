@@ -77,12 +77,10 @@ class Safekeeping:
         recycle: bool = False,
         before: Callable[[Record], object] | None = None,
     ) -> Removal:
-        """Remove a workspace; the trash that need not be kept at all is deleted at once, or `later` as long
-        as there is room.
+        """Remove a workspace; the trash that need not be kept at all is deleted at once, or `later` as long as there is room.
 
-        With `recycle` it goes to the pool instead, if it
-        is fit for that and the pool takes any.  `before` is called with the record of a workspace that can be removed as it stands,
-        unless its directory is gone.
+        With `recycle` it goes to the pool instead, if it is fit for that and the pool takes any.  `before` is called with the
+        record of a workspace that can be removed as it stands, unless its directory is gone.
         """
         pool = self._lifecycle.pool
         recycle = recycle and not record.adopted
@@ -109,7 +107,8 @@ class Safekeeping:
         pool.forget(record)
         if taken:
             return taken
-        if removal.kept_until is not None or (later and self.emptier.may_wait(removal, record)):
+        waits = later and retired.size is not None and self.emptier.may_wait(removal, record, retired.size)
+        if removal.kept_until is not None or waits:
             return removal
         if found := self._removals.find(removal.id):
             self.emptier.release(*found)

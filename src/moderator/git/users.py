@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 _PROC = "/proc"
+_WRITTEN, _FOLDER, _READ = "written", "folder", "read"
 
 
 def processes_in(path: str) -> Iterator[int]:
@@ -41,27 +42,38 @@ def processes_using(path: str) -> Iterator[int]:
                 yield pid
 
 
-def writers_in(path: str) -> Iterator[int]:
-    """Yield the processes, other than this one, that have a file in `path` open or mapped for writing, as `processes_using`."""
+def hands_in(path: str) -> tuple[bool, bool]:
+    """Return whether another process has a directory in `path` open, and whether one has a file open, or mapped, for writing.
+
+    Either can write there without any path, wherever it is by then; looked into are those that `processes_using` looks into.
+    """
     inside = os.path.realpath(path)
+    found = set[str]()
     if os.path.isdir(f"{_PROC}/self"):
         for pid in _others():
             with contextlib.suppress(OSError):
-                if _has_open(pid, inside, writing=True) or _maps(pid, inside, writing=True):
-                    yield pid
+                found |= set(_open_in(pid, inside))
+                if _maps(pid, inside, writing=True):
+                    found.add(_WRITTEN)
+    return _FOLDER in found, _WRITTEN in found
 
 
-def _has_open(pid: int, inside: str, writing: bool = False) -> bool:
+def _has_open(pid: int, inside: str) -> bool:
+    return next(_open_in(pid, inside), None) is not None
+
+
+def _open_in(pid: int, inside: str) -> Iterator[str]:
+    """Yield what kind of thing each is that a process has open there."""
     for name in os.listdir(f"{_PROC}/{pid}/fd"):
         with contextlib.suppress(OSError, ValueError):
-            if _within(os.readlink(f"{_PROC}/{pid}/fd/{name}"), inside):
-                if not writing:
-                    return True
-                with open(f"{_PROC}/{pid}/fdinfo/{name}", encoding="ascii") as told:  # flags: octal, proc(5)
-                    flags = next((line.split()[1] for line in told if line.startswith("flags:")), "0")
-                if int(flags, 8) & (os.O_WRONLY | os.O_RDWR):
-                    return True
-    return False
+            if not _within(os.readlink(f"{_PROC}/{pid}/fd/{name}"), inside):
+                continue
+            with open(f"{_PROC}/{pid}/fdinfo/{name}", encoding="ascii") as told:  # flags: octal, proc(5)
+                flags = int(next((line.split()[1] for line in told if line.startswith("flags:")), "0"), 8)
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                yield _WRITTEN
+            else:
+                yield _FOLDER if os.path.isdir(f"{_PROC}/{pid}/fd/{name}") else _READ
 
 
 def _maps(pid: int, inside: str, writing: bool = False) -> bool:
