@@ -161,9 +161,11 @@ class Room(Generic[_W]):
 def _is_for_want_of_room(error: BaseException) -> bool:
     """Whether an error, or one that it comes from, says so."""
     known: BaseException | None = error
-    while known is not None:
+    seen = set[int]()  # what was raised while another was handled may lead back to itself
+    while known is not None and id(known) not in seen:
         if isinstance(known, NoRoom) or (isinstance(known, OSError) and known.errno in (errno.ENOSPC, errno.EDQUOT)):
             return True
+        seen.add(id(known))
         known = known.__cause__ or known.__context__
     return False
 
