@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ LOCAL_NAMES = subprocess.run(
     ["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True
 ).stdout.split()
 STRAY_NAMES = ["EMAIL", "PAGER", "SSH_ASKPASS", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"]
+_HOMES = itertools.count(1)
 NEVER = "false"  # the command that fails: nothing may ask, edit or connect
 
 CONFIG = f"""\
@@ -94,6 +96,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, sealed_session: None) -> Iter
     """Seal one test, and return its home: what it configures is gone with it."""
     # A patch of its own: a test that undoes its monkeypatch stays sealed.
     with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("home")
+        # Numbered here: whoever else numbers it looks through all that are there, for every test.
+        home = tmp_path_factory.mktemp(f"home{next(_HOMES)}", numbered=False)
         seal(patch, home)
         yield home

@@ -11,6 +11,7 @@ import attacks
 storm_races = attacks.load("storm_races")
 
 
+@pytest.mark.slow
 def test_a_storm_of_races(tmp_path: Path) -> None:
     """In its short form: nothing of ours fails, nothing is lost, a person's commits go through."""
     rows = storm_races.races(tmp_path, storm_races.Options(seed=3, share=0.02), processes=4)

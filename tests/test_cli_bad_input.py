@@ -64,6 +64,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, reposit
 
 @pytest.mark.parametrize("arguments", [["list"], ["show", "a"], ["path", "a"], ["diff", "a"], ["logs", "a"], ["history"],
                                        ["clean", "--all"], ["run", "../tasks.yaml"]], ids=" ".join)  # fmt: skip
+@pytest.mark.some(4)
 def test_not_a_repository(tmp_path: Path, tasks: Path, arguments: list[str]) -> None:
     """Every command says where it looked, and how to name a repository."""
     plain = tmp_path / "plain"

@@ -378,7 +378,7 @@ class Says:
     ],
     ids=lambda value: str(value)[:30],
 )
-@pytest.mark.some(6)
+@pytest.mark.some(3)
 def test_a_call_that_cannot_be_made_is_its_tasks_failure(answer: Any, reason: str, tmp_path: Path) -> None:
     """It names the backend and the field; the worker goes on with the next task."""
     routing = {"gear3": {"backend_routing": {"default_backend": "odd"}}}

@@ -501,6 +501,7 @@ def test_processes_that_a_task_leaves_behind_are_ended_and_told(tmp_path: Path) 
     ],
 )
 @pytest.mark.parametrize("level", [IsolationLevel.FULL, IsolationLevel.DIRECTORY])
+@pytest.mark.some(5)
 def test_a_task_that_touches_the_main_checkout_is_reported(
     mischief: str, note: str, level: IsolationLevel, tmp_path: Path
 ) -> None:

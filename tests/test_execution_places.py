@@ -70,7 +70,7 @@ OWN = "-c user.name=Agent -c user.email=agent@example.org"
         "chmod 600 README.md; mkdir -m 0 closed",
     ],
 )
-@pytest.mark.some(6)
+@pytest.mark.some(3)
 def test_a_worktree_is_as_at_the_start_whatever_was_done_to_it(
     script: str, level: IsolationLevel, tmp_path: Path
 ) -> None:

@@ -1362,6 +1362,7 @@ def _storm(tmp_path: Path, seconds: float, rounds: int, disturbing: list[list[st
     yard.require_nothing_left(*(task for each in tasks for task in each))
 
 
+@pytest.mark.slow
 def test_claims_fills_and_drains_at_once(tmp_path: Path) -> None:
     """Workspaces are whole whoever fills, tidies and drains meanwhile; nobody fails, and nothing is left."""
     _storm(tmp_path, 1.5, 3, [["worktree", "list"], ["worktree", "prune"]])

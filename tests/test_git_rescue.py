@@ -846,6 +846,7 @@ def _filled(tree: Path) -> Path:
         pytest.param(lambda tree: git(tree / "lib", "commit", "-q", "--allow-empty", "-m", "mine"), id="commit in lib"),
     ],
 )
+@pytest.mark.some(5)
 def test_what_is_written_in_the_moment_of_the_rename_is_seen(
     tmp_path: Path, repo: Path, manager: GitManager, library: Path, request: pytest.FixtureRequest, action: Spoil
 ) -> None:
