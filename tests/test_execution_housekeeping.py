@@ -1,4 +1,4 @@
-"""The pool is filled while a run goes on, as long as tasks wait; whoever listens to the run is told everything."""
+"""While a run goes on the pool is filled and the trash emptied on idle cores; whoever listens to the run is told everything."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_none_for_workspaces_that_come_back(tmp_path: Path) -> None:
 
 
 def removing(folder: Path, git_manager: GitManager, idle: Callable[[], float]) -> Housekeeper:
-    """A run of nine tasks that removes what they made, on a disk of its own."""
+    """A run of nine tasks that removes what they made."""
     return Housekeeper(git_manager, str(folder / "checkouts"), "main", 9, Listening(), True, idle)
 
 
@@ -124,7 +124,7 @@ def test_what_was_removed_goes_while_cores_are_idle(tmp_path: Path) -> None:
 
 
 def test_deletion_stops_when_a_task_begins(tmp_path: Path) -> None:
-    """At the very next file; once more begins no task, it goes on."""
+    """At the very next file; it goes on when no other begins."""
     git_manager = GitManager(make_repository(tmp_path / "repo", [("first", {f"{number}": "" for number in range(9)})]))
     told = removing(tmp_path, git_manager, lambda: 1.0)
     waiting = f"{removed(tmp_path, git_manager, 'one')}.deleting"
