@@ -40,7 +40,7 @@ def test_the_selection_covers() -> None:
 @pytest.mark.parametrize(
     ("remover", "setting", "kinds"), [pytest.param(*one, id=f"{one[0].name}-{one[1].name}") for one in covering()]
 )
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 def test_nothing_is_lost(
     tmp_path: Path, remover: storm_matrix.Remover, setting: storm_matrix.Setting, kinds: list[Kind]
 ) -> None:

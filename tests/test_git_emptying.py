@@ -393,7 +393,7 @@ def test_a_tree_may_take_several_steps(
 def test_who_deletes_has_the_directory_and_not_its_name(tmp_path: Path, milliseconds: int) -> None:
     """What takes the place of a large tree while it is deleted, by whomever, stays."""
     tree = tmp_path / "tree"
-    for folder in range(80):
+    for folder in range(40):
         (tree / f"d{folder}").mkdir(parents=True)
         for number in range(100):
             (tree / f"d{folder}/{number}").touch()
@@ -410,12 +410,12 @@ def test_who_deletes_has_the_directory_and_not_its_name(tmp_path: Path, millisec
     deleting.start()
     time.sleep(milliseconds / 1000)
     os.rename(tree, tmp_path / "moved")
-    for folder in range(80):
+    for folder in range(40):
         (tree / f"d{folder}").mkdir(parents=True)
         (tree / f"d{folder}/new").touch()
     deleting.join()
     os.close(above)
-    assert (ended, len(list(tree.rglob("new"))), os.listdir(tmp_path / "moved")) == ([True], 80, [])
+    assert (ended, len(list(tree.rglob("new"))), os.listdir(tmp_path / "moved")) == ([True], 40, [])
 
 
 def test_a_deep_tree_goes(tmp_path: Path) -> None:
